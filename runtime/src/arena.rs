@@ -37,6 +37,7 @@ impl<const N: usize> Arena<N> {
     }
 
     /// The buffer, the first time; `None` afterwards.
+    #[allow(clippy::mut_from_ref)] // the flag makes it unique
     pub fn take(&'static self) -> Option<&'static mut [u8]> {
         if self.taken.swap(true, Ordering::AcqRel) {
             return None;
