@@ -24,6 +24,7 @@ def write(folder, model, scheduler, dtype, metadata):
         (folder / f"{name}.json").write_text(text)
     file = folder / "model.safetensors"
     save_file({k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}, file, metadata=texts | metadata)
+    file.chmod(0o644)    # safetensors writes 0600
     return file.stat().st_size
 
 
