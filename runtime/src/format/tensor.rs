@@ -1,0 +1,212 @@
+//! Tensor, quantization and weight records.
+
+use super::cursor::{Encoded, u8_at, u16_at, u32_at};
+use half::bf16;
+
+/// Index "none" in a `u16` field.
+pub const NONE: u16 = u16::MAX;
+
+/// Element types in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DType {
+    /// 8-bit integer, asymmetric: value = scale·(q − zero_point).
+    I8,
+    /// 16-bit integer, symmetric: value = scale·q.
+    I16,
+    /// 32-bit float.
+    F32,
+}
+
+impl DType {
+    /// Bytes of an element.
+    pub const fn bytes(self) -> usize {
+        match self {
+            DType::I8 => 1,
+            DType::I16 => 2,
+            DType::F32 => 4,
+        }
+    }
+
+    const fn decode(tag: u8) -> Option<DType> {
+        match tag {
+            0 => Some(DType::I8),
+            1 => Some(DType::I16),
+            2 => Some(DType::F32),
+            _ => None,
+        }
+    }
+}
+
+/// A tensor in the arena, `[h, w, c]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// Height, at least 1.
+    pub h: u16,
+    /// Width, at least 1.
+    pub w: u16,
+    /// Channels, at least 1.
+    pub c: u16,
+    /// Element type.
+    pub dtype: DType,
+    /// Its bytes are part of a snapshot (x_t, history): they outlive a step.
+    pub carried: bool,
+    /// One (scale, zero_point) for each row of the schedules; else one for all.
+    pub per_step: bool,
+    /// Byte offset in the arena, a multiple of [`Tensor::ALIGN`].
+    pub offset: u32,
+    /// Index of its first quantization record; 0 for `F32`.
+    pub quant: u32,
+}
+
+impl Tensor {
+    /// Bytes of a record.
+    pub const BYTES: usize = 16;
+    /// Alignment of a tensor in the arena, in bytes.
+    pub const ALIGN: usize = 16;
+
+    /// Number of elements.
+    pub const fn elems(&self) -> usize {
+        self.h as usize * self.w as usize * self.c as usize
+    }
+
+    /// Elements of one image row, w·c.
+    pub const fn row_elems(&self) -> usize {
+        self.w as usize * self.c as usize
+    }
+
+    /// Bytes in the arena.
+    pub const fn len_bytes(&self) -> usize {
+        self.elems() * self.dtype.bytes()
+    }
+
+    /// The arena bytes that it occupies.
+    pub const fn range(&self) -> core::ops::Range<usize> {
+        self.offset as usize..self.offset as usize + self.len_bytes()
+    }
+
+    /// The record's bytes.
+    pub fn encode(&self) -> Encoded<{ Tensor::BYTES }> {
+        let dtype = match self.dtype {
+            DType::I8 => 0,
+            DType::I16 => 1,
+            DType::F32 => 2,
+        };
+        Encoded::new()
+            .u16(0, self.h)
+            .u16(2, self.w)
+            .u16(4, self.c)
+            .u8(6, dtype)
+            .u8(7, self.carried as u8 | (self.per_step as u8) << 1)
+            .u32(8, self.offset)
+            .u32(12, self.quant)
+    }
+
+    /// Reads a record; `None` where a tag is unknown.
+    pub const fn decode(bytes: &[u8]) -> Option<Tensor> {
+        let Some(dtype) = DType::decode(u8_at(bytes, 6)) else { return None };
+        let flags = u8_at(bytes, 7);
+        if flags > 3 {
+            return None;
+        }
+        Some(Tensor {
+            h: u16_at(bytes, 0),
+            w: u16_at(bytes, 2),
+            c: u16_at(bytes, 4),
+            dtype,
+            carried: flags & 1 != 0,
+            per_step: flags & 2 != 0,
+            offset: u32_at(bytes, 8),
+            quant: u32_at(bytes, 12),
+        })
+    }
+}
+
+/// The quantization of a tensor, at one row of the schedules or at all: value = scale·(q − zero_point).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quant {
+    /// Positive and finite. Stored as bfloat16: 8 significant bits are enough for a scale, as both sides use the
+    /// rounded value, and its exponent range is f32's.
+    pub scale: f32,
+    /// −128..=127 for `I8`, 0 for `I16`.
+    pub zero_point: i16,
+}
+
+impl Quant {
+    /// Bytes of a record.
+    pub const BYTES: usize = 4;
+
+    /// The record's bytes; the scale must be a bfloat16 already.
+    pub fn encode(&self) -> Encoded<{ Quant::BYTES }> {
+        Encoded::new().u16(0, bf16::from_f32(self.scale).to_bits()).u16(2, self.zero_point as u16)
+    }
+
+    /// Reads a record.
+    pub const fn decode(bytes: &[u8]) -> Quant {
+        Quant { scale: f32::from_bits((u16_at(bytes, 0) as u32) << 16), zero_point: u16_at(bytes, 2) as i16 }
+    }
+
+    /// Whether a tensor of `dtype` may have it.
+    pub fn is_valid(&self, dtype: DType) -> bool {
+        let zero_point = match dtype {
+            DType::I8 => (-128..=127).contains(&self.zero_point),
+            DType::I16 | DType::F32 => self.zero_point == 0,
+        };
+        zero_point && self.scale.is_normal() && self.scale > 0.0
+    }
+}
+
+/// How the weights of a layer are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// int8, symmetric per output channel, `[rows, row_elems]` (OHWI), each row padded with zeros to a multiple of 4.
+    I8,
+}
+
+/// A weight matrix in the payload with its per-channel constants.
+///
+/// The constants, `rows` × 8 bytes at `params`: scale (f32), then Σw of the row (i32).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weights {
+    /// File offset of the first row, a multiple of 4.
+    pub offset: u32,
+    /// File offset of the constants, a multiple of 4.
+    pub params: u32,
+    /// Output channels.
+    pub rows: u16,
+    /// How the rows are written.
+    pub encoding: Encoding,
+    /// kh·kw·in_c.
+    pub row_elems: u32,
+}
+
+impl Weights {
+    /// Bytes of a record.
+    pub const BYTES: usize = 16;
+    /// Bytes of one channel's constants.
+    pub const PARAM_BYTES: usize = 8;
+
+    /// Bytes from one row to the next.
+    pub const fn row_bytes(&self) -> usize {
+        (self.row_elems as usize).next_multiple_of(4)
+    }
+
+    /// The record's bytes.
+    pub fn encode(&self) -> Encoded<{ Weights::BYTES }> {
+        let Encoding::I8 = self.encoding;
+        Encoded::new().u32(0, self.offset).u32(4, self.params).u16(8, self.rows).u32(12, self.row_elems)
+    }
+
+    /// Reads a record; `None` where a tag is unknown.
+    pub const fn decode(bytes: &[u8]) -> Option<Weights> {
+        if u8_at(bytes, 10) != 0 {
+            return None;
+        }
+        Some(Weights {
+            offset: u32_at(bytes, 0),
+            params: u32_at(bytes, 4),
+            rows: u16_at(bytes, 8),
+            encoding: Encoding::I8,
+            row_elems: u32_at(bytes, 12),
+        })
+    }
+}
