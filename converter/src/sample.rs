@@ -5,7 +5,7 @@ use mote_runtime::format::schedule::Row;
 
 use crate::arch::{Cond, TimePath};
 use crate::graph::TensorId;
-use crate::interpret::Interpreter;
+use crate::interpret::{Interpreter, Observed};
 use crate::schedule::update::State;
 
 /// What a sample is drawn from.
@@ -25,6 +25,8 @@ pub struct Request {
 pub enum Event<'a> {
     /// A tensor of the network was made: in which row, for the condition (or the null condition), which one, its values.
     Tensor { row: usize, null: bool, id: TensorId, values: &'a [f32] },
+    /// A norm was applied, its activation was not yet; `id` is the tensor that it writes.
+    PreActivation { row: usize, null: bool, id: TensorId, values: &'a [f32] },
     /// A row was applied: the network's output (guidance applied) and the state after it.
     Row { row: usize, model: &'a [f32], state: &'a State },
 }
@@ -82,8 +84,11 @@ pub fn sample(
     let mut noise = vec![0.0; x_t.len()];
     for (index, row) in rows.iter().enumerate() {
         let mut call = |projections: &[Vec<f32>], null: bool| {
-            interpreter.run(&state.x, projections, &mut |id, values| {
-                observe(Event::Tensor { row: index, null, id, values });
+            interpreter.run_observed(&state.x, projections, &mut |what, values| {
+                observe(match what {
+                    Observed::Tensor(id) => Event::Tensor { row: index, null, id, values },
+                    Observed::PreActivation(id) => Event::PreActivation { row: index, null, id, values },
+                });
             })
         };
         let mut model = call(&conditioning.cond[index], false);

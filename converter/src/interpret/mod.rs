@@ -14,6 +14,15 @@ mod norm;
 
 use crate::graph::{Graph, Op, TensorId};
 
+/// What an observer is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// The input as the network reads it, or an operator's output.
+    Tensor(TensorId),
+    /// What a norm gives before its activation, by the tensor that it writes.
+    PreActivation(TensorId),
+}
+
 /// A graph, ready to run.
 #[derive(Clone, Debug)]
 pub struct Interpreter<'a> {
@@ -61,22 +70,43 @@ impl<'a> Interpreter<'a> {
         projections: &[Vec<f32>],
         observe: &mut dyn FnMut(TensorId, &[f32]),
     ) -> Vec<f32> {
+        self.run_observed(x, projections, &mut |what, values| {
+            if let Observed::Tensor(id) = what {
+                observe(id, values);
+            }
+        })
+    }
+
+    /// As [`Interpreter::run`], for observers that look inside norms too.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn run_observed(
+        &self,
+        x: &[f32],
+        projections: &[Vec<f32>],
+        observe: &mut dyn FnMut(Observed, &[f32]),
+    ) -> Vec<f32> {
         let graph = self.graph;
         assert_eq!(x.len(), graph.tensors[graph.input].elems(), "the sample's length");
         assert_eq!(projections.len(), graph.projections.len(), "the number of projections");
         let mut tensors: Vec<Vec<f32>> = vec![Vec::new(); graph.tensors.len()];
         tensors[graph.input] = x.iter().map(|v| v * graph.input_mul + graph.input_add).collect();
-        observe(graph.input, &tensors[graph.input]);
+        observe(Observed::Tensor(graph.input), &tensors[graph.input]);
         for (op, dead) in graph.ops.iter().zip(&self.dead_after) {
             let mut out = vec![0.0; graph.tensors[op.out()].elems()];
             match op {
                 Op::Conv2d(op) => conv::run(graph, op, &tensors, projections, &mut out),
-                Op::GroupNorm(op) => norm::run(graph, op, &tensors, projections, &mut out),
+                Op::GroupNorm(op) => {
+                    norm::run(graph, op, &tensors, projections, &mut out);
+                    observe(Observed::PreActivation(op.out), &out);
+                    out.iter_mut().for_each(|y| *y = op.activation.apply(*y));
+                }
                 Op::Attention(op) => attention::run(graph, op, &tensors, &mut out),
                 Op::AvgPool { input, out: id } => avg_pool(graph, *input, *id, &tensors[*input], &mut out),
                 Op::Upsample { input, out: id } => upsample(graph, *input, *id, &tensors[*input], &mut out),
             }
-            observe(op.out(), &out);
+            observe(Observed::Tensor(op.out()), &out);
             tensors[op.out()] = out;
             for tensor in dead {
                 tensors[*tensor] = Vec::new();

@@ -1,4 +1,4 @@
-//! Group normalisation over one or two tensors, then scale, shift and activation.
+//! Group normalisation over one or two tensors, then scale and shift; the activation is the caller's.
 
 use crate::graph::{Graph, GroupNorm};
 
@@ -28,7 +28,7 @@ pub fn run(graph: &Graph, op: &GroupNorm, tensors: &[Vec<f32>], projections: &[V
         let (mul, add) = (&mul[first_c..first_c + c], &add[first_c..first_c + c]);
         for (pixel, x) in out.chunks_exact_mut(channels).zip(tensors[*source].chunks_exact(c)) {
             for (((y, x), mul), add) in pixel[first_c..].iter_mut().zip(x).zip(mul).zip(add) {
-                *y = op.activation.apply(x * mul + add);
+                *y = x * mul + add;
             }
         }
         first_c += c;

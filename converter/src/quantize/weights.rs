@@ -12,7 +12,7 @@ use mote_runtime::format::{Encoding, Weights};
 const CODE_MAX: f32 = 127.0;
 
 /// A weight matrix in integers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuantizedWeights {
     /// `[rows, row_elems]`.
     pub codes: Vec<i8>,

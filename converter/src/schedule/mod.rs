@@ -7,6 +7,7 @@
 //! Voids the promise: nothing; what diffusers would run and this would not run equally is refused by name.
 
 mod betas;
+mod compiled;
 mod config;
 mod timesteps;
 pub mod update;
@@ -14,6 +15,7 @@ pub mod update;
 use miette::{Result, miette};
 use mote_runtime::format::schedule::{Clip, HISTORY, Row, Store};
 
+pub use compiled::Schedules;
 pub use config::{PredictionType, SchedulerConfig, Spacing};
 
 use crate::fields::ConfigText;
