@@ -8,19 +8,6 @@ use crate::graph::TensorId;
 use crate::interpret::{Interpreter, Observed};
 use crate::schedule::update::State;
 
-/// What a sample is drawn from.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// x_T, HWC.
-    pub noise: Vec<f32>,
-    /// The condition.
-    pub cond: Cond,
-    /// The condition that guidance leads away from.
-    pub null: Option<Cond>,
-    /// Ho and Salimans, arXiv:2207.12598: out(null) + guidance·(out(cond) − out(null)). At 1 the network runs once.
-    pub guidance: f32,
-}
-
 /// A network call or the end of a step, as the observer of [`sample`] sees it.
 pub enum Event<'a> {
     /// A tensor of the network was made: in which row, for the condition (or the null condition), which one, its values.
@@ -31,7 +18,9 @@ pub enum Event<'a> {
     Row { row: usize, model: &'a [f32], state: &'a State },
 }
 
-/// Projections of a request for each row: they depend on timestep and condition only, so many samples share them.
+/// The condition of a sample, projected for each row: it depends on timestep and class only, so many samples share it.
+/// Guidance is Ho and Salimans', arXiv:2207.12598: out(null) + guidance·(out(cond) − out(null)); at 1 the network runs
+/// once a row.
 pub struct Conditioning {
     cond: Vec<Vec<Vec<f32>>>,
     null: Option<Vec<Vec<Vec<f32>>>>,
@@ -71,13 +60,13 @@ impl Conditioning {
 
 /// Draws one sample: x₀ after the last row, HWC.
 ///
-/// `step_noise` fills a slice with standard normal numbers; it is called for rows that add noise (eta > 0) only.
+/// `step_noise` fills a slice with standard normal numbers for a row; only rows that add noise (eta > 0) call it.
 pub fn sample(
     interpreter: &Interpreter,
     rows: &[Row],
     conditioning: &Conditioning,
     x_t: &[f32],
-    step_noise: &mut dyn FnMut(&mut [f32]),
+    step_noise: &mut dyn FnMut(usize, &mut [f32]),
     observe: &mut dyn FnMut(Event),
 ) -> Vec<f32> {
     let mut state = State::new(x_t.to_vec());
@@ -98,7 +87,7 @@ pub fn sample(
             }
         }
         if row.d != 0.0 {
-            step_noise(&mut noise);
+            step_noise(index, &mut noise);
         }
         state.update(row, &model, &noise);
         observe(Event::Row { row: index, model: &model, state: &state });

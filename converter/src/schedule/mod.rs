@@ -9,17 +9,18 @@
 mod betas;
 mod compiled;
 mod config;
+#[cfg(test)]
+mod tests;
 mod timesteps;
 pub mod update;
 
 use miette::{Result, miette};
-use mote_runtime::format::schedule::{Clip, HISTORY, Row, Store};
+use mote_runtime::format::schedule::{HISTORY, Row, Store};
 
 pub use compiled::Schedules;
 pub use config::{PredictionType, SchedulerConfig, Spacing};
 
 use crate::fields::ConfigText;
-use crate::graph::Graph;
 
 /// A scheduler's noise levels, before a number of steps is chosen.
 #[derive(Clone, Debug)]
@@ -55,20 +56,21 @@ impl Scheduler {
         &self.alphas_cumprod
     }
 
-    /// One row a step, from noise to picture, for `graph` (whose division by the timestep is folded in).
-    /// `eta` from 0 (deterministic) to 1 (as much noise as DDPM).
-    pub fn rows(&self, graph: &Graph, steps: usize, eta: f64) -> Result<Vec<Row>> {
+    /// One row a step, from noise to picture. `eta` from 0 (deterministic) to 1 (as much noise as DDPM).
+    /// With `output_over_timestep` ([`Graph::output_over_timestep`](crate::graph::Graph::output_over_timestep)) the rows
+    /// divide the network's output by the timestep: nobody else does.
+    pub fn rows(&self, steps: usize, eta: f64, output_over_timestep: bool) -> Result<Vec<Row>> {
         if !(0.0..=1.0).contains(&eta) {
             return Err(miette!(help = "0 is DDIM, 1 adds as much noise as DDPM", "eta = {eta} is outside of 0 to 1"));
         }
         let stride = self.config.num_train_timesteps / steps.max(1);
         timesteps::timesteps(&self.config, steps)?
             .into_iter()
-            .map(|timestep| self.row(graph, timestep, stride as i64, eta))
+            .map(|timestep| self.row(timestep, stride as i64, eta, output_over_timestep))
             .collect()
     }
 
-    fn row(&self, graph: &Graph, timestep: i64, stride: i64, eta: f64) -> Result<Row> {
+    fn row(&self, timestep: i64, stride: i64, eta: f64, output_over_timestep: bool) -> Result<Row> {
         let alpha_at = |t: i64| {
             usize::try_from(t).ok().and_then(|t| self.alphas_cumprod.get(t)).copied().ok_or_else(|| {
                 miette!(
@@ -94,7 +96,7 @@ impl Scheduler {
         // Equation 16; at ᾱ = 1 nothing is left to denoise and diffusers divides by zero.
         let sigma = eta * ((1.0 - alpha_prev) / (1.0 - alpha) * (1.0 - alpha / alpha_prev)).max(0.0).sqrt();
         let direction = (1.0 - alpha_prev - sigma * sigma).max(0.0).sqrt();
-        let divisor = if graph.output_over_timestep { timestep as f64 } else { 1.0 };
+        let divisor = if output_over_timestep { timestep as f64 } else { 1.0 };
         let row = Row {
             timestep: timestep as f32,
             graph: 0,
@@ -123,9 +125,4 @@ impl Scheduler {
             self.config.prediction_type
         ))
     }
-}
-
-/// Whether x₀ is changed between its computation and its use, for reports.
-pub fn clips(row: &Row) -> bool {
-    row.clip != Clip::None
 }

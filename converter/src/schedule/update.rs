@@ -62,7 +62,8 @@ pub fn clip(clip: Clip, x0: &mut [f32]) {
             (limit, limit)
         }
     };
-    x0.iter_mut().for_each(|x0| *x0 = x0.clamp(-limit, limit) / divisor);
+    // Not `f32::clamp`, which panics where a diverged network made the limit NaN.
+    x0.iter_mut().for_each(|x0| *x0 = x0.max(-limit).min(limit) / divisor);
 }
 
 /// `torch.quantile(|x|, ratio)`: linear between the two nearest ranks.
