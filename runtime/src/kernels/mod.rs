@@ -11,6 +11,15 @@ pub mod scalar;
 pub mod scratch;
 pub mod select;
 
+/// Rows of a matrix: row i begins at `elems[i·stride]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<'a, T> {
+    /// The first row, and what follows.
+    pub elems: &'a [T],
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
 /// Constants of the channels of one convolution source.
 #[derive(Clone, Copy, Debug)]
 pub struct Channels<'a> {
@@ -44,11 +53,10 @@ pub struct NormConstants<'a> {
 pub struct Kernels {
     /// For people, such as `scalar` or `avx2`.
     pub name: &'static str,
-    /// `out[p·channels + c] = Σₖ patches[p·patch_stride + k]·weights[c·weight_stride + k]`, k below `len`; `out` is a
-    /// whole number of pixels.
-    pub dot_i8: fn(out: &mut [i32], channels: usize, patches: &[i8], patch_stride: usize, weights: &[i8], weight_stride: usize, len: usize),
+    /// `out[p·channels + c] = Σₖ patches[p][k]·weights[c][k]`, k below `len`; `out` is a whole number of pixels.
+    pub dot_i8: fn(out: &mut [i32], channels: usize, patches: Strided<'_, i8>, weights: Strided<'_, i8>, len: usize),
     /// As `dot_i8` for 16-bit activations.
-    pub dot_i16: fn(out: &mut [i32], channels: usize, patches: &[i16], patch_stride: usize, weights: &[i8], weight_stride: usize, len: usize),
+    pub dot_i16: fn(out: &mut [i32], channels: usize, patches: Strided<'_, i16>, weights: Strided<'_, i8>, len: usize),
     /// `acc = mul_round(shl_saturating(acc + bias, shift), multiplier)`, pixel by pixel.
     pub scale: fn(acc: &mut [i32], channels: Channels<'_>),
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.

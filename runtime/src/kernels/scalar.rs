@@ -3,7 +3,7 @@
 //! Written as the formulas read, in forms that LLVM vectorises: equal-length slices, no early exits, products of
 //! narrow integers summed in i32.
 
-use super::{Channels, Kernels, NormConstants};
+use super::{Channels, Kernels, NormConstants, Strided};
 use crate::format::op::Table;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
 
@@ -27,18 +27,10 @@ impl Element for i8 {}
 impl Element for i16 {}
 
 #[inline(always)]
-fn dot<T: Element>(
-    out: &mut [i32],
-    channels: usize,
-    patches: &[T],
-    patch_stride: usize,
-    weights: &[i8],
-    weight_stride: usize,
-    len: usize,
-) {
+fn dot<T: Element>(out: &mut [i32], channels: usize, patches: Strided<'_, T>, weights: Strided<'_, i8>, len: usize) {
     for (p, pixel) in out.chunks_exact_mut(channels.max(1)).enumerate() {
-        let patch = patches.get(p * patch_stride..).and_then(|rest| rest.get(..len)).unwrap_or_default();
-        let rows = weights.chunks(weight_stride.max(1)).map(|row| row.get(..len).unwrap_or_default());
+        let patch = patches.elems.get(p * patches.stride..).and_then(|rest| rest.get(..len)).unwrap_or_default();
+        let rows = weights.elems.chunks(weights.stride.max(1)).map(|row| row.get(..len).unwrap_or_default());
         for (sum, row) in pixel.iter_mut().zip(rows) {
             *sum = patch.iter().zip(row).fold(0i32, |sum, (&x, &w)| sum.wrapping_add(x.into().wrapping_mul(w as i32)));
         }

@@ -150,8 +150,13 @@ pub const fn arena_len_for(bytes: &[u8], tiling: Tiling) -> usize {
     while i < ops.len() / OpRecord::BYTES {
         if let Some(OpRecord { op, live_end }) = OpRecord::decode(ops.split_at(i * OpRecord::BYTES).1) {
             let [first, second, ..] = op.inputs();
-            let scratch =
-                scratch_bytes(&op, &tensor_at(tensors, first), &tensor_at(tensors, second), &tensor_at(tensors, op.out()), tiling);
+            let scratch = scratch_bytes(
+                &op,
+                &tensor_at(tensors, first),
+                &tensor_at(tensors, second),
+                &tensor_at(tensors, op.out()),
+                tiling,
+            );
             let end = align(live_end as usize) + scratch;
             longest = if end > longest { end } else { longest };
         }
@@ -181,4 +186,5 @@ pub(crate) const fn tensor_at(tensors: &[u8], id: u16) -> Tensor {
 }
 
 /// What an absent tensor reads as: no elements at all.
-pub(crate) const EMPTY: Tensor = Tensor { h: 0, w: 0, c: 0, dtype: DType::I8, carried: false, per_step: false, offset: 0, quant: 0 };
+pub(crate) const EMPTY: Tensor =
+    Tensor { h: 0, w: 0, c: 0, dtype: DType::I8, carried: false, per_step: false, offset: 0, quant: 0 };

@@ -8,7 +8,9 @@ use super::Model;
 use crate::error::{Error, Fault, Record};
 use crate::format::checksum::{crc32, meta_crc};
 use crate::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Op, Table};
-use crate::format::{DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Schedule, Section, Tensor, VERSION, Weights, tag};
+use crate::format::{
+    DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Schedule, Section, Tensor, VERSION, Weights, tag,
+};
 use crate::shape::conv_len;
 
 /// Most tensors in a file: the order check keeps one bit for each on the stack.
@@ -24,8 +26,12 @@ fn ensure(holds: bool, fault: Fault) -> Check {
 
 /// Header, section directory, checksum of both and of the records.
 pub(super) fn container(bytes: &[u8]) -> Result<Model<'_>, Error> {
-    if !bytes.get(..4).is_some_and(|magic| magic == MAGIC) {
-        return Err(if bytes.len() < 4 { Error::Truncated { have: bytes.len() as u32, need: Header::BYTES as u32 } } else { Error::NotMote });
+    if bytes.get(..4).is_none_or(|magic| magic != MAGIC) {
+        return Err(if bytes.len() < 4 {
+            Error::Truncated { have: bytes.len() as u32, need: Header::BYTES as u32 }
+        } else {
+            Error::NotMote
+        });
     }
     let truncated = |need: usize| Error::Truncated { have: bytes.len() as u32, need: need as u32 };
     if bytes.len() < Header::BYTES {
@@ -96,7 +102,8 @@ pub(super) fn container(bytes: &[u8]) -> Result<Model<'_>, Error> {
         }
         *slot = body;
     }
-    let required = [tag::TENSORS, tag::QUANTS, tag::WEIGHTS, tag::OPS, tag::GRAPHS, tag::ROWS, tag::SCHEDULES, tag::BLOCKS];
+    let required =
+        [tag::TENSORS, tag::QUANTS, tag::WEIGHTS, tag::OPS, tag::GRAPHS, tag::ROWS, tag::SCHEDULES, tag::BLOCKS];
     for (bit, tag) in required.into_iter().enumerate() {
         if seen & (1 << bit) == 0 {
             return Err(Error::Section { tag });
@@ -145,7 +152,9 @@ pub(super) fn records(model: &Model<'_>) -> Result<(), Error> {
     }
     header(model).map_err(at(Record::Header, 0))?;
     for i in 0..model.row_count() {
-        let valid = model.row(i).is_some_and(|row| (row.graph as usize) < model.graph_count() && row.is_valid() && history(model, &row));
+        let valid = model
+            .row(i)
+            .is_some_and(|row| (row.graph as usize) < model.graph_count() && row.is_valid() && history(model, &row));
         ensure(valid, Fault::Number).map_err(at(Record::Row, i))?;
     }
     if model.schedules().next().is_none() {
@@ -153,7 +162,8 @@ pub(super) fn records(model: &Model<'_>) -> Result<(), Error> {
     }
     for (i, schedule) in model.schedules().enumerate() {
         let end = schedule.first_row as usize + schedule.rows as usize;
-        let steps = (schedule.first_row as usize..end).filter(|&row| model.row(row).is_some_and(|row| row.advance)).count();
+        let steps =
+            (schedule.first_row as usize..end).filter(|&row| model.row(row).is_some_and(|row| row.advance)).count();
         let last_advances = end.checked_sub(1).and_then(|last| model.row(last)).is_some_and(|row| row.advance);
         let valid = schedule.rows > 0 && end <= model.row_count() && steps == schedule.steps as usize && last_advances;
         ensure(valid, Fault::Range).map_err(at(Record::Schedule, i))?;
@@ -165,7 +175,10 @@ fn tensor(model: &Model<'_>, record: &[u8]) -> Check {
     let tensor = Tensor::decode(record).ok_or(Fault::Unknown)?;
     ensure(tensor.h > 0 && tensor.w > 0 && tensor.c > 0, Fault::Shape)?;
     let elems = tensor.h as u64 * tensor.w as u64 * tensor.c as u64;
-    ensure(elems <= LEN_MAX / 4 && tensor.offset as u64 + elems * tensor.dtype.bytes() as u64 <= LEN_MAX, Fault::Range)?;
+    ensure(
+        elems <= LEN_MAX / 4 && tensor.offset as u64 + elems * tensor.dtype.bytes() as u64 <= LEN_MAX,
+        Fault::Range,
+    )?;
     ensure((tensor.offset as usize).is_multiple_of(Tensor::ALIGN), Fault::Alignment)?;
     if tensor.dtype == DType::F32 {
         return Ok(());
@@ -179,7 +192,9 @@ fn tensor(model: &Model<'_>, record: &[u8]) -> Check {
 /// A blob of `len` elements of `size` bytes inside the payload.
 fn blob(model: &Model<'_>, offset: u32, len: u64, size: u64) -> Check {
     ensure(offset.is_multiple_of(4), Fault::Alignment)?;
-    let inside = offset >= model.header.meta_bytes && len <= LEN_MAX && offset as u64 + len * size <= model.header.file_bytes as u64;
+    let inside = offset >= model.header.meta_bytes
+        && len <= LEN_MAX
+        && offset as u64 + len * size <= model.header.file_bytes as u64;
     ensure(inside, Fault::Range)
 }
 
@@ -386,7 +401,9 @@ fn graph(model: &Model<'_>, graph: &Graph) -> Check {
         // Neither the operator nor its scratch may lie over what the sampler keeps.
         let out = op.out();
         ensure(out != graph.input && out != graph.class_embedding, Fault::Order)?;
-        for kept in [graph.input, graph.class_embedding].into_iter().chain(sampler_tensors(model)).filter(|&id| id != NONE) {
+        for kept in
+            [graph.input, graph.class_embedding].into_iter().chain(sampler_tensors(model)).filter(|&id| id != NONE)
+        {
             let (kept, out) = (model.tensor(kept).range(), model.tensor(out).range());
             ensure(kept.end <= out.start || out.end <= kept.start, Fault::Overlap)?;
             ensure(kept.end <= live_end as usize, Fault::Overlap)?;

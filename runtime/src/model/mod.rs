@@ -198,7 +198,13 @@ impl<'a> Model<'a> {
     }
 
     /// A modulation that lies in the payload, for a row and a class: `len` f16.
-    pub(crate) fn modulation_table(&self, modulation: Modulation, row: usize, class: usize, len: usize) -> &'a [half::f16] {
+    pub(crate) fn modulation_table(
+        &self,
+        modulation: Modulation,
+        row: usize,
+        class: usize,
+        len: usize,
+    ) -> &'a [half::f16] {
         let Modulation::Table(offset) = modulation else { return &[] };
         let index = row * (self.header.classes as usize).max(1) + class;
         let bits: &[u16] = cast(self.slice(offset.saturating_add((index * len * 2) as u32), len * 2));

@@ -9,6 +9,7 @@
 use super::Context;
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Attention;
+use crate::kernels::Strided;
 use crate::kernels::scratch::AttentionScratch;
 use crate::quant::{exp2_neg, mul_round, multiplier, shift_for, shl_saturating};
 use core::ops::Range;
@@ -46,19 +47,25 @@ pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], op: &Attention, live_end:
             let channels = |position: usize| position * c + head * head_dim..position * c + (head + 1) * head_dim;
             let query = q_elems.get(channels(position)).unwrap_or_default();
             let keys = k_elems.get(head * head_dim..).unwrap_or_default();
-            (ctx.kernels.dot_i8)(scores, positions, query, head_dim, keys, c, head_dim);
+            let query = Strided { elems: query, stride: head_dim };
+            (ctx.kernels.dot_i8)(scores, positions, query, Strided { elems: keys, stride: c }, head_dim);
 
             let max = scores.iter().copied().fold(i32::MIN, i32::max);
             let mut total = 0i32;
             acc.fill(0);
             for (score, values) in scores.iter().zip(v_elems.chunks_exact(c.max(1))) {
                 let below = max.saturating_sub(*score);
-                let index = mul_round(shl_saturating(below, index_shift), index_multiplier).clamp(0, INDEX_MAX) as usize;
+                let index =
+                    mul_round(shl_saturating(below, index_shift), index_multiplier).clamp(0, INDEX_MAX) as usize;
                 let high = coarse.get(index >> 6).copied().unwrap_or(0) as u16 as u32;
                 let low = fine.get(index & 63).copied().unwrap_or(0) as u16 as u32;
                 let weight = ((high * low) >> exp_shift) as i32;
                 total = total.wrapping_add(weight);
-                (ctx.kernels.axpy_i8)(acc, weight, values.get(head * head_dim..(head + 1) * head_dim).unwrap_or_default());
+                (ctx.kernels.axpy_i8)(
+                    acc,
+                    weight,
+                    values.get(head * head_dim..(head + 1) * head_dim).unwrap_or_default(),
+                );
             }
 
             let real = vs.scale / (outs.scale * total as f32);

@@ -14,10 +14,9 @@ use crate::format::op::Conv;
 use crate::format::{DType, NONE, Tensor};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, is_direct, patch_stride};
-use crate::kernels::{Channels, select};
+use crate::kernels::{Channels, Strided, select};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, mul_round, multiplier, round_to_i32, shift_for};
 use crate::shape::window_start;
-use bytemuck::Pod;
 use core::ops::Range;
 
 /// One input: its elements, its weights, its constants.
@@ -190,41 +189,52 @@ fn prepare(
 }
 
 /// The products of one tile of pixels with every output channel: `sums[p·out_c + c]`, without bias.
-fn accumulate(ctx: &Context<'_>, op: &Conv, source: &Source<'_>, patches: &mut [u8], sums: &mut [i32], y: usize, x: usize) {
-    match source.tensor.dtype {
+fn accumulate(
+    ctx: &Context<'_>,
+    op: &Conv,
+    source: &Source<'_>,
+    patches: &mut [u8],
+    sums: &mut [i32],
+    y: usize,
+    x: usize,
+) {
+    let channels = source.bias.len();
+    let pixels = sums.len() / channels.max(1);
+    let weights = Strided { elems: source.rows, stride: source.row_stride };
+    let input = &source.tensor;
+    let len = op.kernel[0] as usize * op.kernel[1] as usize * input.c as usize;
+    match input.dtype {
         DType::I8 => {
-            let (patches, stride, len) = gather::<i8>(op, source, patches, y, x, sums.len() / source.bias.len().max(1), source.zero_point as i8);
-            (ctx.kernels.dot_i8)(sums, source.bias.len(), patches, stride, source.rows, source.row_stride, len);
+            let patches =
+                gather(op, input, cast::<i8>(source.elems), cast_mut(patches), [y, x], pixels, source.zero_point as i8);
+            (ctx.kernels.dot_i8)(sums, channels, patches, weights, len);
         }
         DType::I16 => {
-            let (patches, stride, len) = gather::<i16>(op, source, patches, y, x, sums.len() / source.bias.len().max(1), 0);
-            (ctx.kernels.dot_i16)(sums, source.bias.len(), patches, stride, source.rows, source.row_stride, len);
+            let patches = gather(op, input, cast::<i16>(source.elems), cast_mut(patches), [y, x], pixels, 0);
+            (ctx.kernels.dot_i16)(sums, channels, patches, weights, len);
         }
         DType::F32 => {}
     }
 }
 
-/// The patches of `pixels` output pixels from (y, x) on, with their stride and length: the input itself for a 1×1
-/// convolution, else a copy, padded with the zero point.
-fn gather<'a, T: Pod>(
+/// The patches of `pixels` output pixels from (y, x) on: the input itself for a 1×1 convolution, else a copy, padded
+/// with the zero point.
+fn gather<'a, T: Copy>(
     op: &Conv,
-    source: &Source<'a>,
-    patches: &'a mut [u8],
-    y: usize,
-    x: usize,
+    input: &Tensor,
+    elems: &'a [T],
+    patches: &'a mut [T],
+    [y, x]: [usize; 2],
     pixels: usize,
     pad: T,
-) -> (&'a [T], usize, usize) {
-    let input = &source.tensor;
-    let elems: &[T] = cast(source.elems);
+) -> Strided<'a, T> {
     let c = input.c as usize;
     let stride = patch_stride(op, input);
     if is_direct(op) {
-        return (elems.get(y * input.row_elems() + x * c..).unwrap_or_default(), stride, c);
+        return Strided { elems: elems.get(y * input.row_elems() + x * c..).unwrap_or_default(), stride };
     }
-    let patches: &mut [T] = cast_mut(patches);
     let [kh, kw] = op.kernel.map(usize::from);
-    let up = if op.upsample { 1 } else { 0 };
+    let up = op.upsample as u32;
     let (h, w) = ((input.h as isize) << up, (input.w as isize) << up);
     for (p, patch) in patches.chunks_exact_mut(stride.max(1)).take(pixels).enumerate() {
         let top = window_start(y, op.stride as usize, op.pad[0] as usize);
@@ -250,7 +260,7 @@ fn gather<'a, T: Pod>(
             }
         }
     }
-    (patches, stride, kh * kw * c)
+    Strided { elems: patches, stride }
 }
 
 /// Constants of the residual.

@@ -32,7 +32,11 @@ impl Part {
     fn new(n: u64, sum: i64, squares: u64, scale: f32, zero_point: f32) -> Part {
         let count = n as f32;
         let deviation = n.wrapping_mul(squares).wrapping_sub(sum.wrapping_mul(sum) as u64);
-        Part { n: count, mean: scale * (sum as f32 / count - zero_point), m2: scale * scale * (deviation as f32 / count) }
+        Part {
+            n: count,
+            mean: scale * (sum as f32 / count - zero_point),
+            m2: scale * scale * (deviation as f32 / count),
+        }
     }
 
     /// Chan et al., equation 2.1.
@@ -60,7 +64,8 @@ pub(super) fn stats(ctx: &Context<'_>, arena: &mut [u8], op: &NormStats, live_en
     let groups = (op.groups as usize).max(1);
     let group_c = (sources[0].c as usize + sources[1].c as usize) / groups;
     let scratch = live_end..live_end + align(groups * GROUP_SUM_BYTES);
-    let [first, second, out_bytes, scratch] = pieces(arena, [sources[0].range(), sources[1].range(), out.range(), scratch]);
+    let [first, second, out_bytes, scratch] =
+        pieces(arena, [sources[0].range(), sources[1].range(), out.range(), scratch]);
     // Per group: Σq and Σq² of the first source, then of the second.
     let sums: &mut [u64] = cast_mut(scratch);
     if rows.start == 0 {
@@ -77,8 +82,18 @@ pub(super) fn stats(ctx: &Context<'_>, arena: &mut [u8], op: &NormStats, live_en
             }
             for y in rows.clone() {
                 let (sum, squares) = match tensor.dtype {
-                    DType::I8 => (ctx.kernels.sums_i8)(rows_of(cast(bytes), tensor.row_elems(), y..y + 1), c, part.start, part.len()),
-                    DType::I16 => (ctx.kernels.sums_i16)(rows_of(cast(bytes), tensor.row_elems(), y..y + 1), c, part.start, part.len()),
+                    DType::I8 => (ctx.kernels.sums_i8)(
+                        rows_of(cast(bytes), tensor.row_elems(), y..y + 1),
+                        c,
+                        part.start,
+                        part.len(),
+                    ),
+                    DType::I16 => (ctx.kernels.sums_i16)(
+                        rows_of(cast(bytes), tensor.row_elems(), y..y + 1),
+                        c,
+                        part.start,
+                        part.len(),
+                    ),
                     DType::F32 => (0, 0),
                 };
                 if let Some([s, q]) = sums.get_mut(2 * k..2 * k + 2) {
@@ -150,15 +165,15 @@ pub(super) fn apply(ctx: &Context<'_>, arena: &mut [u8], op: &NormApply, live_en
             let scale = model.quant(tensor, ctx.row).scale;
             let (shift, limit) = (element_shift(tensor.dtype), if tensor.dtype == DType::I8 { 127.9 } else { 0.4999 });
             for channel in source_first..source_first + tensor.c as usize {
-                let &[mean, rstd] = stats.get(2 * (channel / group_c)..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0.0; 2]);
+                let &[mean, rstd] =
+                    stats.get(2 * (channel / group_c)..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0.0; 2]);
                 let (Some(&gamma), Some(&beta)) = (gamma.get(channel), beta.get(channel)) else { continue };
                 let (factor, shift_by) = (1.0 + modulation(channel), modulation(c + channel));
                 let slope = (scale * rstd * (gamma * factor) / in_step).clamp(-limit, limit);
                 let centre = (beta * factor + shift_by) / in_step - mean / scale * slope;
                 // slope·2^(8 + 31 − shift)/2³¹ of an element that was shifted left by `shift`.
                 let m = multiplier(slope * (1 << NORM_FRACTION_BITS) as f32 * exp2_neg(shift));
-                let offset = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32)
-                    .clamp(-(1 << 29), 1 << 29)
+                let offset = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32).clamp(-(1 << 29), 1 << 29)
                     + (1 << (NORM_FRACTION_BITS - 1));
                 if let (Some(to_m), Some(to_offset)) = (multipliers.get_mut(channel), offsets.get_mut(channel)) {
                     (*to_m, *to_offset) = (m, offset);
@@ -188,9 +203,15 @@ pub(super) fn apply(ctx: &Context<'_>, arena: &mut [u8], op: &NormApply, live_en
             let to = out_row.get_mut(source_first..).unwrap_or_default();
             let row = |tensor: &Tensor| y * tensor.row_elems()..(y + 1) * tensor.row_elems();
             match tensor.dtype {
-                DType::I8 if in_place => (ctx.kernels.norm_i8)(to, c, row_copy.get(..out.row_elems()).unwrap_or_default(), source_c, k),
-                DType::I8 => (ctx.kernels.norm_i8)(to, c, cast(bytes).get(row(tensor)).unwrap_or_default(), source_c, k),
-                DType::I16 => (ctx.kernels.norm_i16)(to, c, cast(bytes).get(row(tensor)).unwrap_or_default(), source_c, k),
+                DType::I8 if in_place => {
+                    (ctx.kernels.norm_i8)(to, c, row_copy.get(..out.row_elems()).unwrap_or_default(), source_c, k)
+                }
+                DType::I8 => {
+                    (ctx.kernels.norm_i8)(to, c, cast(bytes).get(row(tensor)).unwrap_or_default(), source_c, k)
+                }
+                DType::I16 => {
+                    (ctx.kernels.norm_i16)(to, c, cast(bytes).get(row(tensor)).unwrap_or_default(), source_c, k)
+                }
                 DType::F32 => {}
             }
             source_first += source_c;

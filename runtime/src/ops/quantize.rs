@@ -9,7 +9,13 @@ use crate::format::DType;
 use crate::quant::quantize;
 use core::ops::Range;
 
-pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], [input, out]: [u16; 2], [mul, add]: [f32; 2], rows: Range<usize>) {
+pub(super) fn run(
+    ctx: &Context<'_>,
+    arena: &mut [u8],
+    [input, out]: [u16; 2],
+    [mul, add]: [f32; 2],
+    rows: Range<usize>,
+) {
     let (input, out) = (ctx.model.tensor(input), ctx.model.tensor(out));
     let quant = ctx.model.quant(&out, ctx.row);
     let [from, to] = pieces(arena, [input.range(), out.range()]);

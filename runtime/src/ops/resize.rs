@@ -17,7 +17,14 @@ pub(super) fn avg_pool(ctx: &Context<'_>, arena: &mut [u8], input: u16, out: u16
     }
 }
 
-fn avg_pool_rows<T: Pod + Into<i32>>(from: &[T], to: &mut [T], input: &Tensor, out: &Tensor, rows: Range<usize>, narrow: fn(i32) -> T) {
+fn avg_pool_rows<T: Pod + Into<i32>>(
+    from: &[T],
+    to: &mut [T],
+    input: &Tensor,
+    out: &Tensor,
+    rows: Range<usize>,
+    narrow: fn(i32) -> T,
+) {
     let c = input.c as usize;
     for y in rows {
         let top = rows_of(from, input.row_elems(), 2 * y..2 * y + 1).chunks_exact(2 * c);

@@ -41,7 +41,15 @@ pub struct Request<'r> {
 
 impl Default for Request<'_> {
     fn default() -> Self {
-        Self { seed: 0, class: None, guidance: 1.0, steps: None, noise: None, class_embedding: None, poll_budget: u32::MAX }
+        Self {
+            seed: 0,
+            class: None,
+            guidance: 1.0,
+            steps: None,
+            noise: None,
+            class_embedding: None,
+            poll_budget: u32::MAX,
+        }
     }
 }
 
@@ -207,14 +215,16 @@ impl<'a> Sampler<'a> {
     pub fn poll_observed(&mut self, after: &mut dyn FnMut(usize, &[u8])) -> Poll {
         let model = self.model;
         let Some(run) = &mut self.run else { return Poll::Idle };
-        let schedule = model.schedules().nth(run.schedule as usize).unwrap_or(Schedule { first_row: 0, rows: 0, steps: 0 });
+        let schedule =
+            model.schedules().nth(run.schedule as usize).unwrap_or(Schedule { first_row: 0, rows: 0, steps: 0 });
         let row_index = schedule.first_row as usize + run.row as usize;
         let (Some(row), true) = (model.row(row_index), run.row < schedule.rows) else { return Poll::Ready };
         let graph = model.graph(row.graph as usize);
         let guided = run.guidance != 1.0;
         let mut budget = run.poll_budget.max(1);
         run.preview = false;
-        let pending = |run: &Run, step_done| Poll::Pending(Progress { step: run.step, steps: schedule.steps, step_done });
+        let pending =
+            |run: &Run, step_done| Poll::Pending(Progress { step: run.step, steps: schedule.steps, step_done });
 
         let (output, uncond) = (model.tensor(graph.output), model.tensor(model.header().uncond));
         if guided && !run.branch_done {
@@ -235,13 +245,14 @@ impl<'a> Sampler<'a> {
         let history = model.header().history.map(|id| model.tensor(id).range());
         let [h0, h1, h2, h3] = history;
         let x = model.tensor(graph.input).range();
-        let [x, output, uncond, h0, h1, h2, h3] = pieces(self.arena, [x, output.range(), uncond.range(), h0, h1, h2, h3]);
+        let [x, output, uncond, h0, h1, h2, h3] =
+            pieces(self.arena, [x, output.range(), uncond.range(), h0, h1, h2, h3]);
         let output = cast_mut(output);
         if guided {
             coefficients::guide(output, cast(uncond), run.guidance);
         }
         let key = NoiseKey { seed: run.seed, stream: 1 + row_index as u32 };
-        coefficients::update(&row, cast_mut(x), output, [h0, h1, h2, h3].map(|bytes| cast_mut(bytes)), key);
+        coefficients::update(&row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), key);
         run.row += 1;
         run.step += row.advance as u16;
         (run.branch_done, run.position, run.preview) = (false, Position::default(), true);

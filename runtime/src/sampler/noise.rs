@@ -97,9 +97,20 @@ mod tests {
 
     #[test]
     fn quantiles_are_the_normal_ones() {
-        for (p, z) in [(0.5f64, 0.0f64), (0.975, 1.959_964), (0.025, -1.959_964), (0.841_344_75, 1.0), (0.998_650_1, 3.0), (1e-6, -4.753_424)] {
+        for (p, z) in [
+            (0.5f64, 0.0f64),
+            (0.975, 1.959_964),
+            (0.025, -1.959_964),
+            (0.841_344_75, 1.0),
+            (0.998_650_1, 3.0),
+            (1e-6, -4.753_424),
+        ] {
             let bits = ((p * 8_388_608.0) as u32) << 9;
-            assert!((normal(bits) as f64 - z).abs() < 0.006 * (1.0 + z.abs() / 2.0) * if p < 1e-5 { 10.0 } else { 1.0 }, "{p}: {}", normal(bits));
+            assert!(
+                (normal(bits) as f64 - z).abs() < 0.006 * (1.0 + z.abs() / 2.0) * if p < 1e-5 { 10.0 } else { 1.0 },
+                "{p}: {}",
+                normal(bits)
+            );
         }
         // Accuracy proper, where p is exact: n + 1/2 over 2²³.
         let n = 8_178_892u32; // p = 0.974 999 964
