@@ -262,7 +262,8 @@ impl Unet2dConfig {
     fn check_time(&self, fields: &mut Fields) {
         let half = (self.block_out_channels.first().copied().unwrap_or(1) / 2) as f64;
         match self.time_embedding_type {
-            TimeEmbeddingType::Positional if half - self.freq_shift == 0.0 => fields.refuse(
+            // A single channel has no frequency at all, and so no division.
+            TimeEmbeddingType::Positional if half > 0.0 && half == self.freq_shift => fields.refuse(
                 "freq_shift",
                 self.freq_shift,
                 format!("anything but {half}, the number of frequencies: diffusers divides by the difference"),
