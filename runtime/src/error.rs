@@ -143,7 +143,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Error::NotMote => f.write_str("not a .mote file (it does not begin with MOTE)"),
-            Error::Version { found } => write!(f, ".mote format version {found}, but this runtime reads version {}", crate::format::VERSION),
+            Error::Version { found } => {
+                write!(f, ".mote format version {found}, but this runtime reads version {}", crate::format::VERSION)
+            }
             Error::Truncated { have, need } => write!(f, "the .mote file is cut short: {have} bytes of {need}"),
             Error::Unaligned => f.write_str("the .mote bytes do not begin at a multiple of 4 (use include_model!)"),
             Error::MetaChecksum => f.write_str("the .mote header or records are damaged (checksum)"),
@@ -158,7 +160,9 @@ impl fmt::Display for Error {
             Error::ArenaUnaligned => f.write_str("the arena does not begin at a multiple of 16 (use Arena)"),
             Error::Class { asked, classes } => write!(f, "class {asked} was asked for, the model has {classes}"),
             Error::ClassMissing => f.write_str("the model needs a class"),
-            Error::ClassEmbedding { have, need } => write!(f, "a class embedding of {have} elements was given, the model takes {need}"),
+            Error::ClassEmbedding { have, need } => {
+                write!(f, "a class embedding of {have} elements was given, the model takes {need}")
+            }
             Error::Guidance => f.write_str("guidance other than 1 needs a finite factor and a model with a null class"),
             Error::Steps { asked } => write!(f, "the file holds no schedule of {asked} steps"),
             Error::Length { have, need } => write!(f, "a buffer has {have} elements, {need} are needed"),

@@ -1,11 +1,68 @@
+//! Diffusion models on microcontrollers: draws pictures from a `.mote` file, without an allocator.
+//!
+//! A tour, in the order in which data flows:
+//!
+//! 1. [`include_model!`] puts a file that `converter quantize` wrote into flash; [`format`] is its bytes.
+//! 2. [`Model::from_bytes`] checks them, once: after it nothing in the file can panic, overflow or leave bounds.
+//! 3. [`arena_len`] says at compile time how much memory a picture takes; [`Arena`] is that much static memory.
+//! 4. [`Sampler`] draws by the file's compiled schedule, a [`poll`](Sampler::poll) at a time: [`step`] runs the network's
+//!    operators ([`ops`], geometry in [`shape`]) over the [`kernels`], [`sampler::coefficients`] updates the sample.
+//! 5. [`Image`] writes it as gray8, rgb888 or rgb565.
+//!
+//! ```
+//! use mote_runtime::{Error, Model, Poll, Request, Sampler};
+//!
+//! # fn main() {}
+//! # fn firmware(file: &'static [u8], arena: &'static mut [u8], frame: &mut [u8]) -> Result<(), Error> {
+//! // In firmware: static MODEL: &[u8] = mote_runtime::include_model!("digits.mote");
+//! //              static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
+//! let model = Model::from_bytes(file)?;
+//! let mut sampler = Sampler::new(&model, arena)?;
+//! sampler.start(Request { seed: 7, class: Some(3), poll_budget: 500_000, ..Default::default() })?;
+//! while let Poll::Pending(progress) = sampler.poll() {
+//!     // show progress.step of progress.steps; let other tasks run
+//! #   let _ = progress;
+//! }
+//! sampler.image().write_gray8(frame)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! All arithmetic that reaches output bits is integer, or f32 with correctly rounded operations in written order, so the
+//! same file and seed give the same bytes on every core; [`quant`] has the rounding rule. Bad bytes and bad arguments
+//! give an [`Error`] that names them; no panic is reachable from either. `unsafe` is denied here and allowed in one file,
+//! `arena.rs` (the static buffer).
+
 #![no_std]
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
-//! Diffusion models on microcontrollers.
 
+#[cfg(target_endian = "big")]
+compile_error!("a .mote file is read in place, so the core must be little-endian");
+
+pub mod arena;
 pub mod error;
 pub mod format;
+pub mod kernels;
+pub mod model;
+pub mod ops;
 pub mod quant;
+pub mod sampler;
+pub mod shape;
+pub mod step;
+
+pub use arena::{Aligned, Arena};
 pub use error::Error;
-pub struct Model;
-impl Model { pub fn from_bytes() {} }
+pub use model::{Model, arena_len};
+pub use sampler::{Image, Poll, Progress, Request, Sampler};
+
+/// The bytes of a `.mote` file, aligned, as a `&'static [u8]` in read-only memory.
+///
+/// The path is relative to the source file, as with `include_bytes!`.
+#[macro_export]
+macro_rules! include_model {
+    ($path:expr) => {{
+        static MODEL: &$crate::Aligned<[u8]> = &$crate::Aligned(*include_bytes!($path));
+        &MODEL.0
+    }};
+}

@@ -202,7 +202,9 @@ impl Op {
     /// The tensors that the operator reads, [`NONE`] in unused places.
     pub const fn inputs(&self) -> [u16; 4] {
         match *self {
-            Op::Quantize { input, .. } | Op::AvgPool { input, .. } | Op::Upsample { input, .. } => [input, NONE, NONE, NONE],
+            Op::Quantize { input, .. } | Op::AvgPool { input, .. } | Op::Upsample { input, .. } => {
+                [input, NONE, NONE, NONE]
+            }
             Op::Conv(Conv { sources: [a, b], residual, modulation, .. }) => [a, b, residual, modulation.tensor()],
             Op::NormStats(NormStats { sources: [a, b], .. }) => [a, b, NONE, NONE],
             Op::NormApply(NormApply { sources: [a, b], stats, modulation, .. }) => [a, b, stats, modulation.tensor()],

@@ -1,0 +1,99 @@
+//! The portable kernels: the definition of correct.
+//!
+//! Written as the formulas read, in forms that LLVM vectorises: equal-length slices, no early exits, products of
+//! narrow integers summed in i32.
+
+use super::{Channels, Kernels, NormConstants, Strided};
+use crate::format::op::Table;
+use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
+
+/// The table of these functions.
+pub const KERNELS: Kernels = Kernels {
+    name: "scalar",
+    dot_i8: dot::<i8>,
+    dot_i16: dot::<i16>,
+    scale,
+    store_i8,
+    sums_i8: sums::<i8>,
+    sums_i16: sums::<i16>,
+    norm_i8: norm::<i8, 16>,
+    norm_i16: norm::<i16, 8>,
+    axpy_i8,
+};
+
+/// Elements that convert to i32.
+trait Element: Copy + Into<i32> {}
+impl Element for i8 {}
+impl Element for i16 {}
+
+#[inline(always)]
+fn dot<T: Element>(out: &mut [i32], channels: usize, patches: Strided<'_, T>, weights: Strided<'_, i8>, len: usize) {
+    for (p, pixel) in out.chunks_exact_mut(channels.max(1)).enumerate() {
+        let patch = patches.elems.get(p * patches.stride..).and_then(|rest| rest.get(..len)).unwrap_or_default();
+        let rows = weights.elems.chunks(weights.stride.max(1)).map(|row| row.get(..len).unwrap_or_default());
+        for (sum, row) in pixel.iter_mut().zip(rows) {
+            *sum = patch.iter().zip(row).fold(0i32, |sum, (&x, &w)| sum.wrapping_add(x.into().wrapping_mul(w as i32)));
+        }
+    }
+}
+
+#[inline(always)]
+fn scale(acc: &mut [i32], channels: Channels<'_>) {
+    for pixel in acc.chunks_exact_mut(channels.bias.len().max(1)) {
+        for ((acc, &bias), &m) in pixel.iter_mut().zip(channels.bias).zip(channels.multiplier) {
+            *acc = mul_round(shl_saturating(acc.wrapping_add(bias), channels.shift), m);
+        }
+    }
+}
+
+#[inline(always)]
+fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
+    for (q, &sum) in out.iter_mut().zip(acc) {
+        *q = round_sum(sum).saturating_add(zero_point).clamp(-128, 127) as i8;
+    }
+}
+
+/// A sum of rounded products without its fraction bits, rounded half up.
+#[inline(always)]
+pub fn round_sum(sum: i32) -> i32 {
+    sum.wrapping_add(1 << (SUM_FRACTION_BITS - 1)) >> SUM_FRACTION_BITS
+}
+
+#[inline(always)]
+fn sums<T: Element>(row: &[T], channels: usize, first: usize, group_c: usize) -> (i64, u64) {
+    let mut total = (0i64, 0u64);
+    for pixel in row.chunks_exact(channels.max(1)) {
+        let group = pixel.get(first..).and_then(|rest| rest.get(..group_c)).unwrap_or_default();
+        for &q in group {
+            let q: i32 = q.into();
+            total.0 += q as i64;
+            total.1 += (q * q) as u64;
+        }
+    }
+    total
+}
+
+#[inline(always)]
+fn norm<T: Element, const SHIFT: u32>(out: &mut [i8], out_c: usize, src: &[T], src_c: usize, k: NormConstants<'_>) {
+    const HALF: i32 = Table::LEN as i32 / 2;
+    for (out, src) in out.chunks_mut(out_c.max(1)).zip(src.chunks_exact(src_c.max(1))) {
+        for (((out, &q), &m), &offset) in out.iter_mut().zip(src).zip(k.multiplier).zip(k.offset) {
+            let centred = (q.into() - k.zero_point) << SHIFT;
+            let index = mul_round(centred, m).saturating_add(offset) >> NORM_FRACTION_BITS;
+            let value = if k.table.is_empty() {
+                index
+            } else {
+                let entry = k.table.get((index.clamp(-HALF, HALF - 1) + HALF) as usize).copied().unwrap_or(0);
+                mul_round(entry as i32, k.out_multiplier)
+            };
+            *out = value.saturating_add(k.out_zero_point).clamp(-128, 127) as i8;
+        }
+    }
+}
+
+#[inline(always)]
+fn axpy_i8(acc: &mut [i32], weight: i32, values: &[i8]) {
+    for (acc, &v) in acc.iter_mut().zip(values) {
+        *acc = acc.wrapping_add(weight.wrapping_mul(v as i32));
+    }
+}

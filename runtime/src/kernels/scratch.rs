@@ -1,0 +1,190 @@
+//! Scratch sizes, from the one definition that the operators use to lay their scratch out.
+//!
+//! Scratch begins at an operator's live end; no size is stored in a file, because it depends on the instruction set.
+
+use crate::format::op::{Attention, Conv, NormApply, NormStats, Op};
+use crate::format::tensor::{DType, NONE, Tensor};
+
+/// What an instruction set's kernels ask of scratch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tiling {
+    /// Output pixels of a convolution tile.
+    pub pixels: usize,
+}
+
+/// The portable tiling.
+pub const SCALAR: Tiling = Tiling { pixels: 4 };
+
+/// Rounds up to the alignment of arena tensors.
+pub const fn align(bytes: usize) -> usize {
+    bytes.next_multiple_of(Tensor::ALIGN)
+}
+
+/// Byte lengths of the parts of a convolution's scratch, each a multiple of 16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvScratch {
+    /// Per source: i32 bias `[out_c]`, i32 multiplier (or the bits of an f32 scale) `[out_c]`, the shift.
+    pub constants: usize,
+    /// `pixels` × padded patch of the larger source; 0 where the input's rows serve as they are.
+    pub patches: usize,
+    /// i32 accumulators, `pixels` × out_c.
+    pub accumulators: usize,
+    /// i32 sums, as the accumulators; 0 with one source.
+    pub sums: usize,
+}
+
+impl ConvScratch {
+    /// The parts for these tensors; `second` is ignored unless the operator has two sources.
+    pub const fn new(op: &Conv, first: &Tensor, second: &Tensor, out: &Tensor, tiling: Tiling) -> ConvScratch {
+        let two = op.sources[1] != NONE;
+        let out_c = out.c as usize;
+        let mut patches = patch_bytes(op, first, tiling);
+        if two && patch_bytes(op, second, tiling) > patches {
+            patches = patch_bytes(op, second, tiling);
+        }
+        let tile = align(tiling.pixels * out_c * 4);
+        ConvScratch {
+            constants: align(out_c * 8 + 4) * if two { 2 } else { 1 },
+            patches,
+            accumulators: tile,
+            sums: if two { tile } else { 0 },
+        }
+    }
+
+    /// All parts together.
+    pub const fn len_bytes(&self) -> usize {
+        self.constants + self.patches + self.accumulators + self.sums
+    }
+}
+
+const fn patch_bytes(op: &Conv, input: &Tensor, tiling: Tiling) -> usize {
+    if is_direct(op) { 0 } else { align(tiling.pixels * patch_stride(op, input) * input.dtype.bytes()) }
+}
+
+/// Whether input pixels are patches already: 1×1, stride 1, nothing padded or upsampled.
+pub const fn is_direct(op: &Conv) -> bool {
+    op.kernel[0] == 1 && op.kernel[1] == 1 && op.stride == 1 && !op.upsample && op.pad[0] == 0 && op.pad[1] == 0
+}
+
+/// Elements from one patch to the next.
+pub const fn patch_stride(op: &Conv, input: &Tensor) -> usize {
+    let elems = op.kernel[0] as usize * op.kernel[1] as usize * input.c as usize;
+    if is_direct(op) { elems } else { elems.next_multiple_of(4) }
+}
+
+/// Byte lengths of the parts of a norm application's scratch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NormScratch {
+    /// i32 multiplier `[c]`, then i32 offset `[c]`.
+    pub constants: usize,
+    /// A copy of the row, where the operator works in place.
+    pub row: usize,
+}
+
+impl NormScratch {
+    /// The parts for these tensors.
+    pub const fn new(op: &NormApply, first: &Tensor, out: &Tensor) -> NormScratch {
+        let in_place = op.sources[1] == NONE && first.offset == out.offset;
+        NormScratch { constants: align(out.c as usize * 8), row: if in_place { align(out.row_elems()) } else { 0 } }
+    }
+}
+
+/// Bytes of a group's exact sums: Σq (i64) and Σq² (u64), for each of two sources.
+pub const GROUP_SUM_BYTES: usize = 32;
+
+/// Byte lengths of the parts of the attention's scratch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionScratch {
+    /// i32 scores, then weights, one a position.
+    pub scores: usize,
+    /// i32 accumulators `[head_dim]`.
+    pub accumulators: usize,
+}
+
+impl AttentionScratch {
+    /// The parts for this output.
+    pub const fn new(op: &Attention, out: &Tensor) -> AttentionScratch {
+        let heads = if op.heads == 0 { 1 } else { op.heads as usize };
+        AttentionScratch {
+            scores: align(out.h as usize * out.w as usize * 4),
+            accumulators: align(out.c as usize / heads * 4),
+        }
+    }
+}
+
+/// Scratch bytes of an operator, given the record of each tensor it names (first source, second source, output).
+pub const fn scratch_bytes(op: &Op, first: &Tensor, second: &Tensor, out: &Tensor, tiling: Tiling) -> usize {
+    match op {
+        Op::Conv(op) => ConvScratch::new(op, first, second, out, tiling).len_bytes(),
+        Op::NormStats(NormStats { groups, .. }) => align(*groups as usize * GROUP_SUM_BYTES),
+        Op::NormApply(op) => {
+            let parts = NormScratch::new(op, first, out);
+            parts.constants + parts.row
+        }
+        Op::Attention(op) => {
+            let parts = AttentionScratch::new(op, out);
+            parts.scores + parts.accumulators
+        }
+        Op::Quantize { .. } | Op::AvgPool { .. } | Op::Upsample { .. } | Op::EmbedLookup(_) | Op::EmbedAdd(_) => 0,
+    }
+}
+
+/// The arena bytes that a `.mote` file needs with this tiling: over all operators the largest live end plus scratch.
+///
+/// Reads header and records only, never the weights, so it costs a compiler little. On bytes that are no model the
+/// number means nothing; `Model::from_bytes` is what refuses them.
+pub const fn arena_len_for(bytes: &[u8], tiling: Tiling) -> usize {
+    use crate::format::header::{Section, tag};
+    use crate::format::op::OpRecord;
+    let tensors = section(bytes, Section::find(bytes, tag::TENSORS));
+    let ops = section(bytes, Section::find(bytes, tag::OPS));
+    let mut longest = 0;
+    let mut i = 0;
+    while i < tensors.len() / Tensor::BYTES {
+        let tensor = tensor_at(tensors, i as u16);
+        let end = align(tensor.offset as usize + tensor.len_bytes());
+        longest = if end > longest { end } else { longest };
+        i += 1;
+    }
+    let mut i = 0;
+    while i < ops.len() / OpRecord::BYTES {
+        if let Some(OpRecord { op, live_end }) = OpRecord::decode(ops.split_at(i * OpRecord::BYTES).1) {
+            let [first, second, ..] = op.inputs();
+            let scratch = scratch_bytes(
+                &op,
+                &tensor_at(tensors, first),
+                &tensor_at(tensors, second),
+                &tensor_at(tensors, op.out()),
+                tiling,
+            );
+            let end = align(live_end as usize) + scratch;
+            longest = if end > longest { end } else { longest };
+        }
+        i += 1;
+    }
+    longest
+}
+
+const fn section(bytes: &[u8], section: crate::format::Section) -> &[u8] {
+    let (start, len) = (section.offset as usize, section.bytes as usize);
+    if start > bytes.len() || len > bytes.len() - start {
+        return &[];
+    }
+    bytes.split_at(start).1.split_at(len).0
+}
+
+/// The tensor record `id` of a section, or [`EMPTY`].
+pub(crate) const fn tensor_at(tensors: &[u8], id: u16) -> Tensor {
+    let at = id as usize * Tensor::BYTES;
+    if at + Tensor::BYTES > tensors.len() {
+        return EMPTY;
+    }
+    match Tensor::decode(tensors.split_at(at).1) {
+        Some(tensor) => tensor,
+        None => EMPTY,
+    }
+}
+
+/// What an absent tensor reads as: no elements at all.
+pub(crate) const EMPTY: Tensor =
+    Tensor { h: 0, w: 0, c: 0, dtype: DType::I8, carried: false, per_step: false, offset: 0, quant: 0 };

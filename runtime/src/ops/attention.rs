@@ -1,0 +1,98 @@
+//! `Attention`: softmax(Q·Kᵀ·scale)·V for each head, in integers.
+//!
+//! Vaswani et al., arXiv:1706.03762, equation 1, with the maximum of the row subtracted. Queries have zero point 0, so
+//! the keys' zero point only adds a constant to a row of scores, which softmax does not see. The distance below the
+//! maximum, in 1/256 nat, indexes two 64-entry tables: exp(−(64·i + j)/256) = T₁[i]·T₂[j]. The weights stay
+//! unnormalised (15 bits, fewer for more than 256 positions, so that a sum of products fits i32), and one division a row
+//! gives the multiplier of the output.
+
+use super::Context;
+use crate::arena::{cast, cast_mut, pieces, take_front};
+use crate::format::op::Attention;
+use crate::kernels::Strided;
+use crate::kernels::scratch::AttentionScratch;
+use crate::quant::{exp2_neg, mul_round, multiplier, shift_for, shl_saturating};
+use core::ops::Range;
+
+/// Scores further below the maximum than this, in 1/256 nat, count as this far: exp(−16) = 1e-7.
+const INDEX_MAX: i32 = 4095;
+
+pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], op: &Attention, live_end: usize, rows: Range<usize>) {
+    let model = ctx.model;
+    let [q, k, v] = op.qkv.map(|id| model.tensor(id));
+    let out = model.tensor(op.out);
+    let (c, positions) = (out.c as usize, out.h as usize * out.w as usize);
+    let head_dim = c / (op.heads as usize).max(1);
+    let parts = AttentionScratch::new(op, &out);
+    let [q_bytes, k_bytes, v_bytes, out_bytes, mut scratch] = pieces(
+        arena,
+        [q.range(), k.range(), v.range(), out.range(), live_end..live_end + parts.scores + parts.accumulators],
+    );
+    let scores: &mut [i32] = cast_mut(take_front(&mut scratch, parts.scores));
+    let scores = scores.get_mut(..positions).unwrap_or_default();
+    let acc: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
+    let acc = acc.get_mut(..head_dim).unwrap_or_default();
+    let [qs, ks, vs, outs] = [q, k, v, out].map(|tensor| model.quant(&tensor, ctx.row));
+    let (q_elems, k_elems, v_elems): (&[i8], &[i8], &[i8]) = (cast(q_bytes), cast(k_bytes), cast(v_bytes));
+    let out_elems: &mut [i8] = cast_mut(out_bytes);
+
+    let (coarse, fine) = model.shorts(op.exp_table, 128).split_at_checked(64).unwrap_or_default();
+    let exp_shift = 15 + exp_shift(positions);
+    let index_real = qs.scale * ks.scale * op.scale * 256.0;
+    let index_shift = shift_for(index_real);
+    let index_multiplier = multiplier(index_real * exp2_neg(index_shift));
+
+    for position in rows.start * out.w as usize..rows.end * out.w as usize {
+        for head in 0..op.heads as usize {
+            let channels = |position: usize| position * c + head * head_dim..position * c + (head + 1) * head_dim;
+            let query = q_elems.get(channels(position)).unwrap_or_default();
+            let keys = k_elems.get(head * head_dim..).unwrap_or_default();
+            let query = Strided { elems: query, stride: head_dim };
+            (ctx.kernels.dot_i8)(scores, positions, query, Strided { elems: keys, stride: c }, head_dim);
+
+            let max = scores.iter().copied().fold(i32::MIN, i32::max);
+            let mut total = 0i32;
+            acc.fill(0);
+            for (score, values) in scores.iter().zip(v_elems.chunks_exact(c.max(1))) {
+                let below = max.saturating_sub(*score);
+                let index =
+                    mul_round(shl_saturating(below, index_shift), index_multiplier).clamp(0, INDEX_MAX) as usize;
+                let high = coarse.get(index >> 6).copied().unwrap_or(0) as u16 as u32;
+                let low = fine.get(index & 63).copied().unwrap_or(0) as u16 as u32;
+                let weight = ((high * low) >> exp_shift) as i32;
+                total = total.wrapping_add(weight);
+                (ctx.kernels.axpy_i8)(
+                    acc,
+                    weight,
+                    values.get(head * head_dim..(head + 1) * head_dim).unwrap_or_default(),
+                );
+            }
+
+            let real = vs.scale / (outs.scale * total as f32);
+            let shift = shift_for(real);
+            let m = multiplier(real * exp2_neg(shift));
+            let zero = total.wrapping_mul(vs.zero_point as i32);
+            let to = out_elems.get_mut(channels(position)).unwrap_or_default();
+            for (to, &sum) in to.iter_mut().zip(&*acc) {
+                let value = mul_round(shl_saturating(sum.wrapping_sub(zero), shift), m);
+                *to = value.saturating_add(outs.zero_point as i32).clamp(-128, 127) as i8;
+            }
+        }
+    }
+}
+
+/// How far the weights are shifted right so that Σ weight·v stays in i32: Σ weight ≤ 2²³.
+fn exp_shift(positions: usize) -> u32 {
+    usize::BITS - positions.saturating_sub(1).max(255).leading_zeros() - 8
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn weights_of_any_length_sum_within_23_bits() {
+        for (positions, shift) in [(1, 0), (49, 0), (256, 0), (257, 1), (512, 1), (513, 2), (1024, 2), (4096, 4)] {
+            assert_eq!(super::exp_shift(positions), shift, "{positions}");
+            assert!((positions as u64) << (15 - shift) <= 1 << 23);
+        }
+    }
+}
