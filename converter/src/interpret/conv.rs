@@ -65,7 +65,15 @@ fn accumulate(
 }
 
 /// The patches of `rows` output rows: for each pixel `[kh, kw, in_c]`, zero where the padding is.
-fn gather(graph: &Graph, op: &Conv2d, source: &ConvSource, x: &[f32], first_row: usize, rows: usize, patches: &mut Vec<f32>) {
+fn gather(
+    graph: &Graph,
+    op: &Conv2d,
+    source: &ConvSource,
+    x: &[f32],
+    first_row: usize,
+    rows: usize,
+    patches: &mut Vec<f32>,
+) {
     let input = &graph.tensors[source.tensor];
     let out_w = graph.tensors[op.out].w;
     let ([kh, kw], [top, left, ..], c) = (op.kernel, op.pad, input.c);

@@ -37,7 +37,10 @@ pub fn matmul(
     scale: f32,
 ) {
     assert!(a.holds(m, k) && b.holds(k, n), "an operand leaves its slice");
-    assert!(last_index(m, n, out_stride, 1).is_some_and(|last| last < out.len()) && out_stride >= n, "out leaves its slice");
+    assert!(
+        last_index(m, n, out_stride, 1).is_some_and(|last| last < out.len()) && out_stride >= n,
+        "out leaves its slice"
+    );
     // SAFETY: by the assertions every index that the product forms (i·row_stride + j·col_stride for i, j within the
     // dimensions; their maximum is the last index) lies inside its slice, and `out` is borrowed mutably, so it overlaps
     // neither operand. Slices are at most isize::MAX bytes, so the casts keep their values.
