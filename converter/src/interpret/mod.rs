@@ -64,6 +64,7 @@ impl<'a> Interpreter<'a> {
     ///
     /// # Panics
     /// If `x` or `projections` do not have the graph's lengths.
+<<<<<<< HEAD
     pub fn run(
         &self,
         x: &[f32],
@@ -87,6 +88,9 @@ impl<'a> Interpreter<'a> {
         projections: &[Vec<f32>],
         observe: &mut dyn FnMut(Observed, &[f32]),
     ) -> Vec<f32> {
+=======
+    pub fn run(&self, x: &[f32], projections: &[Vec<f32>], observe: &mut dyn FnMut(TensorId, &[f32])) -> Vec<f32> {
+>>>>>>> front
         let graph = self.graph;
         assert_eq!(x.len(), graph.tensors[graph.input].elems(), "the sample's length");
         assert_eq!(projections.len(), graph.projections.len(), "the number of projections");
@@ -100,7 +104,7 @@ impl<'a> Interpreter<'a> {
                 Op::GroupNorm(op) => {
                     norm::run(graph, op, &tensors, projections, &mut out);
                     observe(Observed::PreActivation(op.out), &out);
-                    out.iter_mut().for_each(|y| *y = op.activation.apply(*y));
+                    norm::activate(op.activation, &mut out);
                 }
                 Op::Attention(op) => attention::run(graph, op, &tensors, &mut out),
                 Op::AvgPool { input, out: id } => avg_pool(graph, *input, *id, &tensors[*input], &mut out),
