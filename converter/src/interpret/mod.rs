@@ -64,7 +64,6 @@ impl<'a> Interpreter<'a> {
     ///
     /// # Panics
     /// If `x` or `projections` do not have the graph's lengths.
-<<<<<<< HEAD
     pub fn run(
         &self,
         x: &[f32],
@@ -88,9 +87,6 @@ impl<'a> Interpreter<'a> {
         projections: &[Vec<f32>],
         observe: &mut dyn FnMut(Observed, &[f32]),
     ) -> Vec<f32> {
-=======
-    pub fn run(&self, x: &[f32], projections: &[Vec<f32>], observe: &mut dyn FnMut(TensorId, &[f32])) -> Vec<f32> {
->>>>>>> front
         let graph = self.graph;
         assert_eq!(x.len(), graph.tensors[graph.input].elems(), "the sample's length");
         assert_eq!(projections.len(), graph.projections.len(), "the number of projections");
