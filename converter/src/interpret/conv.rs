@@ -1,0 +1,208 @@
+//! Convolution as a matrix product over gathered patches, a block of output rows at a time.
+//!
+//! A 1×1 reads its input in place; any other gathers `kernel·in_c` values an output pixel (im2col). Of the patches only
+//! one block exists at a time and thread, so large pictures do not multiply memory by nine.
+
+use rayon::prelude::*;
+
+use super::matmul::{Matrix, matmul};
+use crate::graph::{Conv2d, ConvSource, Graph};
+
+/// Multiply-adds of a block, about: small enough to share between threads, large enough to be worth it.
+const BLOCK_MACS: usize = 1 << 20;
+/// Elements of a block's patches at most (1 MiB).
+const BLOCK_PATCH_ELEMS: usize = 1 << 18;
+
+pub fn run(graph: &Graph, op: &Conv2d, tensors: &[Vec<f32>], projections: &[Vec<f32>], out: &mut [f32]) {
+    let shape = &graph.tensors[op.out];
+    let in_c: usize = op.sources.iter().map(|source| graph.tensors[source.tensor].c).sum();
+    let patch_elems = in_c * op.kernel[0] * op.kernel[1];
+    let row_elems = shape.w * shape.c;
+    let rows = (BLOCK_MACS / (row_elems * patch_elems)).min(BLOCK_PATCH_ELEMS / (shape.w * patch_elems)).max(1);
+    let mut bias = op.bias.clone();
+    if let Some(id) = op.time_bias {
+        bias.iter_mut().zip(&projections[id]).for_each(|(bias, time)| *bias += time);
+    }
+    out.par_chunks_mut(rows * row_elems).enumerate().for_each_init(Vec::new, |patches, (block, out)| {
+        let first_row = block * rows;
+        for pixel in out.chunks_exact_mut(shape.c) {
+            pixel.copy_from_slice(&bias);
+        }
+        for source in &op.sources {
+            accumulate(graph, op, source, &tensors[source.tensor], first_row, patches, out);
+        }
+        let residual = op.residual.map(|id| &tensors[id][first_row * row_elems..]);
+        for (index, value) in out.iter_mut().enumerate() {
+            *value = (*value + residual.map_or(0.0, |residual| residual[index])) * op.out_scale;
+        }
+    });
+}
+
+/// Adds one source's part of the rows from `first_row` on, as many as `out` holds.
+fn accumulate(
+    graph: &Graph,
+    op: &Conv2d,
+    source: &ConvSource,
+    x: &[f32],
+    first_row: usize,
+    patches: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let (out_w, out_c) = (graph.tensors[op.out].w, graph.tensors[op.out].c);
+    let in_c = graph.tensors[source.tensor].c;
+    let pixels = out.len() / out_c;
+    let k = in_c * op.kernel[0] * op.kernel[1];
+    let in_place = op.kernel == [1, 1] && op.stride == 1 && op.pad == [0; 4] && !op.upsample;
+    let a = if in_place {
+        &x[first_row * out_w * in_c..]
+    } else {
+        gather(graph, op, source, x, first_row, pixels / out_w, patches);
+        &patches[..]
+    };
+    let a = Matrix { data: a, row_stride: k, col_stride: 1 };
+    let b = Matrix { data: &source.weight, row_stride: 1, col_stride: k };
+    matmul([pixels, out_c, k], a, b, out, out_c, true, 1.0);
+}
+
+/// The patches of `rows` output rows: for each pixel `[kh, kw, in_c]`, zero where the padding is.
+fn gather(
+    graph: &Graph,
+    op: &Conv2d,
+    source: &ConvSource,
+    x: &[f32],
+    first_row: usize,
+    rows: usize,
+    patches: &mut Vec<f32>,
+) {
+    let input = &graph.tensors[source.tensor];
+    let out_w = graph.tensors[op.out].w;
+    let ([kh, kw], [top, left, ..], c) = (op.kernel, op.pad, input.c);
+    let shift = usize::from(op.upsample);
+    let (h, w) = (input.h << shift, input.w << shift);
+    patches.clear();
+    patches.resize(rows * out_w * kh * kw * c, 0.0);
+    for (pixel, patch) in patches.chunks_exact_mut(kh * kw * c).enumerate() {
+        // Padded coordinates: the picture begins at (top, left).
+        let y0 = (first_row + pixel / out_w) * op.stride;
+        let x0 = (pixel % out_w) * op.stride;
+        for ky in 0..kh {
+            let Some(y) = (y0 + ky).checked_sub(top).filter(|y| *y < h) else { continue };
+            let row = &x[(y >> shift) * input.w * c..][..input.w * c];
+            let tap_row = &mut patch[ky * kw * c..][..kw * c];
+            if shift == 0 && x0 >= left && x0 - left + kw <= w {
+                tap_row.copy_from_slice(&row[(x0 - left) * c..][..kw * c]);
+                continue;
+            }
+            for (kx, tap) in tap_row.chunks_exact_mut(c).enumerate() {
+                if let Some(x) = (x0 + kx).checked_sub(left).filter(|x| *x < w) {
+                    tap.copy_from_slice(&row[(x >> shift) * c..][..c]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::TensorInfo;
+
+    fn numbers(len: usize, step: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * step) % 17) as f32 - 8.0).collect()
+    }
+
+    /// A graph of two inputs, an output and a residual for one convolution, and the tensors' values.
+    fn case([h, w]: [usize; 2], in_c: [usize; 2], out_c: usize, mut op: Conv2d) -> (Graph, Conv2d, Vec<Vec<f32>>) {
+        let zoom = 1 + usize::from(op.upsample);
+        let [top, left, bottom, right] = op.pad;
+        let out_h = (h * zoom + top + bottom - op.kernel[0]) / op.stride + 1;
+        let out_w = (w * zoom + left + right - op.kernel[1]) / op.stride + 1;
+        let taps = op.kernel[0] * op.kernel[1];
+        op.sources = (0..2).map(|i| ConvSource { tensor: i, weight: numbers(out_c * taps * in_c[i], 3 + i) }).collect();
+        op.bias = numbers(out_c, 2);
+        let info = |h, w, c| TensorInfo { name: String::new(), h, w, c };
+        let tensors =
+            vec![info(h, w, in_c[0]), info(h, w, in_c[1]), info(out_h, out_w, out_c), info(out_h, out_w, out_c)];
+        let values = tensors.iter().enumerate().map(|(i, info)| numbers(info.elems(), 5 + 2 * i)).collect();
+        let graph = Graph {
+            tensors,
+            ops: Vec::new(),
+            input: 0,
+            output: 2,
+            input_mul: 1.0,
+            input_add: 0.0,
+            output_over_timestep: false,
+            projections: Vec::new(),
+        };
+        (graph, op, values)
+    }
+
+    fn op(kernel: usize, stride: usize, pad: [usize; 4], upsample: bool) -> Conv2d {
+        Conv2d {
+            name: String::new(),
+            sources: Vec::new(),
+            bias: Vec::new(),
+            kernel: [kernel; 2],
+            stride,
+            pad,
+            upsample,
+            time_bias: Some(0),
+            residual: Some(3),
+            out_scale: 0.5,
+            out: 2,
+        }
+    }
+
+    /// The formula at one output element; whole numbers, so every order of summation gives the same f32.
+    fn formula(graph: &Graph, op: &Conv2d, values: &[Vec<f32>], time: &[f32], [y, x, o]: [usize; 3]) -> f32 {
+        let out = &graph.tensors[op.out];
+        let mut sum = op.bias[o] + time[o] + values[3][(y * out.w + x) * out.c + o];
+        let shift = usize::from(op.upsample);
+        for source in &op.sources {
+            let info = &graph.tensors[source.tensor];
+            for (tap, weights) in source.weight.chunks_exact(info.c).enumerate().skip(o * op.kernel[0] * op.kernel[1]) {
+                let tap = tap - o * op.kernel[0] * op.kernel[1];
+                if tap == op.kernel[0] * op.kernel[1] {
+                    break;
+                }
+                let inside = |at: usize, pad: usize, size: usize| at.checked_sub(pad).filter(|at| *at < size << shift);
+                let in_y = inside(y * op.stride + tap / op.kernel[1], op.pad[0], info.h);
+                let in_x = inside(x * op.stride + tap % op.kernel[1], op.pad[1], info.w);
+                if let (Some(in_y), Some(in_x)) = (in_y, in_x) {
+                    let start = ((in_y >> shift) * info.w + (in_x >> shift)) * info.c;
+                    let pixel = &values[source.tensor][start..start + info.c];
+                    sum += weights.iter().zip(pixel).map(|(w, x)| w * x).sum::<f32>();
+                }
+            }
+        }
+        sum * op.out_scale
+    }
+
+    #[test]
+    fn every_geometry_equals_the_formula_on_any_number_of_threads() {
+        for (size, in_c, out_c, op) in [
+            ([5, 7], [3, 2], 4, op(3, 1, [1; 4], false)),
+            ([6, 4], [1, 5], 3, op(3, 2, [0, 0, 1, 1], false)),
+            ([7, 5], [2, 2], 1, op(3, 2, [1; 4], false)),
+            ([3, 4], [4, 1], 2, op(3, 1, [1; 4], true)),
+            ([3, 4], [4, 1], 2, op(1, 1, [0; 4], true)),
+            ([9, 1], [6, 7], 5, op(1, 1, [0; 4], false)),
+            ([4, 4], [2, 3], 2, op(3, 2, [2; 4], false)),
+            // Many blocks.
+            ([65, 61], [8, 8], 24, op(3, 1, [1; 4], false)),
+        ] {
+            let (graph, op, values) = case(size, in_c, out_c, op);
+            let time = numbers(out_c, 11);
+            let shape = &graph.tensors[op.out];
+            for threads in [1, 3] {
+                let mut out = vec![0.0; shape.elems()];
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| run(&graph, &op, &values, std::slice::from_ref(&time), &mut out));
+                for (i, have) in out.iter().enumerate() {
+                    let at = [i / shape.c / shape.w, i / shape.c % shape.w, i % shape.c];
+                    assert_eq!(*have, formula(&graph, &op, &values, &time, at), "{size:?} {at:?} {threads}");
+                }
+            }
+        }
+    }
+}
