@@ -5,9 +5,11 @@
 
 mod builder;
 mod random;
+mod small;
 
 pub use builder::{Builder, seal};
 pub use random::Random;
+pub use small::small;
 
 use mote_runtime::{Aligned, Model};
 
@@ -54,4 +56,9 @@ pub fn arena(len: usize) -> Flash {
 /// The arena that a model needs.
 pub fn arena_for(model: &Model<'_>) -> Flash {
     arena(model.arena_len())
+}
+
+/// How often a randomised test repeats itself: `usual` times, times `MOTE_SWEEP` where that is set (nightly).
+pub fn repeats(usual: u32) -> u32 {
+    usual * std::env::var("MOTE_SWEEP").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
 }
