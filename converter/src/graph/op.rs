@@ -27,6 +27,21 @@ pub enum Activation {
     Relu,
 }
 
+impl Activation {
+    /// The function itself.
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Self::Identity => x,
+            Self::Silu => x / (1.0 + (-x).exp()),
+            // Above 20, ln(1 + eˣ) is x in f32; below, eˣ cannot overflow.
+            Self::Mish if x > 20.0 => x,
+            Self::Mish => x * x.exp().ln_1p().tanh(),
+            Self::Gelu => x * 0.5 * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)),
+            Self::Relu => x.max(0.0),
+        }
+    }
+}
+
 /// One input of a convolution with its own weights; several inputs are a channel concatenation that is never made.
 #[derive(Clone, Debug)]
 pub struct ConvSource {

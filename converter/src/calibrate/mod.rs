@@ -1,0 +1,206 @@
+//! Calibration: the float sampler is run as it will be run on the device, and every tensor is watched.
+//!
+//! Activations of a diffusion network change with the timestep, so ranges are kept for each row of the schedules; what a
+//! step sees depends on the steps before it, so the trajectories are real ones, from real seeds, over all rows, with the
+//! classes and guidance values that users will ask for.
+//!
+//! Deterministic on any number of threads: what trajectories observe is added as integers ([`Observation`]).
+//! Voids the promise: prompts outside of what was run (other guidance, another class vector) may clip.
+
+mod observe;
+
+use std::ops::RangeInclusive;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use miette::{Result, miette};
+use rayon::prelude::*;
+
+use crate::arch::{Cond, Network};
+use crate::graph::{Graph, TensorId};
+use crate::interpret::{Interpreter, Observed};
+use crate::sample::{Conditioning, Event, sample};
+use crate::schedule::Schedules;
+
+pub use observe::{Observation, Range, RangeMethod};
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Trajectories for each number of steps.
+    pub trajectories: usize,
+    /// Guidance values are spread over this interval; only where there is a null class.
+    pub guidance: RangeInclusive<f32>,
+    /// Seed of the first trajectory.
+    pub seed: u64,
+    /// How many classes there are, and which one is the null class.
+    pub classes: Classes,
+}
+
+/// What a user may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Classes {
+    /// Number of classes, the null class included; 0 where the network takes none.
+    pub count: usize,
+    /// The class that stands for "none".
+    pub null: Option<usize>,
+}
+
+/// What was seen.
+#[derive(Clone, Debug)]
+pub struct Ranges {
+    /// By tensor, then by row of all schedules.
+    tensors: Vec<Vec<Observation>>,
+    /// Before the activation, over all rows, by the tensor that a norm writes.
+    pre_activations: Vec<Observation>,
+}
+
+impl Ranges {
+    /// Of a tensor at a row; an error where calibration has not come by.
+    pub fn tensor(&self, graph: &Graph, id: TensorId, row: usize) -> Result<&Observation> {
+        let seen = self.tensors.get(id).and_then(|rows| rows.get(row)).filter(|seen| seen.extremes().is_some());
+        seen.ok_or_else(|| {
+            miette!(
+                help = "calibrate with at least one trajectory for each number of steps",
+                "{}: calibration has not seen this tensor in row {row}",
+                graph.tensors[id].name
+            )
+        })
+    }
+
+    /// Of a tensor over all rows.
+    pub fn tensor_overall(&self, graph: &Graph, id: TensorId) -> Result<Observation> {
+        let mut whole = Observation::default();
+        for row in 0..self.rows() {
+            whole.add(self.tensor(graph, id, row)?);
+        }
+        Ok(whole)
+    }
+
+    /// What the norm that writes `id` gives before its activation, over all rows.
+    pub fn pre_activation(&self, id: TensorId) -> &Observation {
+        &self.pre_activations[id]
+    }
+
+    /// Rows of all schedules.
+    pub fn rows(&self) -> usize {
+        self.tensors.first().map_or(0, Vec::len)
+    }
+}
+
+/// One trajectory.
+struct Job {
+    schedule: usize,
+    index: usize,
+}
+
+/// Runs the trajectories; `progress` hears of each network row that is done, and of how many there are.
+pub fn calibrate(
+    network: &Network,
+    schedules: &Schedules,
+    options: &Options,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Ranges> {
+    let graph = &network.graph;
+    let rows = schedules.rows.len();
+    let tensors: Vec<Vec<Mutex<Observation>>> =
+        graph.tensors.iter().map(|_| (0..rows).map(|_| Mutex::default()).collect()).collect();
+    let pre_activations: Vec<Mutex<Observation>> = graph.tensors.iter().map(|_| Mutex::default()).collect();
+    let jobs: Vec<Job> = (0..schedules.schedules.len())
+        .flat_map(|schedule| (0..options.trajectories.max(1)).map(move |index| Job { schedule, index }))
+        .collect();
+    let total: usize = jobs.iter().map(|job| usize::from(schedules.schedules[job.schedule].rows)).sum();
+    let done = AtomicUsize::new(0);
+    let results: Vec<Result<()>> = jobs
+        .par_iter()
+        .map(|job| {
+            let first_row = usize::from(schedules.schedules[job.schedule].first_row);
+            let mut not_finite = None;
+            trajectory(network, schedules, options, job, &mut |event| {
+                let (slot, id, row, values) = match event {
+                    Event::Tensor { row, id, values, .. } => (&tensors[id][first_row + row], id, row, values),
+                    Event::PreActivation { row, id, values, .. } => (&pre_activations[id], id, row, values),
+                    Event::Row { .. } => {
+                        progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
+                        return;
+                    }
+                };
+                match Observation::of(values) {
+                    // A poisoned lock is one whose holder panicked; the sums in it are whole all the same.
+                    Some(seen) => slot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).add(&seen),
+                    None => {
+                        not_finite.get_or_insert((id, row));
+                    }
+                }
+            })?;
+            match not_finite {
+                None => Ok(()),
+                Some((id, row)) => Err(miette!(
+                    help = "check the checkpoint by sampling from it in float: it diverges there too",
+                    "{}: not every value is finite at step {row} of trajectory {}",
+                    graph.tensors[id].name,
+                    job.index
+                )),
+            }
+        })
+        .collect();
+    results.into_iter().collect::<Result<()>>()?;
+    let open = |cell: Mutex<Observation>| cell.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    Ok(Ranges {
+        tensors: tensors.into_iter().map(|rows| rows.into_iter().map(open).collect()).collect(),
+        pre_activations: pre_activations.into_iter().map(open).collect(),
+    })
+}
+
+fn trajectory(
+    network: &Network,
+    schedules: &Schedules,
+    options: &Options,
+    job: &Job,
+    observe: &mut dyn FnMut(Event),
+) -> Result<()> {
+    let schedule = &schedules.schedules[job.schedule];
+    let rows = &schedules.rows[usize::from(schedule.first_row)..][..usize::from(schedule.rows)];
+    let seed = options.seed.wrapping_add(job.index as u64);
+    let cond = condition(network, options, job.index, seed);
+    let null = options.classes.null.map(Cond::Class);
+    // Multiples of the golden ratio fill an interval evenly, however many are taken.
+    let (low, high) = (*options.guidance.start(), *options.guidance.end());
+    let guidance = if null.is_some() { low + (high - low) * (job.index as f32 * 0.618_034).fract() } else { 1.0 };
+    let interpreter = Interpreter::new(&network.graph);
+    let conditioning = Conditioning::new(&interpreter, &network.time, rows, &cond, null.as_ref(), guidance)?;
+    let mut x_t = vec![0.0; network.graph.tensors[network.graph.input].elems()];
+    normal(seed, 0, &mut x_t);
+    sample(&interpreter, rows, &conditioning, &x_t, &mut |row, noise| normal(seed, row as u64 + 1, noise), observe);
+    Ok(())
+}
+
+/// Classes in turn; vectors of the caller's as standard normal numbers, which is what embeddings are scaled to.
+fn condition(network: &Network, options: &Options, index: usize, seed: u64) -> Cond {
+    if network.time.takes_vector() {
+        let mut vector = vec![0.0; network.time.dim()];
+        normal(seed, u64::MAX, &mut vector);
+        return Cond::Vector(vector);
+    }
+    match options.classes.count {
+        0 => Cond::None,
+        count if options.trajectories >= count => Cond::Class(index % count),
+        count => Cond::Class(index * count / options.trajectories),
+    }
+}
+
+/// Standard normal numbers of a seed and a stream: SplitMix64 (Steele et al., 2014) and Box and Muller's transform.
+fn normal(seed: u64, stream: u64, to: &mut [f32]) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03);
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    for x in to {
+        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
+        *x = (radius * (std::f64::consts::TAU * uniform()).cos()) as f32;
+    }
+}

@@ -1,0 +1,96 @@
+//! Quantization: the f32 graph and its calibrated ranges become the integer graph of the device.
+//!
+//! `ranges` → scales, `weights` → int8 rows, `tables` and `time` → payload blobs, `precision` chooses 8 or 16 bits a
+//! tensor, `lower` puts them together, operator by operator. What comes out has every constant; only places in the
+//! arena and in the file are open.
+
+mod lower;
+pub mod payload;
+pub mod precision;
+pub mod ranges;
+mod tables;
+pub mod time;
+pub mod weights;
+
+use mote_runtime::format::op::Op;
+use mote_runtime::format::schedule::HISTORY;
+use mote_runtime::format::{Quant, Tensor, Weights};
+use mote_runtime::shape::Tensors;
+
+pub use lower::{LowerOptions, lower};
+pub use payload::{BlobKind, Payload};
+pub use precision::{Level, Precision};
+
+/// The integer graph. Payload offsets in operators and weight records count from the payload's start.
+#[derive(Clone, Debug)]
+pub struct QuantGraph {
+    /// Tensor records whose offsets are still 0.
+    pub tensors: Vec<Tensor>,
+    /// Their names, for people.
+    pub names: Vec<String>,
+    /// Quantization records, which the tensors index.
+    pub quants: Vec<Quant>,
+    /// Weight records.
+    pub weights: Vec<Weights>,
+    /// Operators in execution order.
+    pub ops: Vec<QuantOp>,
+    /// Weight blobs and tables.
+    pub payload: Payload,
+    /// x_t.
+    pub input: u16,
+    /// The model's output.
+    pub output: u16,
+    /// The caller's class embedding, or `NONE`.
+    pub class_embedding: u16,
+    /// Keeps the unconditional output for guidance, or `NONE`.
+    pub uncond: u16,
+    /// Keep earlier rows' values, or `NONE`.
+    pub history: [u16; HISTORY],
+}
+
+/// An operator with its name.
+#[derive(Clone, Debug)]
+pub struct QuantOp {
+    /// The parameter prefix in the checkpoint, or what it does.
+    pub name: String,
+    /// The operator.
+    pub op: Op,
+}
+
+impl QuantGraph {
+    /// Tensors that outlive operators: the sampler reads and writes them between network calls.
+    pub fn kept(&self) -> impl Iterator<Item = u16> {
+        let kept = [self.input, self.class_embedding, self.uncond].into_iter().chain(self.history);
+        kept.filter(|&id| id != mote_runtime::format::NONE)
+    }
+
+    /// Multiply-adds of one network call.
+    pub fn macs(&self) -> u64 {
+        self.ops.iter().map(|op| self.op_macs(&op.op)).sum()
+    }
+
+    /// Multiply-adds of an operator; operators other than convolution and attention count their elements in the
+    /// runtime's poll budget, but they multiply little, so they count nothing here.
+    pub fn op_macs(&self, op: &Op) -> u64 {
+        match op {
+            Op::Conv(_) | Op::Attention(_) => mote_runtime::shape::op_macs(op, self),
+            _ => 0,
+        }
+    }
+}
+
+impl Tensors for QuantGraph {
+    fn tensor(&self, id: u16) -> Tensor {
+        const ABSENT: Tensor = Tensor {
+            h: 0,
+            w: 0,
+            c: 0,
+            dtype: mote_runtime::format::DType::I8,
+            carried: false,
+            per_step: false,
+            offset: 0,
+            quant: 0,
+        };
+        self.tensors.get(usize::from(id)).copied().unwrap_or(ABSENT)
+    }
+}
