@@ -7,7 +7,7 @@
 
 use core::cell::UnsafeCell;
 use core::ops::Range;
-use portable_atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A static, 16-byte-aligned buffer that can be taken once.
 ///
@@ -18,31 +18,46 @@ use portable_atomic::{AtomicBool, Ordering};
 /// assert!(ARENA.take().is_none());
 /// ```
 ///
-/// `take` swaps a flag atomically, so it is sound from interrupts and from several cores: one caller gets the buffer.
-/// On cores without compare-and-swap (Cortex-M0+), choose how `portable-atomic` makes that so in your firmware's
-/// `Cargo.toml`: its feature `critical-section`, or `unsafe-assume-single-core` where there is but one core.
+/// `take` needs atomic loads and stores only, no compare-and-swap and no disabled interrupts, so it is the same on a
+/// Cortex-M0+ and on two cores. From interrupts, tasks or other cores **at most one** caller ever gets the buffer. A
+/// caller that nobody disturbs gets it for certain; if two take it in the same instant, it may be that neither does, so
+/// take it at start-up.
 #[repr(C, align(16))]
 pub struct Arena<const N: usize> {
     bytes: UnsafeCell<[u8; N]>,
+    /// The caller that came last, as the address of a local variable of its.
+    last: AtomicUsize,
     taken: AtomicBool,
 }
 
-// SAFETY: `bytes` is reached only through `take`, which hands it out once.
+// SAFETY: `bytes` is reached only through `take`, which hands it out at most once.
 unsafe impl<const N: usize> Sync for Arena<N> {}
 
 impl<const N: usize> Arena<N> {
     /// An untaken arena, all zero, so that it lies in `.bss`.
     pub const fn new() -> Self {
-        Self { bytes: UnsafeCell::new([0; N]), taken: AtomicBool::new(false) }
+        Self { bytes: UnsafeCell::new([0; N]), last: AtomicUsize::new(0), taken: AtomicBool::new(false) }
     }
 
     /// The buffer, the first time; `None` afterwards.
-    #[allow(clippy::mut_from_ref)] // the flag makes it unique
+    ///
+    /// The splitter of Lamport, *A Fast Mutual Exclusion Algorithm* (1987), and Moir and Anderson (1995). Why at most one
+    /// caller passes: let P be the winner that wrote `last` latest, Q another. Q saw its own number in `last` after it set
+    /// `taken`, so P wrote `last` after that; but then P found `taken` set. Numbers of callers at work at the same time
+    /// differ, because they are addresses of living variables.
+    #[allow(clippy::mut_from_ref)] // at most one caller passes
     pub fn take(&'static self) -> Option<&'static mut [u8]> {
-        if self.taken.swap(true, Ordering::AcqRel) {
+        let living = 0u8;
+        let me = core::hint::black_box(&raw const living) as usize;
+        self.last.store(me, Ordering::SeqCst);
+        if self.taken.load(Ordering::SeqCst) {
             return None;
         }
-        // SAFETY: the flag was false and is true for ever, so this is the only reference; the static lives for ever.
+        self.taken.store(true, Ordering::SeqCst);
+        if self.last.load(Ordering::SeqCst) != me {
+            return None;
+        }
+        // SAFETY: at most one caller ever gets here, so this is the only reference; the static lives for ever.
         let bytes: &'static mut [u8; N] = unsafe { &mut *self.bytes.get() };
         Some(bytes)
     }
@@ -79,4 +94,31 @@ pub(crate) fn cast_mut<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &
 /// Cuts `len` bytes off the front of `rest`; empty where there are fewer.
 pub(crate) fn take_front<'a>(rest: &mut &'a mut [u8], len: usize) -> &'a mut [u8] {
     rest.split_off_mut(..len).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::thread;
+    use std::vec::Vec;
+
+    #[test]
+    fn at_most_one_of_many_threads_takes_it() {
+        for _ in 0..200 {
+            let arena: &'static Arena<16> = std::boxed::Box::leak(std::boxed::Box::new(Arena::new()));
+            let threads: Vec<_> = (0..4).map(|_| thread::spawn(move || arena.take().is_some())).collect();
+            let winners = threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|&won| won).count();
+            assert!(winners <= 1);
+            assert!(arena.take().is_none());
+        }
+    }
+
+    #[test]
+    fn overlapping_or_outside_pieces_are_empty() {
+        let mut bytes = [0u8; 32];
+        assert_eq!(pieces(&mut bytes, [0..16, 16..32, 0..0]).map(|piece| piece.len()), [16, 16, 0]);
+        assert_eq!(pieces(&mut bytes, [0..17, 16..32]).map(|piece| piece.len()), [0, 0]);
+        assert_eq!(pieces(&mut bytes, [0..16, 16..33]).map(|piece| piece.len()), [0, 0]);
+    }
 }

@@ -57,8 +57,6 @@ pub fn lower(
         options,
         rows: schedules.rows.len(),
         ids: vec![NONE; graph.tensors.len()],
-        weights: graph.ops.iter().map(|op| quantized_sources(graph, op)).collect(),
-        i16_max: vec![ranges::I16_MAX; graph.tensors.len()],
         is_query: vec![false; graph.tensors.len()],
         embedding: NONE,
         out: QuantGraph {
@@ -75,12 +73,16 @@ pub fn lower(
             history: [NONE; HISTORY],
         },
     };
-    lower.limit_wide_codes();
+    for op in &graph.ops {
+        if let Op::Attention(op) = op {
+            lower.is_query[op.qkv[0]] = true;
+        }
+    }
     lower.state(network, schedules)?;
     lower.embedding(network)?;
-    for (index, op) in graph.ops.iter().enumerate() {
+    for op in &graph.ops {
         match op {
-            Op::Conv2d(op) => lower.conv(index, op)?,
+            Op::Conv2d(op) => lower.conv(op)?,
             Op::GroupNorm(op) => lower.norm(op)?,
             Op::Attention(op) => lower.attention(op)?,
             Op::AvgPool { input, out } => {
@@ -100,15 +102,14 @@ pub fn lower(
     Ok(lower.out)
 }
 
-/// The weights of a convolution's sources, before anything is known of their inputs.
-fn quantized_sources(graph: &Graph, op: &Op) -> Vec<QuantizedWeights> {
-    let Op::Conv2d(op) = op else { return Vec::new() };
-    let least = vec![0.0; op.bias.len()];
-    let quantized = |source: &graph::ConvSource| {
-        let row_elems = op.kernel[0] * op.kernel[1] * graph.tensors[source.tensor].c;
-        QuantizedWeights::new(&source.weight, row_elems, op.out_scale, &least)
+/// The largest Σ|w| of a row that reads a tensor of this type: no sum of products can leave 31 bits.
+fn row_sum_max(dtype: DType) -> i64 {
+    // Codes less their zero point.
+    let code_max = match dtype {
+        DType::I8 => 255,
+        DType::I16 | DType::F32 => i64::from(ranges::I16_MAX),
     };
-    op.sources.iter().map(quantized).collect()
+    SUM_MAX / code_max
 }
 
 struct Lower<'a> {
@@ -120,10 +121,6 @@ struct Lower<'a> {
     rows: usize,
     /// By tensor of the graph; `NONE` until it is made. The graph's input is its quantized copy.
     ids: Vec<u16>,
-    /// By operator, by source.
-    weights: Vec<Vec<QuantizedWeights>>,
-    /// Largest code of a tensor if it is `I16`.
-    i16_max: Vec<i32>,
     is_query: Vec<bool>,
     /// The activated embedding, where projections are layers.
     embedding: u16,
@@ -131,26 +128,6 @@ struct Lower<'a> {
 }
 
 impl Lower<'_> {
-    /// Largest codes: for every channel of every reader, Σ|w|·code must stay below [`SUM_MAX`].
-    fn limit_wide_codes(&mut self) {
-        for (op, weights) in self.graph.ops.iter().zip(&self.weights).rev() {
-            match op {
-                Op::Conv2d(op) => {
-                    for (source, weights) in op.sources.iter().zip(weights) {
-                        let most = SUM_MAX / weights.largest_row_sum().max(1);
-                        self.i16_max[source.tensor] = self.i16_max[source.tensor].min(most.min(32_767) as i32);
-                    }
-                }
-                // Codes are copied, so the readers' limits are the source's.
-                Op::AvgPool { input, out } | Op::Upsample { input, out } => {
-                    self.i16_max[*input] = self.i16_max[*input].min(self.i16_max[*out]);
-                }
-                Op::Attention(op) => self.is_query[op.qkv[0]] = true,
-                Op::GroupNorm(_) => {}
-            }
-        }
-    }
-
     fn push(&mut self, name: impl Into<String>, op: DeviceOp) {
         self.out.ops.push(QuantOp { name: name.into(), op });
     }
@@ -209,7 +186,7 @@ impl Lower<'_> {
                 let least = least_scale(self, row);
                 Ok(match self.is_query[tensor] {
                     true => ranges::symmetric(range, least),
-                    false => ranges::quant(range, dtype, self.i16_max[tensor], least),
+                    false => ranges::quant(range, dtype, least),
                 })
             })
             .collect::<Result<_>>()?;
@@ -246,26 +223,16 @@ impl Lower<'_> {
     /// The operator that makes the embedding, where projections are layers.
     fn embedding(&mut self, network: &Network) -> Result<()> {
         let dim = network.time.dim();
-        // All projections read one tensor, so the largest row sum of all limits its codes.
-        let i16_max = || {
-            let sum = |projection: &graph::Projection| {
-                let least = vec![0.0; projection.bias.len()];
-                QuantizedWeights::new(&projection.weight, dim, 1.0, &least).largest_row_sum()
-            };
-            let largest = self.graph.projections.iter().map(sum).max().unwrap_or(1).max(1);
-            (SUM_MAX / largest).min(i64::from(ranges::I16_MAX)) as i32
-        };
         match &self.fold.values {
             TimeValues::Tables(_) => {}
             TimeValues::Embedding(values) => {
-                let i16_max = i16_max();
                 let per_row = dim * vectors(self.options.classes);
                 let (mut codes, mut quants) = (Vec::new(), Vec::new());
                 for row in values.chunks_exact(per_row) {
                     let magnitude = row.iter().fold(0f32, |m, x| m.max(x.abs()));
                     let range = crate::calibrate::Range { min: -magnitude, max: magnitude };
-                    let quant = ranges::quant(range, DType::I16, i16_max, 0.0);
-                    let code = |x: &f32| mote_runtime::quant::quantize(*x, quant.scale, 0, -i16_max, i16_max) as i16;
+                    let quant = ranges::quant(range, DType::I16, 0.0);
+                    let code = |x: &f32| mote_runtime::quant::quantize(*x, quant.scale, 0, -ranges::I16_MAX, ranges::I16_MAX) as i16;
                     codes.extend(row.iter().flat_map(|x| code(x).to_le_bytes()));
                     quants.push(quant);
                 }
@@ -276,9 +243,8 @@ impl Lower<'_> {
             }
             TimeValues::Vector(steps) => {
                 let largest = steps.iter().fold(0f32, |m, x| m.max(x.abs()));
-                // As much again for the caller's vector, and room for the projections' sums.
-                let covered = (2.0 * largest + 4.0) * ranges::I16_MAX as f32 / i16_max() as f32;
-                let table = tables::covering(network.time.activation(), covered, &mut self.out.payload);
+                // As much again for the caller's vector.
+                let table = tables::covering(network.time.activation(), 2.0 * largest + 4.0, &mut self.out.payload);
                 let quant = Quant { scale: table.out_step, zero_point: 0 };
                 let out = self.tensor("embedding", [1, 1, dim], DType::I16, false, &[quant])?;
                 let steps = self.out.payload.push_f32(BlobKind::Time, steps);
@@ -302,7 +268,7 @@ impl Lower<'_> {
         let dim = usize::from(self.out.tensors[usize::from(embedding)].c);
         let bias: Vec<f32> = projection.bias.iter().map(|b| b * factor).collect();
         let least = self.least_weight_scales(embedding, &bias, &[]);
-        let weights = QuantizedWeights::new(&projection.weight, dim, factor, &least);
+        let weights = QuantizedWeights::new(&projection.weight, dim, factor, &least, row_sum_max(DType::I16));
         let weights = self.weights_record(&projection.name, &weights)?;
         let out = self.tensor(&projection.name, [1, 1, n], DType::F32, false, &[])?;
         let conv = Conv {
@@ -339,32 +305,23 @@ impl Lower<'_> {
         Ok(id as u16)
     }
 
-    fn conv(&mut self, index: usize, op: &Conv2d) -> Result<()> {
+    fn conv(&mut self, op: &Conv2d) -> Result<()> {
         let modulation = self.modulation(op.time_bias, op.out_scale)?;
         let bias: Vec<f32> = op.bias.iter().map(|b| b * op.out_scale).collect();
         let time: Vec<f32> = op.time_bias.map_or(Vec::new(), |id| self.fold.largest[id].iter().map(|m| m * op.out_scale.abs()).collect());
-        let [sources @ .., _] = &[op.sources.first(), op.sources.get(1), op.sources.get(2)];
         if op.sources.len() > 2 || op.sources.is_empty() {
             return Err(miette!(help = "report this network", "{}: a convolution over {} tensors", op.name, op.sources.len()));
         }
         let (mut source_ids, mut weight_ids) = ([NONE; 2], [NONE; 2]);
         // By source: device tensor and largest weight scale.
         let mut units: Vec<(u16, f32)> = Vec::new();
-        for (k, source) in sources.iter().copied().flatten().enumerate() {
+        for (k, source) in op.sources.iter().enumerate() {
             let id = self.id(source.tensor)?;
             let least = if k == 0 { self.least_weight_scales(id, &bias, &time) } else { vec![0.0; bias.len()] };
-            let mut weights = std::mem::take(&mut self.weights[index][k]);
-            if weights.scales.iter().zip(&least).any(|(scale, least)| scale < least) {
-                weights = QuantizedWeights::new(&source.weight, weights.row_elems, op.out_scale, &least);
-            }
-            let code_max = match self.out.tensors[usize::from(id)].dtype {
-                DType::I8 => 255,
-                DType::I16 | DType::F32 => i64::from(self.i16_max[source.tensor]),
-            };
-            if weights.largest_row_sum() * code_max > SUM_MAX {
-                return Err(miette!(help = "use fewer input channels", "{}: a sum of {} products does not fit 32 bits", op.name, weights.row_elems));
-            }
-            units.push((id, weights.scales.iter().fold(0.0, |m, s| f32::max(m, *s))));
+            let input = self.out.tensors[usize::from(id)];
+            let row_elems = op.kernel[0] * op.kernel[1] * usize::from(input.c);
+            let weights = QuantizedWeights::new(&source.weight, row_elems, op.out_scale, &least, row_sum_max(input.dtype));
+            units.push((id, weights.largest_scale()));
             (source_ids[k], weight_ids[k]) = (id, self.weights_record(&op.name, &weights)?);
         }
         let residual = op.residual.map(|id| self.id(id)).transpose()?;
@@ -417,7 +374,7 @@ impl Lower<'_> {
         let least = table.map_or(0.0, |table: Table| table.out_step * 2.125);
         let seen = self.ranges.tensor_overall(self.graph, op.out)?;
         let range = seen.range(self.options.method, DType::I8).unwrap_or(crate::calibrate::Range { min: 0.0, max: 0.0 });
-        let quant = if self.is_query[op.out] { ranges::symmetric(range, least) } else { ranges::quant(range, DType::I8, ranges::I16_MAX, least) };
+        let quant = if self.is_query[op.out] { ranges::symmetric(range, least) } else { ranges::quant(range, DType::I8, least) };
         let out = self.tensor(&op.name, [h, w, c], DType::I8, false, &[quant])?;
         self.ids[op.out] = out;
         let affine: Vec<f32> = op.gamma.iter().chain(&op.beta).copied().collect();

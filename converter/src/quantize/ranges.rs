@@ -24,13 +24,11 @@ pub fn scale_up(x: f32) -> f32 {
 }
 
 /// The quantization of a tensor with this range; its scale is at least `least_scale`, which a recipe may ask for.
-///
-/// `I16` uses ±`i16_max` (at most [`I16_MAX`]), so that its consumers' sums stay below 2³¹.
-pub fn quant(range: Range, dtype: DType, i16_max: i32, least_scale: f32) -> Quant {
+pub fn quant(range: Range, dtype: DType, least_scale: f32) -> Quant {
     let range = range.with_zero();
     match dtype {
         DType::I16 | DType::F32 => {
-            Quant { scale: scale_up((range.magnitude() / i16_max as f32).max(least_scale)), zero_point: 0 }
+            Quant { scale: scale_up((range.magnitude() / I16_MAX as f32).max(least_scale)), zero_point: 0 }
         }
         DType::I8 => {
             let scale = scale_up(((range.max - range.min) / 255.0).max(least_scale));
@@ -66,17 +64,17 @@ mod tests {
         for (min, max) in [(0.0, 0.0), (-1.0, 1.0), (0.0, 6.0), (2.0, 3.0), (-0.27846, 9.3), (-7e-6, 1e-7), (-900.0, 0.0)] {
             let range = Range { min, max };
             for dtype in [DType::I8, DType::I16] {
-                let q = quant(range, dtype, 30_000, 0.0);
+                let q = quant(range, dtype, 0.0);
                 assert!(q.is_valid(dtype), "{q:?}");
                 assert_eq!(bf16::from_f32(q.scale).to_f32(), q.scale);
-                let (low, high) = if dtype == DType::I8 { (-128.0, 127.0) } else { (-30_000.0, 30_000.0) };
+                let (low, high) = if dtype == DType::I8 { (-128.0, 127.0) } else { (-32_767.0, 32_767.0) };
                 let z = f32::from(q.zero_point);
                 assert!((low - 0.5 - z) * q.scale <= min && max <= (high + 0.5 - z) * q.scale, "{range:?} {q:?}");
-                assert!(quant(range, dtype, 30_000, 0.5).scale >= 0.5);
+                assert!(quant(range, dtype, 0.5).scale >= 0.5);
             }
             assert!(symmetric(range, 0.0).is_valid(DType::I8));
         }
-        assert!(quant(Range { min: f32::NEG_INFINITY, max: f32::NAN }, DType::I8, I16_MAX, 0.0).is_valid(DType::I8));
+        assert!(quant(Range { min: f32::NEG_INFINITY, max: f32::NAN }, DType::I8, 0.0).is_valid(DType::I8));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use mote_runtime::format::{Encoding, Weights};
 const CODE_MAX: f32 = 127.0;
 
 /// A weight matrix in integers.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedWeights {
     /// `[rows, row_elems]`.
     pub codes: Vec<i8>,
@@ -23,24 +23,29 @@ pub struct QuantizedWeights {
 }
 
 impl QuantizedWeights {
-    /// Quantizes `weight·factor`; `weight` is `[rows, row_elems]`. No scale is below `least_scales` of its row.
-    pub fn new(weight: &[f32], row_elems: usize, factor: f32, least_scales: &[f32]) -> Self {
+    /// Quantizes `weight·factor`; `weight` is `[rows, row_elems]`. No scale is below `least_scales` of its row, and no
+    /// row has Σ|w| above `row_sum_max`.
+    pub fn new(weight: &[f32], row_elems: usize, factor: f32, least_scales: &[f32], row_sum_max: i64) -> Self {
         let rows = least_scales.len();
         let mut codes = Vec::with_capacity(rows * row_elems);
         let mut scales = Vec::with_capacity(rows);
         for (row, &least) in weight.chunks_exact(row_elems.max(1)).zip(least_scales) {
             let row: Vec<f32> = row.iter().map(|w| w * factor).collect();
-            let scale = best_scale(&row).max(least);
+            let mut scale = best_scale(&row).max(least);
+            let sum = |scale: f32| row.iter().map(|&w| code(w, scale).abs() as i64).sum::<i64>();
+            // Coarser by a percent at a time: rarely entered, and then for a few percent.
+            while sum(scale) > row_sum_max {
+                scale *= 1.01;
+            }
             codes.extend(row.iter().map(|&w| code(w, scale) as i8));
             scales.push(scale);
         }
         Self { codes, scales, row_elems }
     }
 
-    /// Σ|w| of the row where it is largest.
-    pub fn largest_row_sum(&self) -> i64 {
-        let sum = |row: &[i8]| row.iter().map(|&w| i64::from(w).abs()).sum::<i64>();
-        self.codes.chunks_exact(self.row_elems.max(1)).map(sum).max().unwrap_or(0)
+    /// The largest scale.
+    pub fn largest_scale(&self) -> f32 {
+        self.scales.iter().fold(0.0, |m, s| m.max(*s))
     }
 
     /// Writes rows and constants; the record's offsets count from the payload's start.
@@ -102,7 +107,7 @@ mod tests {
     #[test]
     fn codes_are_near_and_sums_agree() {
         let weight: Vec<f32> = (0..60).map(|i| ((i * 37) % 61) as f32 / 30.0 - 1.0).chain([0.0; 10]).collect();
-        let q = QuantizedWeights::new(&weight, 10, 0.5, &[0.0; 7]);
+        let q = QuantizedWeights::new(&weight, 10, 0.5, &[0.0; 7], i64::MAX);
         for (i, &w) in weight.iter().enumerate() {
             let s = q.scales[i / 10];
             assert!((f32::from(q.codes[i]) * s - w * 0.5).abs() <= s * 0.51 + 1e-3, "{i}");
@@ -115,6 +120,8 @@ mod tests {
         assert_eq!(payload.bytes()[at..at + 4], sum.to_le_bytes());
         assert_eq!(payload.bytes()[record.offset as usize + 12] as i8, q.codes[10]);
         assert_eq!(q.codes[60..], [0; 10]);
-        assert!(QuantizedWeights::new(&weight, 10, 0.5, &[1.0; 7]).scales.iter().all(|&s| s >= 1.0));
+        assert!(QuantizedWeights::new(&weight, 10, 0.5, &[1.0; 7], i64::MAX).scales.iter().all(|&s| s >= 1.0));
+        let limited = QuantizedWeights::new(&weight, 10, 0.5, &[0.0; 7], 300);
+        assert!(limited.codes.chunks(10).all(|row| row.iter().map(|&w| i64::from(w).abs()).sum::<i64>() <= 300));
     }
 }

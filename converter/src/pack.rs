@@ -1,0 +1,171 @@
+//! Packing: the planned graph as the bytes of a `.mote` file.
+//!
+//! Header, directory, sections in the format's order, padded to 16 bytes; then the payload. Written through the
+//! runtime's own records, so what is written here is what is read there. Every byte is under a checksum: the first part
+//! as a whole, the payload block by block.
+//!
+//! Voids the promise: nothing; the same graph and plan give the same bytes.
+
+use miette::{Result, miette};
+use mote_runtime::format::checksum::{crc32, meta_crc};
+use mote_runtime::format::op::{Modulation, Op};
+use mote_runtime::format::{Graph, Header, NONE, OpRecord, Section, Tensor, Weights, tag};
+
+use crate::calibrate::Classes;
+use crate::plan::Plan;
+use crate::quantize::QuantGraph;
+use crate::schedule::Schedules;
+
+/// Payload bytes a checksum: the erase block of most flash chips.
+const BLOCK_BYTES: usize = 4096;
+/// The runtime takes files up to this length, in bytes.
+const FILE_MAX: usize = 1 << 30;
+
+/// A complete file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Header, directory and sections, in bytes; the payload follows.
+    pub meta_bytes: usize,
+}
+
+/// Writes the file. `info` are lines for people: key and value, in order.
+pub fn pack(
+    graph: &QuantGraph,
+    plan: &Plan,
+    schedules: &Schedules,
+    classes: Classes,
+    info: &[(String, String)],
+) -> Result<Packed> {
+    let payload = graph.payload.bytes();
+    let text: String = info.iter().map(|(key, value)| format!("{}={}\n", line(key).replace('=', " "), line(value))).collect();
+    // Where the payload begins does not depend on any offset, so lengths come first.
+    let lens = [
+        (tag::TENSORS, graph.tensors.len() * Tensor::BYTES),
+        (tag::QUANTS, graph.quants.len() * mote_runtime::format::Quant::BYTES),
+        (tag::WEIGHTS, graph.weights.len() * Weights::BYTES),
+        (tag::OPS, graph.ops.len() * OpRecord::BYTES),
+        (tag::GRAPHS, Graph::BYTES),
+        (tag::ROWS, schedules.rows.len() * mote_runtime::format::Row::BYTES),
+        (tag::SCHEDULES, schedules.schedules.len() * mote_runtime::format::Schedule::BYTES),
+        (tag::BLOCKS, payload.len().div_ceil(BLOCK_BYTES) * 4),
+        (tag::INFO, text.len()),
+    ];
+    let mut at = Header::BYTES + lens.len() * Section::BYTES;
+    let mut directory = Vec::new();
+    for (tag, len) in lens {
+        at = at.next_multiple_of(4);
+        directory.push(Section { tag, offset: at as u32, bytes: len as u32 });
+        at += len;
+    }
+    let meta_bytes = at.next_multiple_of(16);
+    let file_bytes = meta_bytes + payload.len();
+    if file_bytes > FILE_MAX || graph.ops.len() >= usize::from(NONE) {
+        return Err(miette!(help = "use a smaller network", "the file would have {file_bytes} bytes, more than the format takes"));
+    }
+    let base = meta_bytes as u32;
+
+    let mut bytes = Vec::with_capacity(file_bytes);
+    let classes_u16 = |n: usize| u16::try_from(n).ok().filter(|&n| n != NONE);
+    let (Some(count), Some(null_class)) = (classes_u16(classes.count), classes.null.map_or(Some(NONE), classes_u16)) else {
+        return Err(miette!(help = "use fewer classes", "{} classes are more than the format takes", classes.count));
+    };
+    let header = Header {
+        sections: directory.len() as u16,
+        file_bytes: file_bytes as u32,
+        meta_bytes: base,
+        meta_crc: 0,
+        block_bytes: BLOCK_BYTES as u32,
+        classes: count,
+        null_class,
+        uncond: graph.uncond,
+        history: graph.history,
+    };
+    bytes.extend(header.encode().0);
+    directory.iter().for_each(|section| bytes.extend(section.encode().0));
+    let mut sections = directory.iter();
+    let mut begin = |bytes: &mut Vec<u8>| {
+        if let Some(section) = sections.next() {
+            bytes.resize(section.offset as usize, 0);
+        }
+    };
+    begin(&mut bytes);
+    for (tensor, &offset) in graph.tensors.iter().zip(&plan.offsets) {
+        bytes.extend(Tensor { offset: offset as u32, ..*tensor }.encode().0);
+    }
+    begin(&mut bytes);
+    graph.quants.iter().for_each(|quant| bytes.extend(quant.encode().0));
+    begin(&mut bytes);
+    for weights in &graph.weights {
+        bytes.extend(Weights { offset: weights.offset + base, params: weights.params + base, ..*weights }.encode().0);
+    }
+    begin(&mut bytes);
+    for (&index, &live_end) in plan.order.iter().zip(&plan.live_ends) {
+        bytes.extend(OpRecord { op: moved(graph.ops[index].op, base), live_end: live_end as u32 }.encode().0);
+    }
+    begin(&mut bytes);
+    let record = Graph {
+        first_op: 0,
+        ops: graph.ops.len() as u16,
+        input: graph.input,
+        output: graph.output,
+        class_embedding: graph.class_embedding,
+    };
+    bytes.extend(record.encode().0);
+    begin(&mut bytes);
+    schedules.rows.iter().for_each(|row| bytes.extend(row.encode().0));
+    begin(&mut bytes);
+    schedules.schedules.iter().for_each(|schedule| bytes.extend(schedule.encode().0));
+    begin(&mut bytes);
+    payload.chunks(BLOCK_BYTES).for_each(|block| bytes.extend(crc32(block).to_le_bytes()));
+    begin(&mut bytes);
+    bytes.extend(text.as_bytes());
+    bytes.resize(meta_bytes, 0);
+    let crc = meta_crc(&bytes);
+    bytes[Header::META_CRC_AT..Header::META_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+    bytes.extend(payload);
+    Ok(Packed { bytes, meta_bytes })
+}
+
+/// One line of text.
+fn line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// An operator with its payload offsets counted from the file's start.
+fn moved(op: Op, base: u32) -> Op {
+    let table = |modulation| match modulation {
+        Modulation::Table(offset) => Modulation::Table(offset + base),
+        other => other,
+    };
+    match op {
+        Op::Conv(mut op) => {
+            op.bias += base;
+            op.modulation = table(op.modulation);
+            Op::Conv(op)
+        }
+        Op::NormApply(mut op) => {
+            op.affine += base;
+            op.modulation = table(op.modulation);
+            if let Some(table) = &mut op.table {
+                table.offset += base;
+            }
+            Op::NormApply(op)
+        }
+        Op::Attention(mut op) => {
+            op.exp_table += base;
+            Op::Attention(op)
+        }
+        Op::EmbedLookup(mut op) => {
+            op.table += base;
+            Op::EmbedLookup(op)
+        }
+        Op::EmbedAdd(mut op) => {
+            op.steps += base;
+            op.table.offset += base;
+            Op::EmbedAdd(op)
+        }
+        Op::Quantize { .. } | Op::NormStats(_) | Op::AvgPool { .. } | Op::Upsample { .. } => op,
+    }
+}
