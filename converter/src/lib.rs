@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod calibrate;
+pub mod draw;
 pub mod emit;
 pub mod fields;
 pub mod graph;
@@ -13,4 +14,5 @@ pub mod quantize;
 pub mod report;
 pub mod sample;
 pub mod schedule;
+pub mod verify;
 pub mod weights;

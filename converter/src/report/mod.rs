@@ -1,5 +1,13 @@
 //! What a quantized file costs, and where: for the summary, for `--json`, and for budgets.
 
+pub mod canvas;
+pub mod encode;
+pub mod layout;
+pub mod metrics;
+pub mod npy;
+pub mod table;
+pub mod terminal;
+
 use miette::{Result, miette};
 use mote_runtime::format::op::Op;
 use mote_runtime::format::{DType, NONE};

@@ -80,6 +80,9 @@ fn read(path: &Path) -> Result<ArrayD<f32>> {
         ReadNpyError::ExtraBytes(extra) => {
             miette!(help = "save or copy it again", "{at}: {extra} bytes follow the last element that the header announces")
         }
+        ReadNpyError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            miette!(help = "only `.npy` is read, as `numpy.save` writes it", "{at}: not an .npy file: it ends within the header")
+        }
         ReadNpyError::ParseHeader(error) => miette!(
             help = "only `.npy` is read, as `numpy.save` writes it; a `.npz` holds several",
             "{at}: not an .npy file: {error}"
