@@ -1,10 +1,14 @@
 //! What a quantized file costs, and where: for the summary, for `--json`, and for budgets.
 
+pub mod arena_map;
 pub mod canvas;
+pub mod comparison;
 pub mod encode;
 pub mod layout;
 pub mod metrics;
+pub mod mote;
 pub mod npy;
+pub mod summary;
 pub mod table;
 pub mod terminal;
 

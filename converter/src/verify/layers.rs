@@ -9,7 +9,6 @@ use miette::{Result, miette};
 use mote_runtime::Model;
 use mote_runtime::format::op::Op as DeviceOp;
 use mote_runtime::format::{DType, Tensor};
-use mote_runtime::quant::dequantize;
 
 use crate::arch::Network;
 use crate::graph::{Op, TensorId};
@@ -115,7 +114,7 @@ impl Layers {
         let tensor = &self.pairs[index].tensor;
         let bytes = arena.get(tensor.range()).unwrap_or_default();
         let quant = model.quant(tensor, row);
-        let value = |q: i32| dequantize(q, quant);
+        let value = |q: i32| quant.scale * (q - i32::from(quant.zero_point)) as f32;
         match tensor.dtype {
             DType::I8 => bytes.iter().map(|&b| value(i32::from(b as i8))).collect(),
             DType::I16 => bytes.chunks_exact(2).map(|b| value(i32::from(i16::from_le_bytes([b[0], b[1]])))).collect(),

@@ -17,7 +17,6 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::arch::Network;
-use crate::calibrate::Classes;
 use crate::draw::{AlignedBuffer, Device, Draw, Float, Prompt};
 use crate::interpret::Interpreter;
 use crate::report::metrics::{Power, Spread, psnr};
@@ -109,8 +108,7 @@ pub fn compare(network: &Network, model: &Model, options: &Options, done: &(dyn 
     let Some(schedule) = schedule else { return Err(miette!(help = "convert it again", "the file has no schedule")) };
     let first_row = usize::from(schedule.first_row);
     let rows: Vec<_> = (first_row..first_row + usize::from(schedule.rows)).filter_map(|row| model.row(row)).collect();
-    let classes = device.signature().classes;
-    let float = Float { network, rows: &rows, first_row, classes: Classes { null: classes.null, ..classes } };
+    let float = Float { network, rows: &rows, first_row, classes: device.signature().classes };
     let interpreter = Interpreter::new(&network.graph);
 
     let arena = || AlignedBuffer::zeroed(model.arena_len());
