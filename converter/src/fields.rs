@@ -145,7 +145,8 @@ impl<'a> Fields<'a> {
     pub fn finish(mut self, what: &str) -> Result<()> {
         for (key, value) in &self.config.object {
             if !key.starts_with('_') && !self.known.contains(key.as_str()) {
-                self.problems.push(format!("`{key}` = {} is not a key of {what} that this version knows", brief(value)));
+                self.problems
+                    .push(format!("`{key}` = {} is not a key of {what} that this version knows", brief(value)));
             }
         }
         if self.problems.is_empty() {

@@ -122,7 +122,8 @@ impl Builder<'_, '_> {
         let mut conv_sources = Vec::with_capacity(sources.len());
         for tensor in sources {
             let c = self.shape(*tensor)[2];
-            conv_sources.push(ConvSource { tensor: *tensor, weight: oihw_to_ohwi(&weight, shape, first_c..first_c + c) });
+            conv_sources
+                .push(ConvSource { tensor: *tensor, weight: oihw_to_ohwi(&weight, shape, first_c..first_c + c) });
             first_c += c;
         }
         self.graph.ops.push(Op::Conv2d(Conv2d {
@@ -198,8 +199,7 @@ impl Builder<'_, '_> {
     ) -> Result<TensorId> {
         let config = self.config;
         let [_, _, in_c] = self.joined(prefix, sources)?;
-        let mut hidden =
-            self.norm(&format!("{prefix}.norm1"), sources, config.norm_num_groups, None, config.act_fn)?;
+        let mut hidden = self.norm(&format!("{prefix}.norm1"), sources, config.norm_num_groups, None, config.act_fn)?;
         let mut bypass = sources.to_vec();
         if resize == Resize::Down {
             hidden = self.avg_pool(&format!("{prefix}.downsample.hidden"), hidden)?;

@@ -129,8 +129,11 @@ const DOWN: [(&str, DownBlock); 3] = [
     ("AttnDownBlock2D", DownBlock::AttnDown),
     ("ResnetDownsampleBlock2D", DownBlock::ResnetDownsample),
 ];
-const UP: [(&str, UpBlock); 3] =
-    [("UpBlock2D", UpBlock::Up), ("AttnUpBlock2D", UpBlock::AttnUp), ("ResnetUpsampleBlock2D", UpBlock::ResnetUpsample)];
+const UP: [(&str, UpBlock); 3] = [
+    ("UpBlock2D", UpBlock::Up),
+    ("AttnUpBlock2D", UpBlock::AttnUp),
+    ("ResnetUpsampleBlock2D", UpBlock::ResnetUpsample),
+];
 const SAMPLING: [(&str, Sampling); 2] = [("conv", Sampling::Conv), ("resnet", Sampling::Resnet)];
 const ACTIVATIONS: [(&str, Activation); 5] = [
     ("silu", Activation::Silu),
@@ -185,9 +188,8 @@ impl Unet2dConfig {
             }
         }
         let first = block_out_channels.first().copied().unwrap_or(1);
-        let scale_shift = fields
-            .choice("resnet_time_scale_shift", &[("default", false), ("scale_shift", true)])
-            .unwrap_or(false);
+        let scale_shift =
+            fields.choice("resnet_time_scale_shift", &[("default", false), ("scale_shift", true)]).unwrap_or(false);
         let norm_num_groups = if fields.is_null("norm_num_groups") {
             fields.refuse("norm_num_groups", "null", "a number of groups: diffusers' down blocks need it too");
             32
@@ -262,14 +264,14 @@ impl Unet2dConfig {
     fn check_time(&self, fields: &mut Fields) {
         let half = (self.block_out_channels.first().copied().unwrap_or(1) / 2) as f64;
         match self.time_embedding_type {
-            TimeEmbeddingType::Positional if half - self.freq_shift == 0.0 => fields.refuse(
+            // A single channel has no frequency at all, and so no division.
+            TimeEmbeddingType::Positional if half > 0.0 && half == self.freq_shift => fields.refuse(
                 "freq_shift",
                 self.freq_shift,
                 format!("anything but {half}, the number of frequencies: diffusers divides by the difference"),
             ),
-            TimeEmbeddingType::Learned if self.num_train_timesteps.is_none() => fields.problem(
-                "`num_train_timesteps` is missing; `time_embedding_type` = \"learned\" needs it".to_owned(),
-            ),
+            TimeEmbeddingType::Learned if self.num_train_timesteps.is_none() => fields
+                .problem("`num_train_timesteps` is missing; `time_embedding_type` = \"learned\" needs it".to_owned()),
             _ => {}
         }
     }
@@ -285,7 +287,12 @@ impl Unet2dConfig {
         if size.iter().all(|side| (1..=MAX_SIZE).contains(side)) {
             return Ok(size);
         }
-        Err(miette!(help = "sides from 1 to {MAX_SIZE} are taken", "a picture of {}x{} cannot be built", size[0], size[1]))
+        Err(miette!(
+            help = format!("sides from 1 to {MAX_SIZE} are taken"),
+            "a picture of {}x{} cannot be built",
+            size[0],
+            size[1]
+        ))
     }
 }
 
@@ -311,7 +318,8 @@ fn act_fn(fields: &mut Fields) -> Activation {
 }
 
 fn sample_size(fields: &mut Fields) -> Option<[usize; 2]> {
-    let side = |value: &Value| as_integer(value).and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=MAX_SIZE).contains(n));
+    let side =
+        |value: &Value| as_integer(value).and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=MAX_SIZE).contains(n));
     let value = fields.value("sample_size")?;
     let size = match value {
         Value::Array(sides) if sides.len() == 2 => side(&sides[0]).zip(side(&sides[1])).map(|(h, w)| [h, w]),
@@ -351,7 +359,14 @@ mod tests {
                 "down_block_types": ["DownBlock2D", "AttnSkipDownBlock2D", "KDownBlock2D", "DownBlock2D"]}"#,
         );
         let message = error.unwrap_err().to_string();
-        for part in ["cross_attention_dim", "`out_channels` = 6", "AttnSkipDownBlock2D", "[2]", "ResnetDownsample", "freq_shift"] {
+        for part in [
+            "cross_attention_dim",
+            "`out_channels` = 6",
+            "AttnSkipDownBlock2D",
+            "[2]",
+            "ResnetDownsample",
+            "freq_shift",
+        ] {
             assert!(message.contains(part), "{part} in {message}");
         }
         let message = read(r#"{"_class_name": "UNet2DConditionModel"}"#).unwrap_err().to_string();

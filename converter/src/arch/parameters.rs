@@ -69,7 +69,10 @@ impl<'a> Parameters<'a> {
 
     /// A linear layer: weight `[out, in]` and bias `[out]`.
     pub fn linear(&mut self, prefix: &str, out_dim: usize, in_dim: usize) -> Result<(Vec<f32>, Vec<f32>)> {
-        Ok((self.take(&format!("{prefix}.weight"), &[out_dim, in_dim])?, self.take(&format!("{prefix}.bias"), &[out_dim])?))
+        Ok((
+            self.take(&format!("{prefix}.weight"), &[out_dim, in_dim])?,
+            self.take(&format!("{prefix}.bias"), &[out_dim])?,
+        ))
     }
 
     /// The number of elements taken, or an error that lists tensors of the checkpoint that nothing asked for.
@@ -83,7 +86,8 @@ impl<'a> Parameters<'a> {
         let list = unused[..unused.len() - more].join("\n  - ");
         let rest = if more > 0 { format!("\n  … and {more} more") } else { String::new() };
         Err(miette!(
-            help = "the configuration describes a smaller network than the weights; use the pair that was saved together",
+            help =
+                "the configuration describes a smaller network than the weights; use the pair that was saved together",
             "{}: {} tensors have no place in the network of the configuration:\n  - {list}{rest}",
             checkpoint.path().display(),
             unused.len()

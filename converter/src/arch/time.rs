@@ -76,7 +76,9 @@ enum TimeProj {
 impl TimeProj {
     fn apply(&self, what: &str, t: f32) -> Result<Vec<f32>> {
         match self {
-            Self::Positional { dim, freq_shift, flip_sin_to_cos } => Ok(sinusoid(t, *dim, *freq_shift, *flip_sin_to_cos)),
+            Self::Positional { dim, freq_shift, flip_sin_to_cos } => {
+                Ok(sinusoid(t, *dim, *freq_shift, *flip_sin_to_cos))
+            }
             Self::Fourier { weight } => {
                 if t <= 0.0 {
                     return Err(miette!(

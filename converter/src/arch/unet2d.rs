@@ -47,15 +47,15 @@ fn down(builder: &mut Builder, mut x: TensorId, skips: &mut Vec<TensorId>) -> Re
             }
             skips.push(x);
         }
-        if i + 1 == levels {
-            break;
-        }
         if builder.graph.tensors[x].c != *c {
             return Err(miette!(
                 help = "use `layers_per_block` of at least 1, or one width for all levels",
                 "{prefix}: {} channels come in and no resnet makes them {c}",
                 builder.graph.tensors[x].c
             ));
+        }
+        if i + 1 == levels {
+            break;
         }
         let prefix = format!("{prefix}.downsamplers.0");
         let resnet = match block {

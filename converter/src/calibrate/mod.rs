@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use miette::{Result, miette};
+use mote_runtime::sampler::noise;
 use rayon::prelude::*;
 
 use crate::arch::{Cond, Network};
@@ -172,45 +173,36 @@ fn trajectory(
     let schedule = &schedules.schedules[job.schedule];
     let rows = &schedules.rows[usize::from(schedule.first_row)..][..usize::from(schedule.rows)];
     let seed = options.seed.wrapping_add(job.index as u64);
-    let cond = condition(network, options, job.index, seed);
+    let cond = condition(network, options.classes, job.index, options.trajectories, seed);
     let null = options.classes.null.map(Cond::Class);
-    // Multiples of the golden ratio fill an interval evenly, however many are taken.
-    let (low, high) = (*options.guidance.start(), *options.guidance.end());
-    let guidance = if null.is_some() { low + (high - low) * (job.index as f32 * 0.618_034).fract() } else { 1.0 };
+    let guidance = if null.is_some() { guidance_of(&options.guidance, job.index) } else { 1.0 };
     let interpreter = Interpreter::new(&network.graph);
     let conditioning = Conditioning::new(&interpreter, &network.time, rows, &cond, null.as_ref(), guidance)?;
     let mut x_t = vec![0.0; network.graph.tensors[network.graph.input].elems()];
-    normal(seed, 0, &mut x_t);
-    sample(&interpreter, rows, &conditioning, &x_t, &mut |row, noise| normal(seed, row as u64 + 1, noise), observe);
+    noise::fill(seed, 0, &mut x_t);
+    // The runtime's streams: 0 starts the sample, each row of the file has its own.
+    let first_row = u32::from(schedule.first_row);
+    let mut step_noise = |row: usize, to: &mut [f32]| noise::fill(seed, 1 + first_row + row as u32, to);
+    sample(&interpreter, rows, &conditioning, &x_t, &mut step_noise, observe);
     Ok(())
 }
 
-/// Classes in turn; vectors of the caller's as standard normal numbers, which is what embeddings are scaled to.
-fn condition(network: &Network, options: &Options, index: usize, seed: u64) -> Cond {
-    if network.time.takes_vector() {
-        let mut vector = vec![0.0; network.time.dim()];
-        normal(seed, u64::MAX, &mut vector);
-        return Cond::Vector(vector);
-    }
-    match options.classes.count {
-        0 => Cond::None,
-        count if options.trajectories >= count => Cond::Class(index % count),
-        count => Cond::Class(index * count / options.trajectories),
-    }
+/// The guidance of a trajectory: multiples of the golden ratio fill an interval evenly, however many are taken.
+pub(crate) fn guidance_of(guidance: &RangeInclusive<f32>, index: usize) -> f32 {
+    guidance.start() + (guidance.end() - guidance.start()) * (index as f32 * 0.618_034).fract()
 }
 
-/// Standard normal numbers of a seed and a stream: SplitMix64 (Steele et al., 2014) and Box and Muller's transform.
-fn normal(seed: u64, stream: u64, to: &mut [f32]) {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03);
-    let mut uniform = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    };
-    for x in to {
-        let radius = (-2.0 * (1.0 - uniform()).ln()).sqrt();
-        *x = (radius * (std::f64::consts::TAU * uniform()).cos()) as f32;
+/// The condition of trajectory `index` of `count`: classes in turn; vectors of the caller's as standard normal numbers,
+/// which is what embeddings are scaled to.
+pub(crate) fn condition(network: &Network, classes: Classes, index: usize, count: usize, seed: u64) -> Cond {
+    if network.time.takes_vector() {
+        let mut vector = vec![0.0; network.time.dim()];
+        noise::fill(seed, u32::MAX, &mut vector);
+        return Cond::Vector(vector);
+    }
+    match classes.count {
+        0 => Cond::None,
+        classes if count >= classes => Cond::Class(index % classes),
+        classes => Cond::Class(index * classes / count.max(1)),
     }
 }

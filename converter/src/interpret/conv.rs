@@ -65,7 +65,15 @@ fn accumulate(
 }
 
 /// The patches of `rows` output rows: for each pixel `[kh, kw, in_c]`, zero where the padding is.
-fn gather(graph: &Graph, op: &Conv2d, source: &ConvSource, x: &[f32], first_row: usize, rows: usize, patches: &mut Vec<f32>) {
+fn gather(
+    graph: &Graph,
+    op: &Conv2d,
+    source: &ConvSource,
+    x: &[f32],
+    first_row: usize,
+    rows: usize,
+    patches: &mut Vec<f32>,
+) {
     let input = &graph.tensors[source.tensor];
     let out_w = graph.tensors[op.out].w;
     let ([kh, kw], [top, left, ..], c) = (op.kernel, op.pad, input.c);
@@ -88,6 +96,111 @@ fn gather(graph: &Graph, op: &Conv2d, source: &ConvSource, x: &[f32], first_row:
             for (kx, tap) in tap_row.chunks_exact_mut(c).enumerate() {
                 if let Some(x) = (x0 + kx).checked_sub(left).filter(|x| *x < w) {
                     tap.copy_from_slice(&row[(x >> shift) * c..][..c]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::TensorInfo;
+
+    fn numbers(len: usize, step: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * step) % 17) as f32 - 8.0).collect()
+    }
+
+    /// A graph of two inputs, an output and a residual for one convolution, and the tensors' values.
+    fn case([h, w]: [usize; 2], in_c: [usize; 2], out_c: usize, mut op: Conv2d) -> (Graph, Conv2d, Vec<Vec<f32>>) {
+        let zoom = 1 + usize::from(op.upsample);
+        let [top, left, bottom, right] = op.pad;
+        let out_h = (h * zoom + top + bottom - op.kernel[0]) / op.stride + 1;
+        let out_w = (w * zoom + left + right - op.kernel[1]) / op.stride + 1;
+        let taps = op.kernel[0] * op.kernel[1];
+        op.sources = (0..2).map(|i| ConvSource { tensor: i, weight: numbers(out_c * taps * in_c[i], 3 + i) }).collect();
+        op.bias = numbers(out_c, 2);
+        let info = |h, w, c| TensorInfo { name: String::new(), h, w, c };
+        let tensors =
+            vec![info(h, w, in_c[0]), info(h, w, in_c[1]), info(out_h, out_w, out_c), info(out_h, out_w, out_c)];
+        let values = tensors.iter().enumerate().map(|(i, info)| numbers(info.elems(), 5 + 2 * i)).collect();
+        let graph = Graph {
+            tensors,
+            ops: Vec::new(),
+            input: 0,
+            output: 2,
+            input_mul: 1.0,
+            input_add: 0.0,
+            output_over_timestep: false,
+            projections: Vec::new(),
+        };
+        (graph, op, values)
+    }
+
+    fn op(kernel: usize, stride: usize, pad: [usize; 4], upsample: bool) -> Conv2d {
+        Conv2d {
+            name: String::new(),
+            sources: Vec::new(),
+            bias: Vec::new(),
+            kernel: [kernel; 2],
+            stride,
+            pad,
+            upsample,
+            time_bias: Some(0),
+            residual: Some(3),
+            out_scale: 0.5,
+            out: 2,
+        }
+    }
+
+    /// The formula at one output element; whole numbers, so every order of summation gives the same f32.
+    fn formula(graph: &Graph, op: &Conv2d, values: &[Vec<f32>], time: &[f32], [y, x, o]: [usize; 3]) -> f32 {
+        let out = &graph.tensors[op.out];
+        let mut sum = op.bias[o] + time[o] + values[3][(y * out.w + x) * out.c + o];
+        let shift = usize::from(op.upsample);
+        for source in &op.sources {
+            let info = &graph.tensors[source.tensor];
+            for (tap, weights) in source.weight.chunks_exact(info.c).enumerate().skip(o * op.kernel[0] * op.kernel[1]) {
+                let tap = tap - o * op.kernel[0] * op.kernel[1];
+                if tap == op.kernel[0] * op.kernel[1] {
+                    break;
+                }
+                let inside = |at: usize, pad: usize, size: usize| at.checked_sub(pad).filter(|at| *at < size << shift);
+                let in_y = inside(y * op.stride + tap / op.kernel[1], op.pad[0], info.h);
+                let in_x = inside(x * op.stride + tap % op.kernel[1], op.pad[1], info.w);
+                if let (Some(in_y), Some(in_x)) = (in_y, in_x) {
+                    let start = ((in_y >> shift) * info.w + (in_x >> shift)) * info.c;
+                    let pixel = &values[source.tensor][start..start + info.c];
+                    sum += weights.iter().zip(pixel).map(|(w, x)| w * x).sum::<f32>();
+                }
+            }
+        }
+        sum * op.out_scale
+    }
+
+    #[test]
+    fn every_geometry_equals_the_formula_on_any_number_of_threads() {
+        for (size, in_c, out_c, op) in [
+            ([5, 7], [3, 2], 4, op(3, 1, [1; 4], false)),
+            ([6, 4], [1, 5], 3, op(3, 2, [0, 0, 1, 1], false)),
+            ([7, 5], [2, 2], 1, op(3, 2, [1; 4], false)),
+            ([3, 4], [4, 1], 2, op(3, 1, [1; 4], true)),
+            ([3, 4], [4, 1], 2, op(1, 1, [0; 4], true)),
+            ([9, 1], [6, 7], 5, op(1, 1, [0; 4], false)),
+            ([4, 4], [2, 3], 2, op(3, 2, [2; 4], false)),
+            // Many blocks.
+            ([65, 61], [8, 8], 24, op(3, 1, [1; 4], false)),
+        ] {
+            let (graph, op, values) = case(size, in_c, out_c, op);
+            let time = numbers(out_c, 11);
+            let shape = &graph.tensors[op.out];
+            for threads in [1, 3] {
+                let mut out = vec![0.0; shape.elems()];
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| run(&graph, &op, &values, std::slice::from_ref(&time), &mut out));
+                for (i, have) in out.iter().enumerate() {
+                    let at = [i / shape.c / shape.w, i / shape.c % shape.w, i % shape.c];
+                    assert_eq!(*have, formula(&graph, &op, &values, &time, at), "{size:?} {at:?} {threads}");
                 }
             }
         }

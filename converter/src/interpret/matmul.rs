@@ -1,9 +1,9 @@
 //! The one call of the matrix product, behind checked bounds.
 //!
+//! `matrixmultiply` is linked through `ndarray` anyway. The `gemm` crate runs a 28×28 network in 1.80 instead of 2.10 ms
+//! (AVX2, one thread), for 24 more crates.
 //! Single-threaded on purpose: callers split the work into blocks of fixed size, so that sums are the same on any
 //! number of threads.
-
-use gemm::Parallelism;
 
 /// A matrix in a slice: element (i, j) lies at `i·row_stride + j·col_stride`.
 #[derive(Clone, Copy)]
@@ -39,31 +39,29 @@ pub fn matmul(
     scale: f32,
 ) {
     assert!(a.holds(m, k) && b.holds(k, n), "an operand leaves its slice");
-    assert!(last_index(m, n, out_stride, 1).is_some_and(|last| last < out.len()) && out_stride >= n, "out leaves its slice");
+    assert!(
+        last_index(m, n, out_stride, 1).is_some_and(|last| last < out.len()) && out_stride >= n,
+        "out leaves its slice"
+    );
     // SAFETY: by the assertions every index that the product forms (i·row_stride + j·col_stride for i, j within the
     // dimensions; their maximum is the last index) lies inside its slice, and `out` is borrowed mutably, so it overlaps
     // neither operand. Slices are at most isize::MAX bytes, so the casts keep their values.
     unsafe {
-        gemm::gemm(
+        matrixmultiply::sgemm(
             m,
-            n,
             k,
-            out.as_mut_ptr(),
-            1,
-            out_stride as isize,
-            accumulate,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            1.0f32,
+            n,
             scale,
-            false,
-            false,
-            false,
-            Parallelism::None,
+            a.data.as_ptr(),
+            a.row_stride as isize,
+            a.col_stride as isize,
+            b.data.as_ptr(),
+            b.row_stride as isize,
+            b.col_stride as isize,
+            if accumulate { 1.0 } else { 0.0 },
+            out.as_mut_ptr(),
+            out_stride as isize,
+            1,
         );
     }
 }

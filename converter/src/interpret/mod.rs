@@ -100,7 +100,7 @@ impl<'a> Interpreter<'a> {
                 Op::GroupNorm(op) => {
                     norm::run(graph, op, &tensors, projections, &mut out);
                     observe(Observed::PreActivation(op.out), &out);
-                    out.iter_mut().for_each(|y| *y = op.activation.apply(*y));
+                    norm::activate(op.activation, &mut out);
                 }
                 Op::Attention(op) => attention::run(graph, op, &tensors, &mut out),
                 Op::AvgPool { input, out: id } => avg_pool(graph, *input, *id, &tensors[*input], &mut out),

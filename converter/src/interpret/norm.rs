@@ -40,10 +40,14 @@ pub fn run(graph: &Graph, op: &GroupNorm, tensors: &[Vec<f32>], projections: &[V
         }
         first_c += c;
     }
-    match op.activation {
+}
+
+/// The activation, in place.
+pub fn activate(activation: Activation, values: &mut [f32]) {
+    match activation {
         Activation::Identity => {}
-        Activation::Silu => silu(out),
-        activation => out.iter_mut().for_each(|y| *y = activation.apply(*y)),
+        Activation::Silu => silu(values),
+        activation => values.iter_mut().for_each(|y| *y = activation.apply(*y)),
     }
 }
 

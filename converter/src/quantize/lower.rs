@@ -62,6 +62,7 @@ pub fn lower(
         out: QuantGraph {
             tensors: Vec::new(),
             names: Vec::new(),
+            origins: Vec::new(),
             quants: Vec::new(),
             weights: Vec::new(),
             ops: Vec::new(),
@@ -151,6 +152,7 @@ impl Lower<'_> {
         }
         self.out.tensors.push(Tensor { h, w, c, ..like });
         self.out.names.push(name.to_owned());
+        self.out.origins.push(None);
         Ok(id as u16)
     }
 
@@ -192,8 +194,13 @@ impl Lower<'_> {
             .collect::<Result<_>>()?;
         let quants = if dtype == DType::F32 { &[][..] } else { &quants[..] };
         let id = self.tensor(&self.graph.tensors[tensor].name.clone(), self.shape(tensor), dtype, false, quants)?;
-        self.ids[tensor] = id;
+        self.made(tensor, id);
         Ok(id)
+    }
+
+    fn made(&mut self, tensor: TensorId, id: u16) {
+        self.ids[tensor] = id;
+        self.out.origins[usize::from(id)] = Some(tensor);
     }
 
     /// x_t and what else the sampler keeps, and the quantization of the network's input.
@@ -376,7 +383,7 @@ impl Lower<'_> {
         let range = seen.range(self.options.method, DType::I8).unwrap_or(crate::calibrate::Range { min: 0.0, max: 0.0 });
         let quant = if self.is_query[op.out] { ranges::symmetric(range, least) } else { ranges::quant(range, DType::I8, least) };
         let out = self.tensor(&op.name, [h, w, c], DType::I8, false, &[quant])?;
-        self.ids[op.out] = out;
+        self.made(op.out, out);
         let affine: Vec<f32> = op.gamma.iter().chain(&op.beta).copied().collect();
         let affine = self.out.payload.push_f32(BlobKind::Constants, &affine);
         let name = match op.activation {
@@ -406,7 +413,7 @@ impl Lower<'_> {
         let from = self.id(input)?;
         let like = self.out.tensors[usize::from(from)];
         let to = self.record(&self.graph.tensors[out].name.clone(), self.shape(out), Tensor { carried: false, ..like })?;
-        self.ids[out] = to;
+        self.made(out, to);
         Ok((from, to))
     }
 }

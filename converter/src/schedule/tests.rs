@@ -36,7 +36,10 @@ fn sums_of_diffusers_tests() {
         (r#""beta_start": 0.01, "set_alpha_to_one": false"#, 149.0784, 0.1941),
     ] {
         let have = full_loop(more);
-        assert!((have.0 - sum).abs() < 1e-3 && (have.1 - mean).abs() < 1e-4, "{more}: have {have:?}, need {sum}, {mean}");
+        assert!(
+            (have.0 - sum).abs() < 1e-3 && (have.1 - mean).abs() < 1e-4,
+            "{more}: have {have:?}, need {sum}, {mean}"
+        );
     }
 }
 
@@ -87,7 +90,8 @@ fn what_has_no_step_is_refused() {
     assert!(message(r#""steps_offset": 1"#, 1000, 0.0, false).contains("timestep 1000"));
     let unknown = r#""use_karras_sigmas": true, "beta_schedule": "exp", "variance_type": "learned_range", "sample_max_value": 0.5"#;
     let message = message(unknown, 10, 0.0, false);
-    for part in ["use_karras_sigmas", "`beta_schedule` = \"exp\"", "scaled_linear", "learned_range", "sample_max_value"] {
+    for part in ["use_karras_sigmas", "`beta_schedule` = \"exp\"", "scaled_linear", "learned_range", "sample_max_value"]
+    {
         assert!(message.contains(part), "{part} in {message}");
     }
 }

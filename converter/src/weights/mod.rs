@@ -228,8 +228,7 @@ fn map_file(file: &File) -> std::io::Result<Mmap> {
 }
 
 fn read_config(path: &Path) -> Result<ConfigText> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        miette!(help = "check that the file exists and may be read", "{}: {error}", path.display())
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| miette!(help = "check that the file exists and may be read", "{}: {error}", path.display()))?;
     ConfigText::parse(path.display().to_string(), &text)
 }

@@ -1,0 +1,231 @@
+//! Builds `.mote` bytes from records.
+
+use half::bf16;
+use mote_runtime::format::checksum::{crc32, meta_crc};
+use mote_runtime::format::header::Tag;
+use mote_runtime::format::{
+    DType, Encoding, Graph, Header, NONE, Op, OpRecord, Quant, Row, Schedule, Section, Tensor, Weights, tag,
+};
+
+const BLOCK_BYTES: usize = 256;
+
+/// A file under construction. Tensors are laid one behind the other in the arena; nothing is shared.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    /// Records.
+    pub tensors: Vec<Tensor>,
+    /// Records.
+    pub quants: Vec<Quant>,
+    /// Records; offsets are counted from the payload's begin until `build`.
+    pub weights: Vec<Weights>,
+    /// Operators; payload offsets are counted from the payload's begin until `build`.
+    pub ops: Vec<Op>,
+    /// Records.
+    pub rows: Vec<Row>,
+    /// Number of classes.
+    pub classes: u16,
+    /// Null class, or `NONE`.
+    pub null_class: Option<u16>,
+    /// Tensor for the unconditional output.
+    pub uncond: Option<u16>,
+    /// The payload.
+    pub payload: Vec<u8>,
+    /// x_t and output.
+    pub ends: [u16; 2],
+    /// Class embedding.
+    pub class_embedding: Option<u16>,
+    /// Where the next tensor would lie; the live end of every operator.
+    pub arena_end: u32,
+}
+
+impl Builder {
+    /// Adds an f32 tensor.
+    pub fn float(&mut self, shape: [usize; 3], carried: bool) -> u16 {
+        self.tensor(shape, DType::F32, carried, 0)
+    }
+
+    /// Adds an integer tensor with one quantization; the scale is rounded to bfloat16.
+    pub fn int(&mut self, shape: [usize; 3], dtype: DType, scale: f32, zero_point: i16) -> u16 {
+        let quant = self.quants.len() as u32;
+        self.quants.push(Quant { scale: bf16::from_f32(scale).to_f32(), zero_point });
+        self.tensor(shape, dtype, false, quant)
+    }
+
+    fn tensor(&mut self, [h, w, c]: [usize; 3], dtype: DType, carried: bool, quant: u32) -> u16 {
+        let offset = self.arena_end;
+        let (h, w, c) = (h as u16, w as u16, c as u16);
+        let tensor = Tensor { h, w, c, dtype, carried, per_step: false, offset, quant };
+        self.arena_end = (offset + tensor.len_bytes() as u32).next_multiple_of(16);
+        self.tensors.push(tensor);
+        self.tensors.len() as u16 - 1
+    }
+
+    /// The quantization of an integer tensor.
+    pub fn quant(&self, id: u16) -> Quant {
+        self.quants[self.tensors[id as usize].quant as usize]
+    }
+
+    /// Adds bytes to the payload and returns where; offsets in records stay relative until `build`.
+    pub fn blob(&mut self, bytes: impl IntoIterator<Item = u8>) -> u32 {
+        let at = self.payload.len() as u32;
+        self.payload.extend(bytes);
+        self.payload.resize(self.payload.len().next_multiple_of(16), 0);
+        at
+    }
+
+    /// Adds f32 to the payload.
+    pub fn floats(&mut self, values: &[f32]) -> u32 {
+        self.blob(values.iter().flat_map(|x| x.to_le_bytes()))
+    }
+
+    /// Adds i16 to the payload.
+    pub fn shorts(&mut self, values: &[i16]) -> u32 {
+        self.blob(values.iter().flat_map(|x| x.to_le_bytes()))
+    }
+
+    /// Adds a weight matrix: int8 rows and a scale for each.
+    pub fn weights(&mut self, rows: &[Vec<i8>], scales: &[f32]) -> u16 {
+        let row_elems = rows[0].len();
+        let padded = rows.iter().flat_map(|row| {
+            row.iter().map(|&w| w as u8).chain(std::iter::repeat_n(0, row_elems.next_multiple_of(4) - row_elems))
+        });
+        let offset = self.blob(padded.collect::<Vec<_>>());
+        let params = rows.iter().zip(scales).flat_map(|(row, scale)| {
+            let sum: i32 = row.iter().map(|&w| w as i32).sum();
+            scale.to_le_bytes().into_iter().chain(sum.to_le_bytes())
+        });
+        let params = self.blob(params.collect::<Vec<_>>());
+        let encoding = Encoding::I8;
+        self.weights.push(Weights { offset, params, rows: rows.len() as u16, encoding, row_elems: row_elems as u32 });
+        self.weights.len() as u16 - 1
+    }
+
+    /// The file.
+    pub fn build(&self) -> Vec<u8> {
+        // Lay meta out once to know where the payload begins, then again with absolute offsets.
+        let meta_bytes = self.meta(0).len();
+        let mut file = self.meta(meta_bytes as u32);
+        assert_eq!(file.len(), meta_bytes);
+        file.extend(&self.payload);
+        seal(&mut file);
+        file
+    }
+
+    fn meta(&self, payload_at: u32) -> Vec<u8> {
+        let mut ops = self.ops.clone();
+        for op in &mut ops {
+            shift_offsets(op, payload_at);
+        }
+        let records: Vec<(Tag, Vec<u8>)> = vec![
+            (tag::TENSORS, self.tensors.iter().flat_map(|x| x.encode().0).collect()),
+            (tag::QUANTS, self.quants.iter().flat_map(|x| x.encode().0).collect()),
+            (
+                tag::WEIGHTS,
+                self.weights
+                    .iter()
+                    .flat_map(|x| {
+                        Weights { offset: x.offset + payload_at, params: x.params + payload_at, ..*x }.encode().0
+                    })
+                    .collect(),
+            ),
+            (tag::OPS, ops.iter().flat_map(|&op| OpRecord { op, live_end: self.arena_end }.encode().0).collect()),
+            (
+                tag::GRAPHS,
+                Graph {
+                    first_op: 0,
+                    ops: self.ops.len() as u16,
+                    input: self.ends[0],
+                    output: self.ends[1],
+                    class_embedding: self.class_embedding.unwrap_or(NONE),
+                }
+                .encode()
+                .0
+                .to_vec(),
+            ),
+            (tag::ROWS, self.rows.iter().flat_map(|x| x.encode().0).collect()),
+            (
+                tag::SCHEDULES,
+                Schedule { first_row: 0, rows: self.rows.len() as u16, steps: self.rows.len() as u16 }
+                    .encode()
+                    .0
+                    .to_vec(),
+            ),
+            (tag::BLOCKS, vec![0; self.payload.len().div_ceil(BLOCK_BYTES) * 4]),
+            (tag::INFO, b"name=test\nlicense=MIT\n".to_vec()),
+        ];
+        let mut offset = Header::BYTES + records.len() * Section::BYTES;
+        let mut directory = Vec::new();
+        let mut bodies = Vec::new();
+        for (tag, body) in &records {
+            directory.extend(Section { tag: *tag, offset: offset as u32, bytes: body.len() as u32 }.encode().0);
+            bodies.extend(body);
+            bodies.resize(bodies.len().next_multiple_of(4), 0);
+            offset = Header::BYTES + records.len() * Section::BYTES + bodies.len();
+        }
+        let header = Header {
+            sections: records.len() as u16,
+            file_bytes: payload_at + self.payload.len() as u32,
+            meta_bytes: payload_at,
+            meta_crc: 0,
+            block_bytes: BLOCK_BYTES as u32,
+            classes: self.classes,
+            null_class: self.null_class.unwrap_or(NONE),
+            uncond: self.uncond.unwrap_or(NONE),
+            history: [NONE; 4],
+        };
+        let mut meta = header.encode().0.to_vec();
+        meta.extend(directory);
+        meta.extend(bodies);
+        meta.resize(meta.len().next_multiple_of(16), 0);
+        meta
+    }
+}
+
+fn shift_offsets(op: &mut Op, by: u32) {
+    use mote_runtime::format::op::Modulation;
+    let modulation = |m: &mut Modulation| {
+        if let Modulation::Table(offset) = m {
+            *offset += by;
+        }
+    };
+    match op {
+        Op::Conv(op) => {
+            op.bias += by;
+            modulation(&mut op.modulation);
+        }
+        Op::NormApply(op) => {
+            op.affine += by;
+            modulation(&mut op.modulation);
+            if let Some(table) = &mut op.table {
+                table.offset += by;
+            }
+        }
+        Op::Attention(op) => op.exp_table += by,
+        Op::EmbedLookup(op) => op.table += by,
+        Op::EmbedAdd(op) => {
+            op.steps += by;
+            op.table.offset += by;
+        }
+        Op::Quantize { .. } | Op::NormStats(_) | Op::AvgPool { .. } | Op::Upsample { .. } => {}
+    }
+}
+
+/// Writes both kinds of checksum anew, after bytes were changed on purpose. Leaves a file alone whose directory does not
+/// lead anywhere.
+pub fn seal(file: &mut [u8]) {
+    let header = Header::decode(file);
+    let meta_bytes = header.meta_bytes as usize;
+    let blocks = Section::find(file, tag::BLOCKS);
+    if file.len() < Header::BYTES || meta_bytes > file.len() || meta_bytes < Header::BYTES {
+        return;
+    }
+    let sums: Vec<u32> = file[meta_bytes..].chunks((header.block_bytes as usize).max(1)).map(crc32).collect();
+    for (i, sum) in sums.into_iter().enumerate().take(blocks.bytes as usize / 4) {
+        let at = (blocks.offset as usize).saturating_add(4 * i);
+        if at + 4 <= meta_bytes {
+            file[at..at + 4].copy_from_slice(&sum.to_le_bytes());
+        }
+    }
+    let crc = meta_crc(&file[..meta_bytes]);
+    file[Header::META_CRC_AT..Header::META_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+}
