@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod calibrate;
+pub mod compare;
 pub mod draw;
 pub mod emit;
 pub mod fields;

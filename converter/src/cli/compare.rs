@@ -6,7 +6,7 @@ use miette::{Result, miette};
 use mote_converter::arch::{Cond, Network};
 use mote_converter::draw::{Device, Draw, MoteFile};
 use mote_converter::report::comparison;
-use mote_converter::verify::{self, compare};
+use mote_converter::compare::{self, compare};
 
 use super::output::{Counter, Progress};
 use super::parse::{self, ClassChoice};
@@ -102,7 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let progress = Progress::new();
     let counter = Counter::new(&progress, "comparing", count);
-    let options = verify::Options { prompts: list, steps: args.steps, layered: args.layers as usize };
+    let options = compare::Options { prompts: list, steps: args.steps, layered: args.layers as usize };
     let comparison = compare(&network, &model, &options, &|| counter.tick())?;
     progress.finish();
     if args.json { print_json(&comparison) } else { print(&comparison::text(&comparison, args.verbose)) }

@@ -15,7 +15,7 @@ use mote_converter::emit::emit;
 use mote_converter::pipeline::{Options, Quantized, Stage, prepare};
 use mote_converter::quantize::Level;
 use mote_converter::report::summary::Summary;
-use mote_converter::verify::{self, Comparison};
+use mote_converter::compare::{self, Comparison, compare};
 use mote_converter::weights::Checkpoint;
 
 use super::output::{Counter, Progress};
@@ -107,8 +107,8 @@ pub fn run(args: &Args) -> Result<()> {
     let device = Device::new(&model, None)?;
     let prompts = quality_prompts(&device, &quantized, &options);
     let counter = Counter::new(&progress, "comparing with float", prompts.len());
-    let compared = verify::Options { prompts, ..verify::Options::default() };
-    let quality = verify::compare(&calibrated.network, &model, &compared, &|| counter.tick())?;
+    let compared = compare::Options { prompts, ..compare::Options::default() };
+    let quality = compare(&calibrated.network, &model, &compared, &|| counter.tick())?;
     progress.finish();
     emit(&out, &quantized.packed.bytes)?;
     report(args, &checkpoint, &out, &quantized, &quality, started)

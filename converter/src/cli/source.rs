@@ -44,8 +44,6 @@ pub struct FloatSource {
     pub network: Network,
     /// Its classes.
     pub classes: Classes,
-    /// The checkpoint.
-    pub checkpoint: Checkpoint,
     schedules: Schedules,
 }
 
@@ -57,7 +55,7 @@ impl FloatSource {
         let classes = args.classes(&network, &checkpoint)?;
         let scheduler = Scheduler::read(checkpoint.scheduler_config()?)?;
         let schedules = Schedules::compile(&scheduler, &[steps], eta, network.graph.output_over_timestep)?;
-        Ok(Self { network, classes, checkpoint, schedules })
+        Ok(Self { network, classes, schedules })
     }
 
     /// What draws.
@@ -84,9 +82,4 @@ pub fn open_weights(path: &Path) -> Result<Checkpoint> {
         ));
     }
     Ok(checkpoint)
-}
-
-/// Class names of the metadata, a JSON list of strings, where there are any.
-pub fn class_names(text: Option<&str>) -> Vec<String> {
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

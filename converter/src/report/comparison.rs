@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::table::{Table, count, shape};
-use crate::verify::{Comparison, LayerQuality};
+use crate::compare::{Comparison, LayerQuality};
 
 /// Steps shown at each end, unless all are asked for.
 const STEPS_SHOWN: usize = 6;

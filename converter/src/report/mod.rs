@@ -2,11 +2,13 @@
 
 pub mod arena_map;
 pub mod canvas;
+pub mod checkpoint;
 pub mod comparison;
 pub mod encode;
 pub mod layout;
 pub mod metrics;
 pub mod mote;
+pub mod mote_text;
 pub mod npy;
 pub mod summary;
 pub mod table;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Report;
 use super::table::{bytes, count, short_bytes, short_count};
-use crate::verify::Comparison;
+use crate::compare::Comparison;
 
 /// What a conversion came to.
 #[derive(Clone, Debug, Serialize)]

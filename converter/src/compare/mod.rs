@@ -1,4 +1,4 @@
-//! Verification: the float network and its quantized file, from the same noise, side by side.
+//! The float network and its quantized file, from the same noise, side by side.
 //!
 //! Two questions are answered apart. *What does a user see?* Both samplers run freely, each from its own state, and the
 //! pictures are compared (PSNR, data range −1..1), with the state after every row. *Which layer is to blame?* The float
