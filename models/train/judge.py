@@ -2,7 +2,7 @@
 
     python models/train/judge.py digits grid.npy                  (classes from grid.labels.npy beside it)
     python models/train/judge.py digits threes.npy=3 fours.npy=4  (one class a file)
-    python models/train/judge.py digits --real                    (the held-out pictures themselves: the best there is to expect)
+    python models/train/judge.py digits --real train --count 1000 (real pictures: the best there is to expect)
 
 Also the Fréchet distance between the features of these pictures and of the held-out real ones. It depends on the classifier
 and on the number of pictures (fewer: larger), so it compares files of the same length and nothing else.
@@ -52,7 +52,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", help="a folder of models/ with a classifier.safetensors")
     parser.add_argument("files", nargs="*", help="FILE.npy (with FILE.labels.npy) or FILE.npy=CLASS; NCHW in [-1, 1]")
-    parser.add_argument("--real", action="store_true", help="judge the held-out real pictures instead")
+    parser.add_argument("--real", choices=("train", "held_out"), help="judge real pictures instead")
+    parser.add_argument("--count", type=int, help="with --real: this many, drawn at random (default: all)")
     parser.add_argument("--data", help="with --real: the recipe's .npz, if it lies elsewhere")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     args = parser.parse_args()
@@ -60,10 +61,12 @@ def main():
 
     recipe = recipes.load(args.name)
     names = recipe["data"]["class_names"]
-    if args.real == bool(args.files):
+    if bool(args.real) == bool(args.files):
         parser.error("give files, or --real")
     if args.real:
-        x, y, _ = recipes.pictures(recipe, args.data, "held_out")
+        x, y, _ = recipes.pictures(recipe, args.data, args.real)
+        some = np.random.default_rng(0).permutation(len(x))[:args.count]
+        x, y = x[some], y[some]
     else:
         parts = [asked_for(f, names) for f in args.files]
         x, y = (np.concatenate(column) for column in zip(*parts))
