@@ -48,15 +48,22 @@ def frechet(features, mean, cov):
     return ((features.mean(0) - mean).square().sum() + mine.trace() + cov.trace() - 2 * cross).item()
 
 
+def nearest(x, known):
+    """Distance (root mean square over pixels, of the range 2) from each picture to the nearest of `known`."""
+    x, known = (torch.from_numpy(a).flatten(1) for a in (x, known))
+    return torch.cat([torch.cdist(part, known).amin(1) for part in x.split(250)]) / x.shape[1] ** 0.5
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", help="a folder of models/ with a classifier.safetensors")
     parser.add_argument("files", nargs="*", help="FILE.npy (with FILE.labels.npy) or FILE.npy=CLASS; NCHW in [-1, 1]")
     parser.add_argument("--real", choices=("train", "held_out"), help="judge real pictures instead")
     parser.add_argument("--count", type=int, help="with --real: this many, drawn at random (default: all)")
-    parser.add_argument("--data", help="with --real: the recipe's .npz, if it lies elsewhere")
+    parser.add_argument("--nearest", action="store_true", help="also the distance to the nearest training picture: is it recall?")
+    parser.add_argument("--data", help="with --real and --nearest: the recipe's .npz, if it lies elsewhere")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()    # options may stand between the name and the files
     torch.set_num_threads(1)
 
     recipe = recipes.load(args.name)
@@ -81,12 +88,20 @@ def main():
         "per_class": {names[c]: float(right[y == c].mean()) for c in np.unique(y)},
         "classifier_held_out_accuracy": float(accuracy),
     }
+    if args.nearest:
+        known = recipes.pictures(recipe, args.data)[0]
+        for key, these in (("nearest", x.clip(-1, 1)), ("nearest_of_held_out", recipes.pictures(recipe, args.data, "held_out")[0][:1000])):
+            result[key] = dict(zip(("percentile_1", "median"), nearest(these, known).quantile(torch.tensor([0.01, 0.5])).tolist()))
     if args.json:
         print(json.dumps(result))
         return
     distance = "too few pictures" if result["frechet"] is None else f"{result['frechet']:.3f}"
     print(f"class share {100 * result['class_share']:.1f} % of {len(y)} (mean probability {probability:.3f}); Fréchet distance {distance}; "
           f"the classifier's own accuracy {100 * float(accuracy):.2f} %")
+    if args.nearest:
+        print("distance to the nearest training picture (1st percentile, median): "
+              + "; ".join("{} {percentile_1:.3f}, {median:.3f}".format(who, **result[key])
+                          for who, key in (("these", "nearest"), ("held-out", "nearest_of_held_out"))))
     print("  ".join(f"{name}: {100 * share:.0f}" for name, share in result["per_class"].items()))
 
 
