@@ -288,7 +288,7 @@ impl Unet2dConfig {
             return Ok(size);
         }
         Err(miette!(
-            help = "sides from 1 to {MAX_SIZE} are taken",
+            help = format!("sides from 1 to {MAX_SIZE} are taken"),
             "a picture of {}x{} cannot be built",
             size[0],
             size[1]

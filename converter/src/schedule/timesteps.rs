@@ -9,7 +9,7 @@ pub fn timesteps(config: &SchedulerConfig, steps: usize) -> Result<Vec<i64>> {
     let trained = config.num_train_timesteps;
     if !(1..=trained).contains(&steps) {
         return Err(miette!(
-            help = "take from 1 to {trained} steps; 10 to 50 are usual",
+            help = format!("take from 1 to {trained} steps; 10 to 50 are usual"),
             "{steps} steps cannot be taken: the scheduler has {trained} training timesteps"
         ));
     }
