@@ -113,25 +113,25 @@ impl Problem {
     }
 
     fn neighbours(&self) -> Vec<Vec<usize>> {
-        let meets = |a: usize| (0..self.buffers.len()).filter(move |&b| b != a && self.buffers[a].meets(&self.buffers[b]));
+        let meets =
+            |a: usize| (0..self.buffers.len()).filter(move |&b| b != a && self.buffers[a].meets(&self.buffers[b]));
         (0..self.buffers.len()).map(|a| meets(a).collect()).collect()
     }
 
+    /// By size, by size × lifetime, by lifetime (largest first), by start, by end (last first).
     fn orders(&self) -> Vec<Vec<usize>> {
-        let span = |b: &Buffer| b.last - b.first + 1;
-        let keys: [&dyn Fn(&Buffer) -> (usize, usize); 5] = [
-            &|b| (usize::MAX - b.aligned_bytes(), b.first),
-            &|b| (usize::MAX - b.aligned_bytes().saturating_mul(span(b)), b.first),
-            &|b| (usize::MAX - span(b), b.first),
-            &|b| (b.first, usize::MAX - b.last),
-            &|b| (usize::MAX - b.last, b.first),
-        ];
-        let order = |key: &&dyn Fn(&Buffer) -> (usize, usize)| {
+        let by = |key: fn(&Buffer) -> [usize; 2]| {
             let mut order: Vec<usize> = (0..self.buffers.len()).collect();
             order.sort_by_key(|&i| key(&self.buffers[i]));
             order
         };
-        keys.iter().map(order).collect()
+        vec![
+            by(|b| [usize::MAX - b.aligned_bytes(), b.first]),
+            by(|b| [usize::MAX - b.aligned_bytes().saturating_mul(b.last - b.first + 1), b.first]),
+            by(|b| [usize::MAX - (b.last - b.first), b.first]),
+            by(|b| [b.first, usize::MAX - b.last]),
+            by(|b| [usize::MAX - b.last, b.first]),
+        ]
     }
 
     fn pile(&self, order: &[usize], fit: Fit, neighbours: &[Vec<usize>]) -> Placement {
@@ -193,7 +193,8 @@ mod tests {
         for (a, x) in problem.buffers.iter().enumerate() {
             assert_eq!(placement.offsets[a] % ALIGN_BYTES, 0);
             for (b, y) in problem.buffers.iter().enumerate().skip(a + 1) {
-                let apart = placement.offsets[a] + x.bytes <= placement.offsets[b] || placement.offsets[b] + y.bytes <= placement.offsets[a];
+                let apart = placement.offsets[a] + x.bytes <= placement.offsets[b]
+                    || placement.offsets[b] + y.bytes <= placement.offsets[a];
                 assert!(apart || x.first > y.last || y.first > x.last, "{x:?} over {y:?}");
             }
             for op in x.first..=x.last {
@@ -215,7 +216,8 @@ mod tests {
                 let first = random.below(ops);
                 Buffer { bytes: 1 + random.below(5000), first, last: first + random.below(ops - first) }
             });
-            let problem = Problem { buffers: buffers.collect(), scratch_bytes: (0..ops).map(|_| random.below(2000)).collect() };
+            let problem =
+                Problem { buffers: buffers.collect(), scratch_bytes: (0..ops).map(|_| random.below(2000)).collect() };
             let placement = check(&problem);
             assert_eq!(placement, problem.solve(), "the same problem, the same plan");
             total += placement.arena_bytes;
