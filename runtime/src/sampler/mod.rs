@@ -18,7 +18,6 @@ use crate::kernels::{Kernels, select};
 use crate::model::Model;
 use crate::ops::Context;
 use crate::step::{Position, advance};
-use coefficients::NoiseKey;
 
 /// What to draw. Fill in what matters and take the rest from `Default`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -251,8 +250,8 @@ impl<'a> Sampler<'a> {
         if guided {
             coefficients::guide(output, cast(uncond), run.guidance);
         }
-        let key = NoiseKey { seed: run.seed, stream: 1 + row_index as u32 };
-        coefficients::update(&row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), key);
+        let mut noise = noise::Stream::new(run.seed, 1 + row_index as u32);
+        coefficients::update(&row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), |i| noise.at(i));
         run.row += 1;
         run.step += row.advance as u16;
         (run.branch_done, run.position, run.preview) = (false, Position::default(), true);
