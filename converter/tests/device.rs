@@ -1,5 +1,6 @@
 //! The whole way on small networks: each oracle checkpoint is quantized, read back by the runtime, and drawn with; the
-//! device's pictures must be near the float sampler's.
+//! device's pictures must be near the float sampler's. The bounds are loose, signal to noise of 3 to 8 dB: these networks
+//! are untrained, have a few channels, and amplify more than trained ones do; a wrong operator gives 0 dB or less.
 
 use std::path::{Path, PathBuf};
 
@@ -7,9 +8,6 @@ use mote_converter::pipeline::{Calibrated, Options, prepare};
 use mote_converter::quantize::Level;
 use mote_converter::verify::{self, quality};
 use mote_converter::weights::Checkpoint;
-
-/// Untrained networks of a few channels amplify more than trained ones do.
-const LEAST_MEDIAN_PSNR_DB: f64 = 20.0;
 
 fn cases() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/oracle");
@@ -51,17 +49,19 @@ fn the_device_draws_what_float_draws() {
             for schedule in 0..options.steps.len() {
                 let draws = verify::Options { samples: 5, schedule, seed: 1, guidance: 1.0..=2.0 };
                 let quality = quality(&calibrated, &quantized, &draws).unwrap();
+                let worst_layer = quality.layers.iter().map(|layer| layer.snr_db).fold(f64::INFINITY, f64::min);
+                let ok = quality.snr_db > 3.0 && quality.steps_snr_db[0] > 8.0 && worst_layer > 6.0;
                 println!(
-                    "{} {level:?} {} steps: {:.1} dB, worst {:.1} dB, arena {} of {}",
+                    "{} {level:?} {} steps: pictures {:.1} dB, worst layer {worst_layer:.1} dB, steps {:.0?} dB, arena {} of {}",
                     weights.file_name().unwrap().display(),
                     options.steps[schedule],
-                    quality.median_psnr_db,
-                    quality.worst_psnr_db,
+                    quality.snr_db,
+                    quality.steps_snr_db,
                     quantized.report.arena_bytes,
                     quantized.report.arena_lower_bound_bytes,
                 );
-                if quality.median_psnr_db.is_nan() || quality.median_psnr_db < LEAST_MEDIAN_PSNR_DB {
-                    bad.push((weights.clone(), level, schedule, quality.median_psnr_db));
+                if !ok {
+                    bad.push((weights.clone(), level, schedule));
                 }
             }
         }
