@@ -146,6 +146,16 @@ impl<'a> Sampler<'a> {
         self.model
     }
 
+    /// The kernels that run.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+
+    /// The arena, for the self-test.
+    pub(crate) fn arena(&mut self) -> &mut [u8] {
+        self.arena
+    }
+
     /// Begins a picture; one under way is dropped.
     ///
     /// # Errors

@@ -30,8 +30,9 @@ pub fn chacha8(seed: u64, stream: u32, block: u32) -> [u32; 16] {
 #[inline(always)]
 fn quarter_round(s: &mut [u32; 16], a: usize, b: usize, c: usize, d: usize) {
     for (x, y, z, bits) in [(a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)] {
-        s[x] = s[x].wrapping_add(s[y]);
-        s[z] = (s[z] ^ s[x]).rotate_left(bits);
+        // `& 15` is what shows the compiler that no index is out of bounds.
+        s[x & 15] = s[x & 15].wrapping_add(s[y & 15]);
+        s[z & 15] = (s[z & 15] ^ s[x & 15]).rotate_left(bits);
     }
 }
 
