@@ -38,7 +38,7 @@ pub fn best(graph: &QuantGraph, tiling: Tiling) -> Vec<usize> {
 
 /// The lower bound, then the bytes of the ten hungriest operators: a tie at the peak is broken below it.
 fn cost(graph: &QuantGraph, order: &[usize], tiling: Tiling) -> (usize, usize) {
-    let mut need = Layout::new(graph, order, tiling).problem.need_bytes();
+    let mut need = Layout::new(graph, order, tiling, &|_| true).problem.need_bytes();
     need.sort_unstable_by(|a, b| b.cmp(a));
     (need.first().copied().unwrap_or(0), need.iter().take(10).sum())
 }
@@ -47,7 +47,8 @@ fn cost(graph: &QuantGraph, order: &[usize], tiling: Tiling) -> (usize, usize) {
 fn slots(graph: &QuantGraph, order: &[usize], at: usize) -> impl Iterator<Item = usize> + use<> {
     let op = &graph.ops[order[at]].op;
     let (inputs, out) = (op.inputs(), op.out());
-    let writes_input = |&other: &usize| inputs.contains(&graph.ops[other].op.out()) && graph.ops[other].op.out() != NONE;
+    let writes_input =
+        |&other: &usize| inputs.contains(&graph.ops[other].op.out()) && graph.ops[other].op.out() != NONE;
     let reads_out = |&other: &usize| graph.ops[other].op.inputs().contains(&out);
     let earliest = order[..at].iter().rposition(writes_input).map_or(0, |i| i + 1);
     let latest = order[at + 1..].iter().position(reads_out).map_or(order.len() - 1, |i| at + i);
