@@ -80,7 +80,7 @@ pub struct OpTime {
     pub macs: u64,
     /// Time of a picture, median.
     pub ms: f64,
-    /// Its part of the picture's median.
+    /// Its part of all operators' time.
     pub share: f64,
     /// Millions of multiply-adds a second; absent for pointwise operators.
     pub mmacs_per_s: Option<f64>,
@@ -168,6 +168,7 @@ fn summary(
     let picture_ms = times(&|timed| timed.whole);
     let rows = timed.first().map_or(0, |timed| timed.rows.len());
     let calls = rows as u64 * if args.guidance == 1.0 { 1 } else { 2 };
+    let all_ms: f64 = (0..model.op_count()).map(|index| times(&|timed| timed.ops[index]).median).sum();
     let ops: Vec<OpTime> = (0..model.op_count())
         .filter_map(|index| {
             let op = model.op(index)?.op;
@@ -182,7 +183,7 @@ fn summary(
                 dtype: dtype_name(out.dtype),
                 macs,
                 ms,
-                share: ms / picture_ms.median,
+                share: ms / all_ms,
                 mmacs_per_s: (multiplies && ms > 0.0).then(|| macs as f64 / ms / 1e3),
             })
         })

@@ -22,7 +22,14 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
     writeln!(text, "  arena     {}", bytes(m.arena_bytes))?;
     writeln!(text, "  machine   {}, kernels: {}", m.machine, m.kernels)?;
     let class = m.class.map_or(String::new(), |class| format!(", class {class}"));
-    writeln!(text, "  drawn     {}, {} steps, seed {}{class}, guidance {}", shape(m.image), m.steps, m.seed, m.guidance)?;
+    writeln!(
+        text,
+        "  drawn     {}, {} steps, seed {}{class}, guidance {}",
+        shape(m.image),
+        m.steps,
+        m.seed,
+        m.guidance
+    )?;
     writeln!(text, "  output    CRC-32 {}", m.output_crc32)?;
     let picture = m.picture_ms;
     writeln!(
@@ -39,21 +46,27 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
     rows.sort_unstable_by(f64::total_cmp);
     let ends = rows.first().zip(rows.last());
     let (fastest, slowest) = ends.map_or((0.0, 0.0), |(fastest, slowest)| (*fastest, *slowest));
-    writeln!(text, "  step      {fastest:.3} to {slowest:.3} ms; updates of the sample {:.3} ms a picture\n", m.update_ms)?;
+    writeln!(
+        text,
+        "  step      {fastest:.3} to {slowest:.3} ms; updates of the sample {:.3} ms a picture\n",
+        m.update_ms
+    )?;
 
-    let mut kinds: Vec<(String, f64, u64, usize)> = Vec::new();
+    let mut kinds: Vec<(String, f64, f64, u64, usize)> = Vec::new();
     for op in &m.ops {
         let kind = kind(op);
         match kinds.iter_mut().find(|(name, ..)| *name == kind) {
-            Some((_, ms, macs, ops)) => (*ms, *macs, *ops) = (*ms + op.ms, *macs + op.macs, *ops + 1),
-            None => kinds.push((kind, op.ms, op.macs, 1)),
+            Some((_, ms, share, macs, ops)) => {
+                (*ms, *share, *macs, *ops) = (*ms + op.ms, *share + op.share, *macs + op.macs, *ops + 1);
+            }
+            None => kinds.push((kind, op.ms, op.share, op.macs, 1)),
         }
     }
     kinds.sort_by(|a, b| b.1.total_cmp(&a.1));
     let mut table = Table::new(&["kind", ">operators", ">ms a picture", ">share", ">M multiply-adds/s"]);
-    for (name, ms, macs, ops) in kinds {
+    for (name, ms, share, macs, ops) in kinds {
         let speed = if macs > 0 { format!("{:.0}", macs as f64 / ms / 1e3) } else { "-".into() };
-        table.row([name, ops.to_string(), format!("{ms:.3}"), percent(ms / picture.median), speed]);
+        table.row([name, ops.to_string(), format!("{ms:.3}"), percent(share), speed]);
     }
     writeln!(text, "{table}")?;
 
@@ -63,7 +76,15 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
     }
     let title = if verbose { "operator" } else { "the slowest operators" };
     let mut table = Table::new(&[
-        ">op", title, "", ">output", "type", ">multiply-adds", ">ms a picture", ">share", ">M multiply-adds/s",
+        ">op",
+        title,
+        "",
+        ">output",
+        "type",
+        ">multiply-adds",
+        ">ms a picture",
+        ">share",
+        ">M multiply-adds/s",
     ]);
     for (index, op) in order {
         table.row([

@@ -57,7 +57,11 @@ fn checkpoint(args: &Args) -> Result<()> {
     let network = import(&checkpoint, args)?;
     let classes = args.of_checkpoint.classes(&network, &checkpoint)?;
     let report = CheckpointReport::new(&checkpoint, network, classes, &args.steps, 0.0)?;
-    if args.json { print_json(&report) } else { print(&CheckpointText { report: &report, verbose: args.verbose }.to_string()) }
+    if args.json {
+        print_json(&report)
+    } else {
+        print(&CheckpointText { report: &report, verbose: args.verbose }.to_string())
+    }
 }
 
 /// The network, or everything that stands in its way: both configurations are read before either is complained about.

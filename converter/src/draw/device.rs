@@ -24,7 +24,8 @@ impl MoteFile {
         let mut magic = [0; 4];
         let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic));
         // A short or damaged file that is called .mote gets the runtime's error, not the checkpoint reader's.
-        read.is_ok() && magic == mote_runtime::format::MAGIC || path.extension().is_some_and(|extension| extension == "mote")
+        read.is_ok() && magic == mote_runtime::format::MAGIC
+            || path.extension().is_some_and(|extension| extension == "mote")
     }
 
     /// Reads the file; nothing is checked yet.
@@ -73,8 +74,12 @@ pub fn not_runnable(error: Error) -> Report {
         Error::Class { .. } => "classes count from 0",
         Error::ClassMissing => "name one with `--class`, or draw every one with `--class all`",
         Error::ClassEmbedding { .. } => "give the vector with `--class-embedding v.npy`",
-        Error::Guidance => "leave `--guidance` out, or quantize with `--null-class N` a network that was trained with one",
-        Error::Steps { .. } => "`converter inspect` lists the numbers of steps in a file; quantize with `--steps` for others",
+        Error::Guidance => {
+            "leave `--guidance` out, or quantize with `--null-class N` a network that was trained with one"
+        }
+        Error::Steps { .. } => {
+            "`converter inspect` lists the numbers of steps in a file; quantize with `--steps` for others"
+        }
         _ => "`converter inspect` shows what the file holds",
     };
     miette!(help = help, "{error}")
@@ -94,7 +99,10 @@ impl<'a> Device<'a> {
         let have: Vec<String> = model.schedules().map(|schedule| schedule.steps.to_string()).collect();
         if let Some(asked) = steps.filter(|&asked| model.schedules().all(|schedule| schedule.steps != asked)) {
             return Err(miette!(
-                help = format!("draw with --steps {}, or quantize the checkpoint with --steps {asked}", have.join(" or --steps ")),
+                help = format!(
+                    "draw with --steps {}, or quantize the checkpoint with --steps {asked}",
+                    have.join(" or --steps ")
+                ),
                 "the file has no schedule of {asked} steps, but of {}",
                 have.join(", ")
             ));

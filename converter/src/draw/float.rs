@@ -57,7 +57,11 @@ impl Float<'_> {
             x
         });
         if x.len() != elems {
-            return Err(miette!(help = "give noise of the model's shape", "noise of {} elements, need {elems}", x.len()));
+            return Err(miette!(
+                help = "give noise of the model's shape",
+                "noise of {} elements, need {elems}",
+                x.len()
+            ));
         }
         Ok(x)
     }

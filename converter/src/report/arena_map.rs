@@ -57,7 +57,8 @@ impl ArenaMap {
             let mut votes = [0usize; 2];
             for (other, shade) in self.lives.iter().zip(&shades[..i]) {
                 // In-place successors begin where the earlier one ends.
-                if meets(other) && touches(other)
+                if meets(other)
+                    && touches(other)
                     && let Some(k) = TENSORS.iter().position(|tensor| tensor == shade)
                 {
                     votes[k] += 1;
@@ -80,7 +81,8 @@ impl Display for ArenaMap {
         let lines = arena.div_ceil(line_bytes);
         let shades = self.shades();
         let cell = |line: usize, column: usize| {
-            let (bytes, time) = (line * line_bytes..(line + 1) * line_bytes, column * ops / columns..(column + 1) * ops / columns);
+            let (bytes, time) =
+                (line * line_bytes..(line + 1) * line_bytes, column * ops / columns..(column + 1) * ops / columns);
             let overlap = |a: &Range<usize>, b: Range<usize>| a.end.min(b.end).saturating_sub(a.start.max(b.start));
             let mut areas = [(FREE, 0), (SCRATCH, 0), (ALWAYS, 0), (TENSORS[0], 0), (TENSORS[1], 0)];
             let mut used = 0;
@@ -125,15 +127,13 @@ mod tests {
     #[test]
     fn a_chain_is_a_staircase() {
         let life = |bytes, ops| Life { bytes, ops, always: false };
-        let lives = [
-            Life { bytes: 0..160, ops: 0..=2, always: true },
-            life(160..320, 0..=1),
-            life(320..480, 1..=2),
-        ];
+        let lives = [Life { bytes: 0..160, ops: 0..=2, always: true }, life(160..320, 0..=1), life(320..480, 1..=2)];
         let map = ArenaMap::new(&lives, &[(320, 0), (480, 160), (480, 0)]);
         let text = map.to_string();
-        let cells: Vec<Vec<char>> =
-            text.lines().filter_map(|line| Some(line.split_once('│')?.1.strip_suffix('│')?.chars().collect())).collect();
+        let cells: Vec<Vec<char>> = text
+            .lines()
+            .filter_map(|line| Some(line.split_once('│')?.1.strip_suffix('│')?.chars().collect()))
+            .collect();
         assert_eq!(cells.len(), 20, "{text}");
         let at = |line: usize, op: usize| cells[cells.len() - 1 - line][op];
         assert!((0..3).all(|op| at(0, op) == ALWAYS));

@@ -124,14 +124,10 @@ mod tests {
         let canvas = grid.draw(&[&black, &white, &white], [2, 2, 1]).unwrap();
         assert_eq!((canvas.w, canvas.h), (21, 21));
         let at = |x: usize, y: usize| canvas.pixels[y * 21 + x];
-        assert_eq!([at(0, 0), at(3, 3), at(8, 8), at(9, 3), at(12, 3), at(17, 8)], [
-            BORDER,
-            [0; 3],
-            [0; 3],
-            BORDER,
-            [255; 3],
-            [255; 3]
-        ]);
+        assert_eq!(
+            [at(0, 0), at(3, 3), at(8, 8), at(9, 3), at(12, 3), at(17, 8)],
+            [BORDER, [0; 3], [0; 3], BORDER, [255; 3], [255; 3]]
+        );
         assert_eq!([at(3, 12), at(12, 12)], [[255; 3], BORDER], "a missing picture is border");
         assert!(canvas.is_gray());
     }

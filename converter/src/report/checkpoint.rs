@@ -1,7 +1,8 @@
 //! What a checkpoint or a bare configuration would cost on a device, before it is quantized or even trained.
 //!
-//! The network goes through the whole pipeline but for calibration: its tensors are assumed to lie within −1..1. Costs
-//! do not depend on ranges, so arena, file and multiply-adds are those that `quantize` will find for the same options.
+//! The network goes through the whole pipeline but for calibration: its tensors are assumed to lie within −1..1. Arena,
+//! multiply-adds, weights and time path do not depend on ranges, so they are what `quantize` will find for the same
+//! options. Activation tables do: layers of like ranges share one, so the file may grow by a few of them (2 KiB each).
 
 use std::fmt::{self, Display};
 
@@ -177,13 +178,26 @@ fn layer(graph: &Graph, op: &Op) -> LayerLine {
             let stride = if conv.stride == 1 { String::new() } else { format!(" /{}", conv.stride) };
             let up = if conv.upsample { " up2" } else { "" };
             let weights: usize = conv.sources.iter().map(|source| source.weight.len()).sum();
-            let time = conv.time_bias.map_or(0, |id| graph.projections[id].weight.len() + graph.projections[id].bias.len());
-            (&conv.name, format!("conv {kh}x{kw}{stride}{up}"), (out.h * out.w * weights) as u64, weights + conv.bias.len() + time)
+            let time =
+                conv.time_bias.map_or(0, |id| graph.projections[id].weight.len() + graph.projections[id].bias.len());
+            (
+                &conv.name,
+                format!("conv {kh}x{kw}{stride}{up}"),
+                (out.h * out.w * weights) as u64,
+                weights + conv.bias.len() + time,
+            )
         }
-        Op::GroupNorm(norm) => (&norm.name, format!("norm, {} groups", norm.groups), 0, norm.gamma.len() + norm.beta.len()),
+        Op::GroupNorm(norm) => {
+            (&norm.name, format!("norm, {} groups", norm.groups), 0, norm.gamma.len() + norm.beta.len())
+        }
         Op::Attention(attention) => {
             let positions = (out.h * out.w) as u64;
-            (&attention.name, format!("attention, {} heads", attention.heads), 2 * positions * positions * out.c as u64, 0)
+            (
+                &attention.name,
+                format!("attention, {} heads", attention.heads),
+                2 * positions * positions * out.c as u64,
+                0,
+            )
         }
         Op::AvgPool { .. } => (&out.name, "avg_pool".to_owned(), 0, 0),
         Op::Upsample { .. } => (&out.name, "upsample".to_owned(), 0, 0),
@@ -209,22 +223,34 @@ impl Display for CheckpointText<'_> {
             0 => "a bare configuration, no weights".to_owned(),
             n => format!("{} of weight files", short_bytes(n as usize)),
         };
-        line("network", format!("UNet2DModel, {} parameters, {weights}; every key is supported", count(report.parameters as u64)))?;
+        line(
+            "network",
+            format!("UNet2DModel, {} parameters, {weights}; every key is supported", count(report.parameters as u64)),
+        )?;
         line("pictures", format!("{} (height x width x channels)", shape(report.image)))?;
         line("condition", condition(report))?;
         line("time", format!("{} embedding", report.time_embedding))?;
         match &report.scheduler {
             Some(s) => line(
                 "scheduler",
-                format!("{}, {} noise levels, {} spacing, clip {}", s.prediction_type, s.train_timesteps, s.spacing, s.clip),
+                format!(
+                    "{}, {} noise levels, {} spacing, clip {}",
+                    s.prediction_type, s.train_timesteps, s.spacing, s.clip
+                ),
             )?,
-            None => line("scheduler", "no scheduler_config.json found: `quantize` will need it; costs are for any".into())?,
+            None => {
+                line("scheduler", "no scheduler_config.json found: `quantize` will need it; costs are for any".into())?
+            }
         }
         let steps: Vec<String> = report.steps.iter().map(usize::to_string).collect();
         if let Some(cost) = report.costs.first() {
             line("work", format!("{} multiply-adds a network call", short_count(cost.report.macs)))?;
         }
-        writeln!(f, "\n  costs with --steps {} (calibration changes none of them)\n", steps.join(","))?;
+        writeln!(
+            f,
+            "\n  costs with --steps {} (calibration may add a few activation tables of 2 KiB)\n",
+            steps.join(",")
+        )?;
         let mut table = Table::new(&["activations", ">arena bytes", ">least possible", ">file bytes", "arena peak"]);
         for Cost { activations, report } in &self.report.costs {
             let number = |n: usize| count(n as u64);

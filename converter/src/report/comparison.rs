@@ -37,7 +37,11 @@ fn write(text: &mut String, comparison: &Comparison, verbose: bool) -> std::fmt:
         return Ok(());
     }
     writeln!(text, "\n  x_t and preview: both samplers run freely, so errors add up from step to step.")?;
-    writeln!(text, "  output and layers: on the same x_t ({} samples), so each step stands for itself.\n", comparison.layered)?;
+    writeln!(
+        text,
+        "  output and layers: on the same x_t ({} samples), so each step stands for itself.\n",
+        comparison.layered
+    )?;
     write!(text, "{}", layers(comparison, verbose))
 }
 

@@ -15,7 +15,10 @@ const LAST_FRAME_CS: u16 = 250;
 pub fn png(canvas: &Canvas) -> Result<Vec<u8>> {
     let failed = |error: png::EncodingError| miette!(help = "report this", "the PNG cannot be encoded: {error}");
     let (Ok(w), Ok(h)) = (u32::try_from(canvas.w), u32::try_from(canvas.h)) else {
-        return Err(miette!(help = "draw fewer samples, or use a smaller `--scale`", "the picture is too large for PNG"));
+        return Err(miette!(
+            help = "draw fewer samples, or use a smaller `--scale`",
+            "the picture is too large for PNG"
+        ));
     };
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, w, h);
@@ -33,10 +36,14 @@ pub fn gif(canvases: &[Canvas]) -> Result<Vec<u8>> {
     let failed = |error: gif::EncodingError| miette!(help = "report this", "the GIF cannot be encoded: {error}");
     let side = |len: usize| {
         u16::try_from(len).map_err(|_| {
-            miette!(help = "draw fewer samples, or use a smaller `--scale`", "{len} pixels are too many for a side of a GIF")
+            miette!(
+                help = "draw fewer samples, or use a smaller `--scale`",
+                "{len} pixels are too many for a side of a GIF"
+            )
         })
     };
-    let (w, h) = canvases.first().map_or(Ok((1, 1)), |canvas| Ok::<_, miette::Report>((side(canvas.w)?, side(canvas.h)?)))?;
+    let (w, h) =
+        canvases.first().map_or(Ok((1, 1)), |canvas| Ok::<_, miette::Report>((side(canvas.w)?, side(canvas.h)?)))?;
     let is_gray = canvases.iter().all(Canvas::is_gray);
     // Coloured frames bring palettes of their own, so the common one is for gray pictures.
     let shades: Vec<u8> = if is_gray { (0..=255).flat_map(|x| [x; 3]).collect() } else { Vec::new() };

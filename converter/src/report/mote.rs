@@ -142,14 +142,16 @@ impl MoteReport {
         let records: Vec<OpRecord> = (0..model.op_count()).filter_map(|index| model.op(index)).collect();
         let ops: Vec<OpLine> = records.iter().map(|record| op_line(&model, record)).collect();
         let end = |op: &OpLine| op.live_end as usize + op.scratch_bytes;
-        let peak_op = ops.iter().enumerate().max_by_key(|(index, op)| (end(op), usize::MAX - index)).map_or(0, |(i, _)| i);
+        let peak_op =
+            ops.iter().enumerate().max_by_key(|(index, op)| (end(op), usize::MAX - index)).map_or(0, |(i, _)| i);
         let carried = (0..model.tensor_count()).map(|id| model.tensor(id as u16)).filter(|tensor| tensor.carried);
         Ok(Self {
             file_bytes: model.bytes().len(),
             version: mote_runtime::format::VERSION,
             meta_bytes: header.meta_bytes as usize,
             meta_crc: format!("{:08x}", header.meta_crc),
-            payload_blocks: (model.bytes().len() - header.meta_bytes as usize).div_ceil(header.block_bytes.max(1) as usize),
+            payload_blocks: (model.bytes().len() - header.meta_bytes as usize)
+                .div_ceil(header.block_bytes.max(1) as usize),
             block_bytes: header.block_bytes as usize,
             damaged_block,
             sections: sections(model.bytes(), &header),
@@ -166,12 +168,16 @@ impl MoteReport {
                 .map(|weights| weights.row_bytes() * usize::from(weights.rows))
                 .sum(),
             macs: ops.iter().filter(|op| op.op == "conv" || op.op == "attention").map(|op| op.macs).sum(),
-            map: ArenaMap::new(&lives(&model, &records), &ops.iter().map(|op| (op.live_end as usize, op.scratch_bytes)).collect::<Vec<_>>()),
+            map: ArenaMap::new(
+                &lives(&model, &records),
+                &ops.iter().map(|op| (op.live_end as usize, op.scratch_bytes)).collect::<Vec<_>>(),
+            ),
             ops,
             schedules: model
                 .schedules()
                 .map(|schedule| {
-                    let rows = (0..schedule.rows).filter_map(|row| model.row(usize::from(schedule.first_row) + usize::from(row)));
+                    let rows = (0..schedule.rows)
+                        .filter_map(|row| model.row(usize::from(schedule.first_row) + usize::from(row)));
                     ScheduleLine { steps: schedule.steps, rows: rows.map(|row| row_line(&row)).collect() }
                 })
                 .collect(),
@@ -312,7 +318,9 @@ fn lives(model: &Model, records: &[OpRecord]) -> Vec<Life> {
         let always = tensor.carried || kept.contains(&id);
         let (first, end) = match (always, written) {
             (true, _) => (0, last),
-            (false, Some(first)) => (first, if outputs.contains(&id) { last } else { read.unwrap_or(first).max(first) }),
+            (false, Some(first)) => {
+                (first, if outputs.contains(&id) { last } else { read.unwrap_or(first).max(first) })
+            }
             (false, None) => return None,
         };
         Some(Life { bytes: tensor.range(), ops: first..=end, always })

@@ -34,7 +34,10 @@ impl Display for MoteText<'_> {
             true => String::new(),
             false => format!("; {} on this machine", count(report.arena_host_bytes as u64)),
         };
-        line("arena", format!("{}{host}; a snapshot carries {}", bytes(report.arena_bytes), short_bytes(report.carried_bytes)))?;
+        line(
+            "arena",
+            format!("{}{host}; a snapshot carries {}", bytes(report.arena_bytes), short_bytes(report.carried_bytes)),
+        )?;
         line("work", format!("{} multiply-adds a network call", short_count(report.macs)))?;
         line("weights", bytes(report.weights_bytes))?;
         for (i, (key, value)) in report.info.iter().enumerate() {
@@ -45,14 +48,29 @@ impl Display for MoteText<'_> {
         let mut table = Table::new(&["section", ">offset", ">bytes", ">records"]);
         for section in &report.sections {
             let records = section.records.map_or("-".to_owned(), |n| count(n as u64));
-            table.row([section.tag.clone(), count(u64::from(section.offset)), count(u64::from(section.bytes)), records]);
+            table.row([
+                section.tag.clone(),
+                count(u64::from(section.offset)),
+                count(u64::from(section.bytes)),
+                records,
+            ]);
         }
         let payload = report.file_bytes - report.meta_bytes;
         table.row(["payload".into(), count(report.meta_bytes as u64), count(payload as u64), "-".into()]);
         writeln!(f, "{table}")?;
 
         let mut table = Table::new(&[
-            ">op", "operator", "", ">inputs", ">output", "type", ">at", ">multiply-adds", ">weights", ">live end", ">scratch",
+            ">op",
+            "operator",
+            "",
+            ">inputs",
+            ">output",
+            "type",
+            ">at",
+            ">multiply-adds",
+            ">weights",
+            ">live end",
+            ">scratch",
         ]);
         for (index, op) in report.ops.iter().enumerate() {
             let peak = if index == report.peak_op { " peak" } else { "" };
@@ -78,7 +96,11 @@ impl Display for MoteText<'_> {
         write!(f, "{}", report.map)?;
         if self.verbose {
             for schedule in &report.schedules {
-                writeln!(f, "\n  {} steps: x0 = p·x + q·model, clipped; eps = r·x + s·model; x' = a·x + b·x0 + c·eps + d·noise\n", schedule.steps)?;
+                writeln!(
+                    f,
+                    "\n  {} steps: x0 = p·x + q·model, clipped; eps = r·x + s·model; x' = a·x + b·x0 + c·eps + d·noise\n",
+                    schedule.steps
+                )?;
                 write!(f, "{}", rows(schedule))?;
             }
         }
@@ -102,14 +124,14 @@ fn schedule(schedule: &ScheduleLine) -> String {
         false => format!(" in {} network calls", schedule.rows.len()),
     };
     let ends = schedule.rows.first().zip(schedule.rows.last());
-    let timesteps = ends.map_or(String::new(), |(first, last)| format!(" (timesteps {} … {})", first.timestep, last.timestep));
+    let timesteps =
+        ends.map_or(String::new(), |(first, last)| format!(" (timesteps {} … {})", first.timestep, last.timestep));
     format!("{}{calls}{timesteps}", schedule.steps)
 }
 
 fn rows(schedule: &ScheduleLine) -> Table {
-    let mut table = Table::new(&[
-        ">row", ">timestep", ">p", ">q", "clip", ">r", ">s", ">a", ">b", ">c", ">d", "history",
-    ]);
+    let mut table =
+        Table::new(&[">row", ">timestep", ">p", ">q", "clip", ">r", ">s", ">a", ">b", ">c", ">d", "history"]);
     for (index, row) in schedule.rows.iter().enumerate() {
         let number = |x: f32| format!("{x:.5}");
         let history = if row.e == [0.0; 4] { "-".to_owned() } else { row.e.map(|e| e.to_string()).join(" ") };

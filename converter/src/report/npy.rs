@@ -78,10 +78,16 @@ fn read(path: &Path) -> Result<ArrayD<f32>> {
             miette!(help = "save or copy it again", "{at}: the file is cut short: fewer elements than its header says")
         }
         ReadNpyError::ExtraBytes(extra) => {
-            miette!(help = "save or copy it again", "{at}: {extra} bytes follow the last element that the header announces")
+            miette!(
+                help = "save or copy it again",
+                "{at}: {extra} bytes follow the last element that the header announces"
+            )
         }
         ReadNpyError::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            miette!(help = "only `.npy` is read, as `numpy.save` writes it", "{at}: not an .npy file: it ends within the header")
+            miette!(
+                help = "only `.npy` is read, as `numpy.save` writes it",
+                "{at}: not an .npy file: it ends within the header"
+            )
         }
         ReadNpyError::ParseHeader(error) => miette!(
             help = "only `.npy` is read, as `numpy.save` writes it; a `.npz` holds several",

@@ -38,13 +38,23 @@ pub fn columns() -> usize {
 }
 
 /// Draws samples side by side as wide as `columns` allows, at most `max`; says how many were left out.
-pub fn draw(samples: &[&[f32]], shape: [usize; 3], columns: usize, max: usize, colours: Colours) -> miette::Result<String> {
+pub fn draw(
+    samples: &[&[f32]],
+    shape: [usize; 3],
+    columns: usize,
+    max: usize,
+    colours: Colours,
+) -> miette::Result<String> {
     let [_, w, _] = shape;
     let shown = samples.len().min(max.max(1));
     let gap = usize::from(shown > 1);
     let across = (columns.saturating_sub(gap) / (w + gap).max(1)).clamp(1, shown.max(1));
     let canvas = Grid { columns: across, scale: 1, gap }.draw(&samples[..shown], shape)?;
-    let mut text = if canvas.w <= columns { half_blocks(&canvas, colours) } else { half_blocks(&shrink(&canvas, columns), colours) };
+    let mut text = if canvas.w <= columns {
+        half_blocks(&canvas, colours)
+    } else {
+        half_blocks(&shrink(&canvas, columns), colours)
+    };
     if shown < samples.len() {
         let _ = writeln!(text, "… {} more", samples.len() - shown);
     }
