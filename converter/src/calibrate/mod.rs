@@ -188,13 +188,13 @@ fn trajectory(
 }
 
 /// The guidance of a trajectory: multiples of the golden ratio fill an interval evenly, however many are taken.
-pub(crate) fn guidance_of(guidance: &RangeInclusive<f32>, index: usize) -> f32 {
+fn guidance_of(guidance: &RangeInclusive<f32>, index: usize) -> f32 {
     guidance.start() + (guidance.end() - guidance.start()) * (index as f32 * 0.618_034).fract()
 }
 
 /// The condition of trajectory `index` of `count`: classes in turn; vectors of the caller's as standard normal numbers,
 /// which is what embeddings are scaled to.
-pub(crate) fn condition(network: &Network, classes: Classes, index: usize, count: usize, seed: u64) -> Cond {
+pub fn condition(network: &Network, classes: Classes, index: usize, count: usize, seed: u64) -> Cond {
     if network.time.takes_vector() {
         let mut vector = vec![0.0; network.time.dim()];
         noise::fill(seed, u32::MAX, &mut vector);
