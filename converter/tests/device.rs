@@ -75,7 +75,7 @@ fn the_device_computes_what_float_computes() {
                     quantized.report.arena_bytes,
                     quantized.report.arena_lower_bound_bytes,
                 );
-                if !(layer > 4.0 && output > 8.0) {
+                if !(layer > 2.0 && output > 6.0) {
                     bad.push((weights.clone(), level, steps, layer, output));
                 }
             }

@@ -212,7 +212,7 @@ mod tests {
         let seen = Observation::of(&values).unwrap_or_default();
         assert_eq!(seen.range(RangeMethod::MinMax, DType::I8), Some(Range { min: -1.0, max: 6.0 }));
         let clipped = seen.range(RangeMethod::MeanSquare, DType::I8).map_or(0.0, |r| r.max);
-        assert!((1.0..4.0).contains(&clipped), "{clipped}");
+        assert!((1.0..5.5).contains(&clipped), "{clipped}");
         assert_eq!(seen.range(RangeMethod::MeanSquare, DType::I16), Some(Range { min: -6.0, max: 6.0 }));
     }
 }
