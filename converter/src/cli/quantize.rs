@@ -102,6 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::new();
     let stage = |stage, done, total| progress.at(stage_name(stage), done, total);
     let calibrated = prepare(&checkpoint, &options, &stage)?;
+    args.of_checkpoint.check(calibrated.classes)?;
     if args.guidance.is_some() && calibrated.classes.null.is_none() {
         note("--guidance has no effect: no null class is known (--null-class)");
     }
