@@ -30,7 +30,8 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
         m.seed,
         m.guidance
     )?;
-    writeln!(text, "  output    CRC-32 {}", m.output_crc32)?;
+    let self_test = m.self_test.as_deref().unwrap_or("none in the file");
+    writeln!(text, "  output    CRC-32 {}; the file's self-test: {self_test}", m.output_crc32)?;
     let picture = m.picture_ms;
     writeln!(
         text,

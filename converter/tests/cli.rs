@@ -206,6 +206,7 @@ fn class_vectors() {
     let weights = path.to_str().unwrap();
     contains(&desk.fails(&["run", "a.mote"]), &["needs a class vector of 8 elements", "--class-embedding"]);
     contains(&desk.fails(&["run", "a.mote", "--class", "1"]), &["takes no class numbers"]);
+    contains(&desk.fails(&["run", weights, "--null-class", "1"]), &["null class 1 does not exist"]);
     ndarray_npy::write_npy(desk.path("v.npy"), &Array1::from_elem(8, 0.5f32)).unwrap();
     let draw = |model: &str| {
         desk.ok(&["run", model, "--class-embedding", "v.npy", "--raw", "x.npy", "--steps", "3", "--count", "2"]);

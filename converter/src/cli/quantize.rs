@@ -23,7 +23,7 @@ use super::source::{CheckpointArgs, open_weights};
 use super::{parse, print, print_json, prompts};
 
 /// Multiply-adds that the pictures of the summary's quality may cost, float and quantized together, guided or not.
-const QUALITY_MACS: u64 = 8_000_000_000;
+const QUALITY_MACS: u64 = 12_000_000_000;
 /// Pairs of pictures of the summary's quality, at most.
 const QUALITY_PAIRS: usize = 8;
 
@@ -102,6 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::new();
     let stage = |stage, done, total| progress.at(stage_name(stage), done, total);
     let calibrated = prepare(&checkpoint, &options, &stage)?;
+    args.of_checkpoint.check(calibrated.classes)?;
     if args.guidance.is_some() && calibrated.classes.null.is_none() {
         note("--guidance has no effect: no null class is known (--null-class)");
     }

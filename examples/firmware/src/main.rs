@@ -43,7 +43,7 @@ fn main() -> ! {
 
 fn draw() -> Result<(), Error> {
     #[cfg(not(feature = "heap"))]
-    let arena = ARENA.take().unwrap_or_default();
+    let arena = ARENA.take()?;
     #[cfg(feature = "heap")]
     let mut arena = heap::Buffer::new(mote_runtime::arena_len(MODEL));
     #[cfg(feature = "heap")]
