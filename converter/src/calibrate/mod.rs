@@ -181,8 +181,7 @@ fn trajectory(
     let mut x_t = vec![0.0; network.graph.tensors[network.graph.input].elems()];
     noise::fill(seed, 0, &mut x_t);
     // The runtime's streams: 0 starts the sample, each row of the file has its own.
-    let first_row = u32::from(schedule.first_row);
-    let mut step_noise = |row: usize, to: &mut [f32]| noise::fill(seed, 1 + first_row + row as u32, to);
+    let mut step_noise = |row: usize, to: &mut [f32]| noise::fill(seed, 1 + row as u32, to);
     sample(&interpreter, rows, &conditioning, &x_t, &mut step_noise, observe);
     Ok(())
 }
