@@ -17,6 +17,8 @@ use mote_runtime::format::schedule::HISTORY;
 use mote_runtime::format::{Quant, Tensor, Weights};
 use mote_runtime::shape::Tensors;
 
+use crate::graph::TensorId;
+
 pub use lower::{LowerOptions, lower};
 pub use payload::{BlobKind, Payload};
 pub use precision::{Level, Precision};
@@ -28,6 +30,8 @@ pub struct QuantGraph {
     pub tensors: Vec<Tensor>,
     /// Their names, for people.
     pub names: Vec<String>,
+    /// The float graph's tensor of each, where there is one.
+    pub origins: Vec<Option<TensorId>>,
     /// Quantization records, which the tensors index.
     pub quants: Vec<Quant>,
     /// Weight records.

@@ -122,7 +122,7 @@ impl Lower<'_> {
             ranges::quant(range, DType::I8, least)
         };
         let out = self.tensor(&op.name, [h, w, c], DType::I8, false, &[quant])?;
-        self.ids[op.out] = out;
+        self.made(op.out, out);
         let affine: Vec<f32> = op.gamma.iter().chain(&op.beta).copied().collect();
         let affine = self.out.payload.push_f32(BlobKind::Constants, &affine);
         let name = match op.activation {

@@ -60,6 +60,7 @@ pub fn lower(
         out: QuantGraph {
             tensors: Vec::new(),
             names: Vec::new(),
+            origins: Vec::new(),
             quants: Vec::new(),
             weights: Vec::new(),
             ops: Vec::new(),
@@ -165,6 +166,7 @@ impl Lower<'_> {
         }
         self.out.tensors.push(Tensor { h, w, c, ..like });
         self.out.names.push(name.to_owned());
+        self.out.origins.push(None);
         Ok(id as u16)
     }
 
@@ -206,8 +208,14 @@ impl Lower<'_> {
             .collect::<Result<_>>()?;
         let quants = if dtype == DType::F32 { &[][..] } else { &quants[..] };
         let id = self.tensor(&self.graph.tensors[tensor].name.clone(), self.shape(tensor), dtype, false, quants)?;
-        self.ids[tensor] = id;
+        self.made(tensor, id);
         Ok(id)
+    }
+
+    /// Remembers which device tensor holds one of the graph.
+    fn made(&mut self, tensor: TensorId, id: u16) {
+        self.ids[tensor] = id;
+        self.out.origins[usize::from(id)] = Some(tensor);
     }
 
     /// x_t and what else the sampler keeps, and the quantization of the network's input.
@@ -258,7 +266,7 @@ impl Lower<'_> {
         let like = self.out.tensors[usize::from(from)];
         let to =
             self.record(&self.graph.tensors[out].name.clone(), self.shape(out), Tensor { carried: false, ..like })?;
-        self.ids[out] = to;
+        self.made(out, to);
         Ok((from, to))
     }
 }
