@@ -11,7 +11,11 @@ use miette::{Result, miette};
 pub fn emit(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |error: std::io::Error| {
-        miette!(help = "check that the folder exists, is writable and has room", "{}: cannot be written: {error}", path.display())
+        miette!(
+            help = "check that the folder exists, is writable and has room",
+            "{}: cannot be written: {error}",
+            path.display()
+        )
     };
     let mut file = tempfile::Builder::new().prefix(".mote-").tempfile_in(folder).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;

@@ -39,7 +39,8 @@ pub fn pack(
     info: &[(String, String)],
 ) -> Result<Packed> {
     let payload = graph.payload.bytes();
-    let text: String = info.iter().map(|(key, value)| format!("{}={}\n", line(key).replace('=', " "), line(value))).collect();
+    let text: String =
+        info.iter().map(|(key, value)| format!("{}={}\n", line(key).replace('=', " "), line(value))).collect();
     // Where the payload begins does not depend on any offset, so lengths come first.
     let lens = [
         (tag::TENSORS, graph.tensors.len() * Tensor::BYTES),
@@ -62,13 +63,17 @@ pub fn pack(
     let meta_bytes = at.next_multiple_of(16);
     let file_bytes = meta_bytes + payload.len();
     if file_bytes > FILE_MAX || graph.ops.len() >= usize::from(NONE) {
-        return Err(miette!(help = "use a smaller network", "the file would have {file_bytes} bytes, more than the format takes"));
+        return Err(miette!(
+            help = "use a smaller network",
+            "the file would have {file_bytes} bytes, more than the format takes"
+        ));
     }
     let base = meta_bytes as u32;
 
     let mut bytes = Vec::with_capacity(file_bytes);
     let classes_u16 = |n: usize| u16::try_from(n).ok().filter(|&n| n != NONE);
-    let (Some(count), Some(null_class)) = (classes_u16(classes.count), classes.null.map_or(Some(NONE), classes_u16)) else {
+    let (Some(count), Some(null_class)) = (classes_u16(classes.count), classes.null.map_or(Some(NONE), classes_u16))
+    else {
         return Err(miette!(help = "use fewer classes", "{} classes are more than the format takes", classes.count));
     };
     let header = Header {

@@ -177,12 +177,18 @@ fn classes(network: &Network, checkpoint: &Checkpoint, options: &Options) -> Res
     })?;
     let told = checkpoint.metadata().get("null_class").map(|text| {
         text.trim().parse::<usize>().map_err(|_| {
-            miette!(help = "name it with `--null-class`", "the metadata's null_class is \"{text}\", which is no class number")
+            miette!(
+                help = "name it with `--null-class`",
+                "the metadata's null_class is \"{text}\", which is no class number"
+            )
         })
     });
     let null = options.null_class.map(Ok).or(told).transpose()?;
     if let Some(null) = null.filter(|&null| null >= count) {
-        return Err(miette!(help = "classes count from 0", "null class {null} does not exist: the network has {count} classes"));
+        return Err(miette!(
+            help = "classes count from 0",
+            "null class {null} does not exist: the network has {count} classes"
+        ));
     }
     Ok(Classes { count, null })
 }

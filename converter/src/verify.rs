@@ -131,7 +131,13 @@ pub fn quality(calibrated: &Calibrated, quantized: &Quantized, options: &Options
     })
 }
 
-fn draw(calibrated: &Calibrated, quantized: &Quantized, model: &Model, options: &Options, index: usize) -> Result<Drawn> {
+fn draw(
+    calibrated: &Calibrated,
+    quantized: &Quantized,
+    model: &Model,
+    options: &Options,
+    index: usize,
+) -> Result<Drawn> {
     let Calibrated { network, schedules, classes, .. } = calibrated;
     let Some(schedule) = schedules.schedules.get(options.schedule) else {
         return Err(miette!(help = "schedules count from 0", "there is no schedule {}", options.schedule));

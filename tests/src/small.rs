@@ -1,7 +1,7 @@
 //! A small file with every operator, per-step scales, classes and guidance: about 6 KB.
 
 use crate::{Builder, Random};
-use mote_runtime::format::op::{Attention, Conv, EmbedLookup, Modulation, NormApply, NormStats, Table};
+use mote_runtime::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Table};
 use mote_runtime::format::{Clip, DType, NONE, Op, Quant, Row, Store};
 
 const H: usize = 4;
@@ -9,6 +9,9 @@ const W: usize = 6;
 const C: usize = 4;
 const CLASSES: usize = 3;
 const ROWS: usize = 3;
+
+/// The class embedding that the pictures of the tests are drawn with: any will do.
+pub const SMALL_EMBEDDING: [f32; 4] = [0.5, -1.25, 2.0, 0.125];
 
 /// The file. Its numbers are random; what it draws is noise, but every operator has a part in it.
 pub fn small() -> Vec<u8> {
@@ -34,6 +37,14 @@ pub fn small() -> Vec<u8> {
     b.ops.push(Op::EmbedLookup(EmbedLookup { out: embedding, table: vectors }));
     let projected = b.float([1, 1, C], false);
     conv(&mut b, &mut rng, Conv { sources: [embedding, NONE], out: projected, ..CONV });
+
+    let vector = b.float([1, 1, 4], true);
+    b.class_embedding = Some(vector);
+    let steps = b.floats(&rng.normals(ROWS * 4, 1.0));
+    let embedded = b.int([1, 1, 4], DType::I16, 1.0 / 4096.0, 0);
+    b.ops.push(Op::EmbedAdd(EmbedAdd { vector, out: embedded, steps, table }));
+    let given = b.float([1, 1, C], false);
+    conv(&mut b, &mut rng, Conv { sources: [embedded, NONE], out: given, ..CONV });
 
     let input = b.int([H, W, 1], DType::I16, 8.0 / 32_767.0, 0);
     b.ops.push(Op::Quantize { input: x, out: input, mul: 1.0, add: 0.0 });
@@ -73,7 +84,8 @@ pub fn small() -> Vec<u8> {
     let scale_shift = Modulation::Table(b.blob(scale_shift));
     let merged = norm(&mut b, &mut rng, [wide, summed], [H, W, 2 * C], Some(table), scale_shift);
     let skip = b.int([H, W, C], DType::I8, 0.04, 0);
-    conv(&mut b, &mut rng, Conv { sources: [wide, summed], out: skip, ..CONV });
+    let modulation = Modulation::Tensor(given);
+    conv(&mut b, &mut rng, Conv { sources: [wide, summed], out: skip, modulation, ..CONV });
     let last = b.int([H, W, C], DType::I8, 0.04, 0);
     let sum = Conv {
         sources: [merged, NONE],

@@ -64,12 +64,7 @@ impl<'a> Interpreter<'a> {
     ///
     /// # Panics
     /// If `x` or `projections` do not have the graph's lengths.
-    pub fn run(
-        &self,
-        x: &[f32],
-        projections: &[Vec<f32>],
-        observe: &mut dyn FnMut(TensorId, &[f32]),
-    ) -> Vec<f32> {
+    pub fn run(&self, x: &[f32], projections: &[Vec<f32>], observe: &mut dyn FnMut(TensorId, &[f32])) -> Vec<f32> {
         self.run_observed(x, projections, &mut |what, values| {
             if let Observed::Tensor(id) = what {
                 observe(id, values);

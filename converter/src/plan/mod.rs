@@ -43,7 +43,8 @@ pub fn plan(graph: &QuantGraph, tiling: Tiling) -> Plan {
     let layout = Layout::new(graph, &order, tiling);
     let placement = layout.problem.solve();
     let need_bytes = layout.problem.need_bytes();
-    let totals: Vec<usize> = placement.live_ends.iter().zip(&layout.problem.scratch_bytes).map(|(a, b)| a + b).collect();
+    let totals: Vec<usize> =
+        placement.live_ends.iter().zip(&layout.problem.scratch_bytes).map(|(a, b)| a + b).collect();
     // The first of those with the largest need among those that end highest.
     let peak = (0..order.len()).rev().max_by_key(|&at| (totals[at], need_bytes[at])).unwrap_or(0);
     let Placement { offsets, live_ends, arena_bytes } = placement;
@@ -122,7 +123,9 @@ impl Layout {
 fn in_place(graph: &QuantGraph, op: &Op) -> Option<u16> {
     let out = graph.tensor(op.out());
     match *op {
-        Op::NormApply(NormApply { sources: [first, NONE], .. }) if graph.tensor(first).dtype == DType::I8 => Some(first),
+        Op::NormApply(NormApply { sources: [first, NONE], .. }) if graph.tensor(first).dtype == DType::I8 => {
+            Some(first)
+        }
         Op::Conv(Conv { residual, sources, .. }) if residual != NONE => {
             Some(residual).filter(|id| graph.tensor(*id).dtype == out.dtype && !sources.contains(id))
         }

@@ -47,7 +47,8 @@ fn cost(graph: &QuantGraph, order: &[usize], tiling: Tiling) -> (usize, usize) {
 fn slots(graph: &QuantGraph, order: &[usize], at: usize) -> impl Iterator<Item = usize> + use<> {
     let op = &graph.ops[order[at]].op;
     let (inputs, out) = (op.inputs(), op.out());
-    let writes_input = |&other: &usize| inputs.contains(&graph.ops[other].op.out()) && graph.ops[other].op.out() != NONE;
+    let writes_input =
+        |&other: &usize| inputs.contains(&graph.ops[other].op.out()) && graph.ops[other].op.out() != NONE;
     let reads_out = |&other: &usize| graph.ops[other].op.inputs().contains(&out);
     let earliest = order[..at].iter().rposition(writes_input).map_or(0, |i| i + 1);
     let latest = order[at + 1..].iter().position(reads_out).map_or(order.len() - 1, |i| at + i);

@@ -113,7 +113,8 @@ impl Problem {
     }
 
     fn neighbours(&self) -> Vec<Vec<usize>> {
-        let meets = |a: usize| (0..self.buffers.len()).filter(move |&b| b != a && self.buffers[a].meets(&self.buffers[b]));
+        let meets =
+            |a: usize| (0..self.buffers.len()).filter(move |&b| b != a && self.buffers[a].meets(&self.buffers[b]));
         (0..self.buffers.len()).map(|a| meets(a).collect()).collect()
     }
 
@@ -193,7 +194,8 @@ mod tests {
         for (a, x) in problem.buffers.iter().enumerate() {
             assert_eq!(placement.offsets[a] % ALIGN_BYTES, 0);
             for (b, y) in problem.buffers.iter().enumerate().skip(a + 1) {
-                let apart = placement.offsets[a] + x.bytes <= placement.offsets[b] || placement.offsets[b] + y.bytes <= placement.offsets[a];
+                let apart = placement.offsets[a] + x.bytes <= placement.offsets[b]
+                    || placement.offsets[b] + y.bytes <= placement.offsets[a];
                 assert!(apart || x.first > y.last || y.first > x.last, "{x:?} over {y:?}");
             }
             for op in x.first..=x.last {
@@ -215,7 +217,8 @@ mod tests {
                 let first = random.below(ops);
                 Buffer { bytes: 1 + random.below(5000), first, last: first + random.below(ops - first) }
             });
-            let problem = Problem { buffers: buffers.collect(), scratch_bytes: (0..ops).map(|_| random.below(2000)).collect() };
+            let problem =
+                Problem { buffers: buffers.collect(), scratch_bytes: (0..ops).map(|_| random.below(2000)).collect() };
             let placement = check(&problem);
             assert_eq!(placement, problem.solve(), "the same problem, the same plan");
             total += placement.arena_bytes;

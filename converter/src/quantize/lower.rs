@@ -138,12 +138,28 @@ impl Lower<'_> {
         let quant = self.out.quants.len() as u32;
         self.out.quants.extend(quants);
         let per_step = quants.len() > 1;
-        self.record(name, shape, Tensor { h: 0, w: 0, c: 0, dtype, carried, per_step, offset: 0, quant: if quants.is_empty() { 0 } else { quant } })
+        self.record(
+            name,
+            shape,
+            Tensor {
+                h: 0,
+                w: 0,
+                c: 0,
+                dtype,
+                carried,
+                per_step,
+                offset: 0,
+                quant: if quants.is_empty() { 0 } else { quant },
+            },
+        )
     }
 
     fn record(&mut self, name: &str, [h, w, c]: [usize; 3], like: Tensor) -> Result<u16> {
         let (Ok(h), Ok(w), Ok(c)) = (h.try_into(), w.try_into(), c.try_into()) else {
-            return Err(miette!(help = "sides and channels go up to 65,535", "{name}: an activation of {h}x{w}x{c} is too large"));
+            return Err(miette!(
+                help = "sides and channels go up to 65,535",
+                "{name}: an activation of {h}x{w}x{c} is too large"
+            ));
         };
         // The runtime keeps one bit for each tensor on the stack.
         let id = self.out.tensors.len();
@@ -184,7 +200,8 @@ impl Lower<'_> {
         let quants: Vec<Quant> = (0..self.rows)
             .map(|row| {
                 let seen = self.ranges.tensor(self.graph, tensor, row)?;
-                let range = seen.range(self.options.method, dtype).unwrap_or(crate::calibrate::Range { min: 0.0, max: 0.0 });
+                let range =
+                    seen.range(self.options.method, dtype).unwrap_or(crate::calibrate::Range { min: 0.0, max: 0.0 });
                 let least = least_scale(self, row);
                 Ok(match self.is_query[tensor] {
                     true => ranges::symmetric(range, least),
@@ -208,7 +225,8 @@ impl Lower<'_> {
         let shape = self.shape(self.graph.input);
         self.out.input = self.tensor("x_t", shape, DType::F32, true, &[])?;
         if network.time.takes_vector() {
-            self.out.class_embedding = self.tensor("class_embedding", [1, 1, network.time.dim()], DType::F32, true, &[])?;
+            self.out.class_embedding =
+                self.tensor("class_embedding", [1, 1, network.time.dim()], DType::F32, true, &[])?;
         }
         if self.options.classes.null.is_some() {
             self.out.uncond = self.tensor("unconditional output", shape, DType::F32, false, &[])?;
@@ -239,7 +257,9 @@ impl Lower<'_> {
                     let magnitude = row.iter().fold(0f32, |m, x| m.max(x.abs()));
                     let range = crate::calibrate::Range { min: -magnitude, max: magnitude };
                     let quant = ranges::quant(range, DType::I16, 0.0);
-                    let code = |x: &f32| mote_runtime::quant::quantize(*x, quant.scale, 0, -ranges::I16_MAX, ranges::I16_MAX) as i16;
+                    let code = |x: &f32| {
+                        mote_runtime::quant::quantize(*x, quant.scale, 0, -ranges::I16_MAX, ranges::I16_MAX) as i16
+                    };
                     codes.extend(row.iter().flat_map(|x| code(x).to_le_bytes()));
                     quants.push(quant);
                 }
@@ -315,9 +335,16 @@ impl Lower<'_> {
     fn conv(&mut self, op: &Conv2d) -> Result<()> {
         let modulation = self.modulation(op.time_bias, op.out_scale)?;
         let bias: Vec<f32> = op.bias.iter().map(|b| b * op.out_scale).collect();
-        let time: Vec<f32> = op.time_bias.map_or(Vec::new(), |id| self.fold.largest[id].iter().map(|m| m * op.out_scale.abs()).collect());
+        let time: Vec<f32> = op
+            .time_bias
+            .map_or(Vec::new(), |id| self.fold.largest[id].iter().map(|m| m * op.out_scale.abs()).collect());
         if op.sources.len() > 2 || op.sources.is_empty() {
-            return Err(miette!(help = "report this network", "{}: a convolution over {} tensors", op.name, op.sources.len()));
+            return Err(miette!(
+                help = "report this network",
+                "{}: a convolution over {} tensors",
+                op.name,
+                op.sources.len()
+            ));
         }
         let (mut source_ids, mut weight_ids) = ([NONE; 2], [NONE; 2]);
         // By source: device tensor and largest weight scale.
@@ -327,7 +354,8 @@ impl Lower<'_> {
             let least = if k == 0 { self.least_weight_scales(id, &bias, &time) } else { vec![0.0; bias.len()] };
             let input = self.out.tensors[usize::from(id)];
             let row_elems = op.kernel[0] * op.kernel[1] * usize::from(input.c);
-            let weights = QuantizedWeights::new(&source.weight, row_elems, op.out_scale, &least, row_sum_max(input.dtype));
+            let weights =
+                QuantizedWeights::new(&source.weight, row_elems, op.out_scale, &least, row_sum_max(input.dtype));
             units.push((id, weights.largest_scale()));
             (source_ids[k], weight_ids[k]) = (id, self.weights_record(&op.name, &weights)?);
         }
@@ -344,7 +372,11 @@ impl Lower<'_> {
         let out = self.per_step(op.out, dtype, &least_scale)?;
         let small = |what: &str, x: usize, range: std::ops::RangeInclusive<usize>| {
             u8::try_from(x).ok().filter(|_| range.contains(&x)).ok_or_else(|| {
-                miette!(help = "the device takes kernels and strides from 1 to 15, padding from 0 to 15", "{}: {what} of {x}", op.name)
+                miette!(
+                    help = "the device takes kernels and strides from 1 to 15, padding from 0 to 15",
+                    "{}: {what} of {x}",
+                    op.name
+                )
             })
         };
         let conv = Conv {
@@ -367,21 +399,33 @@ impl Lower<'_> {
     fn norm(&mut self, op: &GroupNorm) -> Result<()> {
         let [h, w, c] = self.shape(op.out);
         if h * w * c / op.groups.max(1) > GROUP_ELEMS_MAX {
-            return Err(miette!(help = "use more groups or a smaller picture", "{}: groups of more than 2²⁴ elements", op.name));
+            return Err(miette!(
+                help = "use more groups or a smaller picture",
+                "{}: groups of more than 2²⁴ elements",
+                op.name
+            ));
         }
         let (Ok(groups), [first, rest @ ..]) = (u16::try_from(op.groups), &op.sources[..]) else {
             return Err(miette!(help = "report this network", "{}: a norm over {} tensors", op.name, op.sources.len()));
         };
         let sources = [self.id(*first)?, rest.first().map_or(Ok(NONE), |&id| self.id(id))?];
         let stats = self.tensor(&format!("{}.stats", op.name), [1, 1, 2 * op.groups], DType::F32, false, &[])?;
-        self.push(format!("{}.stats", op.name), DeviceOp::NormStats(NormStats { sources, out: stats, groups, eps: op.eps }));
+        self.push(
+            format!("{}.stats", op.name),
+            DeviceOp::NormStats(NormStats { sources, out: stats, groups, eps: op.eps }),
+        );
         let modulation = self.modulation(op.time_scale_shift, 1.0)?;
         let table = tables::activation(op.activation, self.ranges.pre_activation(op.out), &mut self.out.payload);
         // out_step/scale must stay below ½.
         let least = table.map_or(0.0, |table: Table| table.out_step * 2.125);
         let seen = self.ranges.tensor_overall(self.graph, op.out)?;
-        let range = seen.range(self.options.method, DType::I8).unwrap_or(crate::calibrate::Range { min: 0.0, max: 0.0 });
-        let quant = if self.is_query[op.out] { ranges::symmetric(range, least) } else { ranges::quant(range, DType::I8, least) };
+        let range =
+            seen.range(self.options.method, DType::I8).unwrap_or(crate::calibrate::Range { min: 0.0, max: 0.0 });
+        let quant = if self.is_query[op.out] {
+            ranges::symmetric(range, least)
+        } else {
+            ranges::quant(range, DType::I8, least)
+        };
         let out = self.tensor(&op.name, [h, w, c], DType::I8, false, &[quant])?;
         self.made(op.out, out);
         let affine: Vec<f32> = op.gamma.iter().chain(&op.beta).copied().collect();
@@ -412,7 +456,8 @@ impl Lower<'_> {
     fn same_quant(&mut self, input: TensorId, out: TensorId) -> Result<(u16, u16)> {
         let from = self.id(input)?;
         let like = self.out.tensors[usize::from(from)];
-        let to = self.record(&self.graph.tensors[out].name.clone(), self.shape(out), Tensor { carried: false, ..like })?;
+        let to =
+            self.record(&self.graph.tensors[out].name.clone(), self.shape(out), Tensor { carried: false, ..like })?;
         self.made(out, to);
         Ok((from, to))
     }

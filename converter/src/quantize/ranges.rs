@@ -61,7 +61,9 @@ mod tests {
 
     #[test]
     fn ranges_are_covered_and_zero_is_exact() {
-        for (min, max) in [(0.0, 0.0), (-1.0, 1.0), (0.0, 6.0), (2.0, 3.0), (-0.27846, 9.3), (-7e-6, 1e-7), (-900.0, 0.0)] {
+        for (min, max) in
+            [(0.0, 0.0), (-1.0, 1.0), (0.0, 6.0), (2.0, 3.0), (-0.27846, 9.3), (-7e-6, 1e-7), (-900.0, 0.0)]
+        {
             let range = Range { min, max };
             for dtype in [DType::I8, DType::I16] {
                 let q = quant(range, dtype, 0.0);

@@ -57,7 +57,8 @@ pub fn covering(activation: Activation, largest: f32, payload: &mut Payload) -> 
 
 fn with_step(activation: Activation, in_step: f32, payload: &mut Payload) -> Table {
     let out_step = in_step / OUT_STEPS;
-    let entry = |i: i32| (activation.apply(i as f32 * in_step) / out_step).round_ties_even().clamp(-32_767.0, 32_767.0) as i16;
+    let entry =
+        |i: i32| (activation.apply(i as f32 * in_step) / out_step).round_ties_even().clamp(-32_767.0, 32_767.0) as i16;
     let bytes: Vec<u8> = (-HALF..HALF).flat_map(|i| entry(i).to_le_bytes()).collect();
     Table { offset: payload.intern(BlobKind::Tables, &bytes), in_step, out_step }
 }
@@ -107,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_flat_negative_tail_does_not_cost_precision() {
-        let values: Vec<f32> = (0..4000).map(|i| if i % 100 == 0 { -30.0 } else { (i % 97) as f32 / 25.0 - 1.0 }).collect();
+        let values: Vec<f32> =
+            (0..4000).map(|i| if i % 100 == 0 { -30.0 } else { (i % 97) as f32 / 25.0 - 1.0 }).collect();
         let seen = Observation::of(&values).unwrap_or_default();
         let mut payload = Payload::default();
         let table = activation(Activation::Silu, &seen, &mut payload).map_or(0.0, |t| t.in_step);

@@ -76,7 +76,8 @@ impl TimeFold {
         let largest = tables.iter().zip(lens()).map(largest).collect();
         let padded = |elems: usize| (2 * elems).next_multiple_of(Payload::ALIGN_BYTES);
         let tables_bytes: usize = tables.iter().map(|table| padded(table.len())).sum();
-        let values = if tables_bytes <= layers_bytes { TimeValues::Tables(tables) } else { TimeValues::Embedding(embedding) };
+        let values =
+            if tables_bytes <= layers_bytes { TimeValues::Tables(tables) } else { TimeValues::Embedding(embedding) };
         Ok(Self { values, largest, tables_bytes: Some(tables_bytes), layers_bytes })
     }
 }

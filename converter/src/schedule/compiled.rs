@@ -27,13 +27,19 @@ impl Schedules {
             let (Ok(first_row), Ok(len), Ok(advancing)) =
                 (compiled.rows.len().try_into(), rows.len().try_into(), u16::try_from(advancing))
             else {
-                return Err(miette!(help = "ask for fewer steps", "a file holds at most 65,535 rows of all schedules together"));
+                return Err(miette!(
+                    help = "ask for fewer steps",
+                    "a file holds at most 65,535 rows of all schedules together"
+                ));
             };
             compiled.schedules.push(Schedule { first_row, rows: len, steps: advancing });
             compiled.rows.extend(rows);
         }
         if compiled.rows.is_empty() || compiled.rows.len() > usize::from(u16::MAX) {
-            return Err(miette!(help = "ask for at least one step, and for at most 65,535 in all", "there is no schedule to write"));
+            return Err(miette!(
+                help = "ask for at least one step, and for at most 65,535 in all",
+                "there is no schedule to write"
+            ));
         }
         Ok(compiled)
     }
