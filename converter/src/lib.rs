@@ -2,6 +2,8 @@
 
 pub mod arch;
 pub mod calibrate;
+pub mod compare;
+pub mod draw;
 pub mod emit;
 pub mod fields;
 pub mod graph;

@@ -167,8 +167,8 @@ impl Calibrated {
     }
 }
 
-/// Options first, then what the checkpoint says.
-fn classes(network: &Network, checkpoint: &Checkpoint, options: &Options) -> Result<Classes> {
+/// The classes of a network: options first, then what the checkpoint says.
+pub fn classes(network: &Network, checkpoint: &Checkpoint, options: &Options) -> Result<Classes> {
     if !network.time.is_conditional() || network.time.takes_vector() {
         return Ok(Classes::default());
     }

@@ -2,6 +2,7 @@
 
 use miette::{Result, miette};
 use mote_runtime::format::schedule::Row;
+use mote_runtime::sampler::coefficients;
 
 use crate::arch::{Cond, TimePath};
 use crate::graph::TensorId;
@@ -82,9 +83,7 @@ pub fn sample(
         };
         let mut model = call(&conditioning.cond[index], false);
         if let Some(null) = &conditioning.null {
-            for (cond, null) in model.iter_mut().zip(call(&null[index], true)) {
-                *cond = null + conditioning.guidance * (*cond - null);
-            }
+            coefficients::guide(&mut model, &call(&null[index], true), conditioning.guidance);
         }
         if row.d != 0.0 {
             step_noise(index, &mut noise);

@@ -2,7 +2,7 @@
 
     python models/train/judge.py digits grid.npy                  (classes from grid.labels.npy beside it)
     python models/train/judge.py digits threes.npy=3 fours.npy=4  (one class a file)
-    python models/train/judge.py digits --real                    (the held-out pictures themselves: the best there is to expect)
+    python models/train/judge.py digits --real train --count 1000 (real pictures: the best there is to expect)
 
 Also the Fréchet distance between the features of these pictures and of the held-out real ones. It depends on the classifier
 and on the number of pictures (fewer: larger), so it compares files of the same length and nothing else.
@@ -48,22 +48,32 @@ def frechet(features, mean, cov):
     return ((features.mean(0) - mean).square().sum() + mine.trace() + cov.trace() - 2 * cross).item()
 
 
+def nearest(x, known):
+    """Distance (root mean square over pixels, of the range 2) from each picture to the nearest of `known`."""
+    x, known = (torch.from_numpy(a).flatten(1) for a in (x, known))
+    return torch.cat([torch.cdist(part, known).amin(1) for part in x.split(250)]) / x.shape[1] ** 0.5
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("name", help="a folder of models/ with a classifier.safetensors")
     parser.add_argument("files", nargs="*", help="FILE.npy (with FILE.labels.npy) or FILE.npy=CLASS; NCHW in [-1, 1]")
-    parser.add_argument("--real", action="store_true", help="judge the held-out real pictures instead")
-    parser.add_argument("--data", help="with --real: the recipe's .npz, if it lies elsewhere")
+    parser.add_argument("--real", choices=("train", "held_out"), help="judge real pictures instead")
+    parser.add_argument("--count", type=int, help="with --real: this many, drawn at random (default: all)")
+    parser.add_argument("--nearest", action="store_true", help="also the distance to the nearest training picture: is it recall?")
+    parser.add_argument("--data", help="with --real and --nearest: the recipe's .npz, if it lies elsewhere")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()    # options may stand between the name and the files
     torch.set_num_threads(1)
 
     recipe = recipes.load(args.name)
     names = recipe["data"]["class_names"]
-    if args.real == bool(args.files):
+    if bool(args.real) == bool(args.files):
         parser.error("give files, or --real")
     if args.real:
-        x, y, _ = recipes.pictures(recipe, args.data, "held_out")
+        x, y, _ = recipes.pictures(recipe, args.data, args.real)
+        some = np.random.default_rng(0).permutation(len(x))[:args.count]
+        x, y = x[some], y[some]
     else:
         parts = [asked_for(f, names) for f in args.files]
         x, y = (np.concatenate(column) for column in zip(*parts))
@@ -78,12 +88,20 @@ def main():
         "per_class": {names[c]: float(right[y == c].mean()) for c in np.unique(y)},
         "classifier_held_out_accuracy": float(accuracy),
     }
+    if args.nearest:
+        known = recipes.pictures(recipe, args.data)[0]
+        for key, these in (("nearest", x.clip(-1, 1)), ("nearest_of_held_out", recipes.pictures(recipe, args.data, "held_out")[0][:1000])):
+            result[key] = dict(zip(("percentile_1", "median"), nearest(these, known).quantile(torch.tensor([0.01, 0.5])).tolist()))
     if args.json:
         print(json.dumps(result))
         return
     distance = "too few pictures" if result["frechet"] is None else f"{result['frechet']:.3f}"
     print(f"class share {100 * result['class_share']:.1f} % of {len(y)} (mean probability {probability:.3f}); Fréchet distance {distance}; "
           f"the classifier's own accuracy {100 * float(accuracy):.2f} %")
+    if args.nearest:
+        print("distance to the nearest training picture (1st percentile, median): "
+              + "; ".join("{} {percentile_1:.3f}, {median:.3f}".format(who, **result[key])
+                          for who, key in (("these", "nearest"), ("held-out", "nearest_of_held_out"))))
     print("  ".join(f"{name}: {100 * share:.0f}" for name, share in result["per_class"].items()))
 
 

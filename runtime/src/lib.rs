@@ -50,6 +50,7 @@ pub mod model;
 pub mod ops;
 pub mod quant;
 pub mod sampler;
+pub mod selftest;
 pub mod shape;
 pub mod step;
 
@@ -57,6 +58,7 @@ pub use arena::{Aligned, Arena};
 pub use error::Error;
 pub use model::{Model, arena_len};
 pub use sampler::{Image, Poll, Progress, Request, Sampler};
+pub use selftest::{Depth, Verdict};
 
 /// The bytes of a `.mote` file, aligned, as a `&'static [u8]` in read-only memory.
 ///

@@ -3,8 +3,7 @@
 //! Included by path into `mote-tests` (which says what the bytes are) and into the firmware (which has to draw the
 //! same). So it is `no_std`, and the seeds stand here only.
 
-use mote_runtime::format::checksum::crc32_digest;
-use mote_runtime::{Image, Request};
+use mote_runtime::Request;
 
 /// The seeds of the pictures, of each model.
 pub const SEEDS: [u64; 3] = [7, 0xdead_beef_0bad_cafe, 2026];
@@ -27,11 +26,4 @@ pub fn small(seed: u64) -> Request<'static> {
         poll_budget: 1000,
         ..Default::default()
     }
-}
-
-/// CRC-32 of the sample's f32, little-endian.
-pub fn crc(image: Image<'_>) -> u32 {
-    let mut crc = crc32_digest();
-    image.elems().iter().for_each(|x| crc.update(&x.to_le_bytes()));
-    crc.finalize()
 }

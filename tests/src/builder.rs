@@ -4,7 +4,7 @@ use half::bf16;
 use mote_runtime::format::checksum::{crc32, meta_crc};
 use mote_runtime::format::header::Tag;
 use mote_runtime::format::{
-    DType, Encoding, Graph, Header, NONE, Op, OpRecord, Quant, Row, Schedule, Section, Tensor, Weights, tag,
+    DType, Encoding, Graph, Header, NONE, Op, OpRecord, Quant, Row, Schedule, Section, SelfTest, Tensor, Weights, tag,
 };
 
 const BLOCK_BYTES: usize = 256;
@@ -32,6 +32,8 @@ pub struct Builder {
     pub payload: Vec<u8>,
     /// x_t and output.
     pub ends: [u16; 2],
+    /// The self-test section.
+    pub self_test: Option<SelfTest>,
     /// Class embedding.
     pub class_embedding: Option<u16>,
     /// Where the next tensor would lie; the live end of every operator.
@@ -116,7 +118,7 @@ impl Builder {
         for op in &mut ops {
             shift_offsets(op, payload_at);
         }
-        let records: Vec<(Tag, Vec<u8>)> = vec![
+        let mut records: Vec<(Tag, Vec<u8>)> = vec![
             (tag::TENSORS, self.tensors.iter().flat_map(|x| x.encode().0).collect()),
             (tag::QUANTS, self.quants.iter().flat_map(|x| x.encode().0).collect()),
             (
@@ -153,6 +155,9 @@ impl Builder {
             (tag::BLOCKS, vec![0; self.payload.len().div_ceil(BLOCK_BYTES) * 4]),
             (tag::INFO, b"name=test\nlicense=MIT\n".to_vec()),
         ];
+        if let Some(self_test) = &self.self_test {
+            records.push((tag::SELF_TEST, self_test.encode().0.to_vec()));
+        }
         let mut offset = Header::BYTES + records.len() * Section::BYTES;
         let mut directory = Vec::new();
         let mut bodies = Vec::new();

@@ -1,8 +1,9 @@
 //! A small file with every operator, per-step scales, classes and guidance: about 6 KB.
 
-use crate::{Builder, Random};
+use crate::{Builder, Flash, Random, arena_for};
 use mote_runtime::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Table};
-use mote_runtime::format::{Clip, DType, NONE, Op, Quant, Row, Store};
+use mote_runtime::format::{Clip, DType, NONE, Op, Quant, Row, SelfTest, Store};
+use mote_runtime::{Model, Poll, Request, Sampler};
 
 const H: usize = 4;
 const W: usize = 6;
@@ -13,8 +14,31 @@ const ROWS: usize = 3;
 /// The class embedding that the pictures of the tests are drawn with: any will do.
 pub const SMALL_EMBEDDING: [f32; 4] = [0.5, -1.25, 2.0, 0.125];
 
-/// The file. Its numbers are random; what it draws is noise, but every operator has a part in it.
+/// The file, with its self-test. Its numbers are random; what it draws is noise, but every operator has a part in it.
 pub fn small() -> Vec<u8> {
+    let mut b = unsealed();
+    let mut self_test = SelfTest { seed: 3, class: 1, step_crc: 0, sample_crc: 0 };
+    let file = Flash::new(&b.build());
+    let model = Model::from_bytes(file.bytes()).expect("the small file is valid");
+    let mut arena = arena_for(&model);
+    let mut sampler = Sampler::new(&model, arena.bytes_mut()).expect("its arena fits");
+    sampler
+        .start(Request {
+            seed: self_test.seed,
+            class: Some(self_test.class),
+            class_embedding: Some(&[0.0; 4]),
+            ..Default::default()
+        })
+        .expect("a request");
+    sampler.step();
+    self_test.step_crc = sampler.sample_crc();
+    while let Poll::Pending(_) = sampler.step() {}
+    self_test.sample_crc = sampler.sample_crc();
+    b.self_test = Some(self_test);
+    b.build()
+}
+
+fn unsealed() -> Builder {
     let mut rng = Random::new(42);
     let mut b = Builder { classes: CLASSES as u16, null_class: Some(2), rows: rows(), ..Default::default() };
     let (x, output, uncond) = (b.float([H, W, 1], true), b.float([H, W, 1], false), b.float([H, W, 1], false));
@@ -99,7 +123,7 @@ pub fn small() -> Vec<u8> {
     conv(&mut b, &mut rng, sum);
     let plain = norm(&mut b, &mut rng, [last, NONE], [H, W, C], None, Modulation::None);
     conv(&mut b, &mut rng, Conv { sources: [plain, NONE], out: output, kernel: [3, 3], pad: [1, 1], ..CONV });
-    b.build()
+    b
 }
 
 fn rows() -> Vec<Row> {

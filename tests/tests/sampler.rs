@@ -1,6 +1,8 @@
 //! The sampler: however a picture is come by, its bytes are the same.
 
-use mote_runtime::{Error, Model, Poll, Progress, Request, Sampler};
+use mote_runtime::format::{DType, Op, Section, tag};
+use mote_runtime::kernels::{Kernels, scalar};
+use mote_runtime::{Depth, Error, Model, Poll, Progress, Request, Sampler, Verdict};
 use mote_tests::{Flash, SMALL_EMBEDDING, arena_for, small};
 
 const REQUEST: Request<'static> = Request {
@@ -165,4 +167,42 @@ fn requests_that_the_model_cannot_meet() {
 #[test]
 fn guidance_zero_is_the_null_class() {
     assert_eq!(draw(Request { guidance: 0.0, ..REQUEST }), draw(Request { class: None, ..REQUEST }));
+}
+
+/// The self-test passes with scalar kernels, names the operator of a kernel that is wrong, and tells wrong sums in the
+/// file from wrong kernels.
+#[test]
+fn the_self_test_finds_the_first_wrong_operator() {
+    static WRONG: Kernels = Kernels {
+        dot_i16: |out, channels, patches, weights, len| {
+            (scalar::KERNELS.dot_i16)(out, channels, patches, weights, len);
+            if let Some(last) = out.last_mut() {
+                *last += 400_000;
+            }
+        },
+        ..scalar::KERNELS
+    };
+    let mut bytes = small();
+    let file = Flash::new(&bytes);
+    let model = Model::from_bytes(file.bytes()).expect("valid");
+    let mut arena = arena_for(&model);
+    let mut sampler = Sampler::new(&model, arena.bytes_mut()).expect("the arena fits");
+    for depth in [Depth::Step, Depth::Sample] {
+        assert_eq!(sampler.self_test(depth), Ok(Verdict::Passed));
+    }
+    let first_i16_conv = (0..model.op_count())
+        .find(|&i| matches!(model.op(i).expect("an operator").op, Op::Conv(conv) if model.tensor(conv.sources[0]).dtype == DType::I16));
+    let mut arena = arena_for(&model);
+    let mut sampler = Sampler::with_kernels(&model, arena.bytes_mut(), &WRONG).expect("the arena fits");
+    assert_eq!(sampler.self_test(Depth::Step), Ok(Verdict::Operator(first_i16_conv.expect("one") as u16)));
+
+    // The same with a file whose sums are wrong: no kernel is to blame.
+    let section = Section::find(&bytes, tag::SELF_TEST);
+    bytes[section.offset as usize + 12] ^= 1;
+    mote_tests::seal(&mut bytes);
+    let file = Flash::new(&bytes);
+    let model = Model::from_bytes(file.bytes()).expect("valid");
+    let mut arena = arena_for(&model);
+    let mut sampler = Sampler::new(&model, arena.bytes_mut()).expect("the arena fits");
+    assert_eq!(sampler.self_test(Depth::Step), Ok(Verdict::Arithmetic));
 }

@@ -57,6 +57,16 @@ pub struct Ranges {
 }
 
 impl Ranges {
+    /// Every tensor within −1..1: not for drawing, but costs (arena, file, multiply-adds) do not depend on ranges, so a
+    /// network can be planned before it is trained.
+    pub fn assumed(graph: &Graph, rows: usize) -> Self {
+        let unit = Observation::of(&[-1.0, 1.0]).unwrap_or_default();
+        Self {
+            tensors: vec![vec![unit.clone(); rows]; graph.tensors.len()],
+            pre_activations: vec![unit; graph.tensors.len()],
+        }
+    }
+
     /// Of a tensor at a row; an error where calibration has not come by.
     pub fn tensor(&self, graph: &Graph, id: TensorId, row: usize) -> Result<&Observation> {
         let seen = self.tensors.get(id).and_then(|rows| rows.get(row)).filter(|seen| seen.extremes().is_some());

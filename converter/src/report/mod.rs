@@ -1,5 +1,19 @@
 //! What a quantized file costs, and where: for the summary, for `--json`, and for budgets.
 
+pub mod arena_map;
+pub mod canvas;
+pub mod checkpoint;
+pub mod comparison;
+pub mod encode;
+pub mod layout;
+pub mod metrics;
+pub mod mote;
+pub mod mote_text;
+pub mod npy;
+pub mod summary;
+pub mod table;
+pub mod terminal;
+
 use miette::{Result, miette};
 use mote_runtime::format::op::Op;
 use mote_runtime::format::{DType, NONE};

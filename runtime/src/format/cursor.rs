@@ -2,24 +2,47 @@
 //!
 //! Every read is a `const fn` that gives zero past the end instead of a panic: `arena_len` runs in a `const` context
 //! over the same decoders that `Model::from_bytes` uses, and `from_bytes` has checked every table's bounds before a
-//! record of it is decoded, so the zeros are never seen in a valid model.
+//! record of it is decoded, so the zeros are never seen in a valid model. A decoder takes its record as an array first
+//! ([`record`]): one check, and the reads behind it are plain loads.
+
+/// The first `N` bytes, or zeros where there are fewer.
+#[inline(always)]
+pub const fn record<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+    match bytes.first_chunk() {
+        Some(record) => record,
+        None => const { &[0; N] },
+    }
+}
+
+/// What follows `at`, or nothing.
+#[inline(always)]
+pub const fn tail(bytes: &[u8], at: usize) -> &[u8] {
+    match bytes.split_at_checked(at) {
+        Some((_, tail)) => tail,
+        None => &[],
+    }
+}
 
 /// The byte at `at`.
+#[inline(always)]
 pub const fn u8_at(bytes: &[u8], at: usize) -> u8 {
-    if at < bytes.len() { bytes[at] } else { 0 }
+    record::<1>(tail(bytes, at))[0]
 }
 
 /// The `u16` at `at`.
+#[inline(always)]
 pub const fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u8_at(bytes, at) as u16 | (u8_at(bytes, at.wrapping_add(1)) as u16) << 8
+    u16::from_le_bytes(*record(tail(bytes, at)))
 }
 
 /// The `u32` at `at`.
+#[inline(always)]
 pub const fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u16_at(bytes, at) as u32 | (u16_at(bytes, at.wrapping_add(2)) as u32) << 16
+    u32::from_le_bytes(*record(tail(bytes, at)))
 }
 
 /// The `f32` at `at`.
+#[inline(always)]
 pub const fn f32_at(bytes: &[u8], at: usize) -> f32 {
     f32::from_bits(u32_at(bytes, at))
 }

@@ -1,6 +1,6 @@
 //! The header, the section directory, and the graph record.
 
-use super::cursor::{Encoded, u8_at, u16_at, u32_at};
+use super::cursor::{Encoded, record, tail, u8_at, u16_at, u32_at};
 use super::tensor::NONE;
 
 /// What a `.mote` file begins with.
@@ -33,6 +33,8 @@ pub mod tag {
     pub const BLOCKS: Tag = *b"BCRC";
     /// Optional: UTF-8 lines `key=value` for people (name, licence, classes).
     pub const INFO: Tag = *b"info";
+    /// Optional: one [`SelfTest`](super::SelfTest) record.
+    pub const SELF_TEST: Tag = *b"self";
 }
 
 /// The first [`Header::BYTES`] bytes.
@@ -85,6 +87,7 @@ impl Header {
 
     /// Reads a header, magic and version unseen.
     pub const fn decode(bytes: &[u8]) -> Header {
+        let bytes: &[u8; Header::BYTES] = record(bytes);
         Header {
             sections: u16_at(bytes, 6),
             file_bytes: u32_at(bytes, 8),
@@ -121,6 +124,7 @@ impl Section {
 
     /// Reads an entry.
     pub const fn decode(bytes: &[u8]) -> Section {
+        let bytes: &[u8; Section::BYTES] = record(bytes);
         Section {
             tag: [u8_at(bytes, 0), u8_at(bytes, 1), u8_at(bytes, 2), u8_at(bytes, 3)],
             offset: u32_at(bytes, 4),
@@ -135,8 +139,7 @@ impl Section {
         while i < count {
             let at = Header::BYTES + i * Section::BYTES;
             if u32_at(bytes, at) == u32::from_le_bytes(tag) {
-                let (_, entry) = bytes.split_at(if at < bytes.len() { at } else { bytes.len() });
-                return Section::decode(entry);
+                return Section::decode(tail(bytes, at));
             }
             i += 1;
         }
@@ -176,12 +179,51 @@ impl Graph {
 
     /// Reads a record.
     pub const fn decode(bytes: &[u8]) -> Graph {
+        let bytes: &[u8; Graph::BYTES] = record(bytes);
         Graph {
             first_op: u16_at(bytes, 0),
             ops: u16_at(bytes, 2),
             input: u16_at(bytes, 4),
             output: u16_at(bytes, 6),
             class_embedding: u16_at(bytes, 8),
+        }
+    }
+}
+
+/// What a correct runtime draws with this file: checksums that the converter got from the scalar kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SelfTest {
+    /// Seed of the request.
+    pub seed: u64,
+    /// Class of the request, or [`NONE`].
+    pub class: u16,
+    /// CRC-32 of x (f32, little-endian, HWC) after the first step of the first schedule, guidance 1.
+    pub step_crc: u32,
+    /// The same after the last step.
+    pub sample_crc: u32,
+}
+
+impl SelfTest {
+    /// Bytes of a record.
+    pub const BYTES: usize = 20;
+
+    /// The record's bytes.
+    pub fn encode(&self) -> Encoded<{ SelfTest::BYTES }> {
+        Encoded::new()
+            .put(0, self.seed.to_le_bytes())
+            .u16(8, self.class)
+            .u32(12, self.step_crc)
+            .u32(16, self.sample_crc)
+    }
+
+    /// Reads a record.
+    pub const fn decode(bytes: &[u8]) -> SelfTest {
+        let bytes: &[u8; SelfTest::BYTES] = record(bytes);
+        SelfTest {
+            seed: u32_at(bytes, 0) as u64 | (u32_at(bytes, 4) as u64) << 32,
+            class: u16_at(bytes, 8),
+            step_crc: u32_at(bytes, 12),
+            sample_crc: u32_at(bytes, 16),
         }
     }
 }

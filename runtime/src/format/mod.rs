@@ -11,7 +11,7 @@ pub mod op;
 pub mod schedule;
 pub mod tensor;
 
-pub use header::{Graph, Header, MAGIC, Section, VERSION, tag};
+pub use header::{Graph, Header, MAGIC, Section, SelfTest, VERSION, tag};
 pub use op::{Op, OpRecord};
 pub use schedule::{Clip, Row, Schedule, Store};
 pub use tensor::{DType, Encoding, NONE, Quant, Tensor, Weights};

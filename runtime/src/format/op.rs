@@ -4,7 +4,7 @@
 //! during the operator occupies; scratch begins there), then the operator's own fields. [`Op::decode`] is a `const fn`:
 //! `arena_len` walks the records at compile time.
 
-use super::cursor::{Encoded, f32_at, u8_at, u16_at, u32_at};
+use super::cursor::{Encoded, f32_at, record, u8_at, u16_at, u32_at};
 use super::tensor::NONE;
 
 /// A vector of the time and class embedding that an operator adds or multiplies by.
@@ -298,6 +298,7 @@ impl OpRecord {
 
     /// Reads a record; `None` where a tag is unknown.
     pub const fn decode(bytes: &[u8]) -> Option<OpRecord> {
+        let bytes: &[u8; OpRecord::BYTES] = record(bytes);
         let out = u16_at(bytes, 2);
         let [a, b, c] = [u16_at(bytes, 4), u16_at(bytes, 6), u16_at(bytes, 8)];
         let table = Table { offset: u32_at(bytes, 28), in_step: f32_at(bytes, 32), out_step: f32_at(bytes, 36) };

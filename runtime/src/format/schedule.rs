@@ -4,7 +4,7 @@
 //! `x' = a·x + b·x₀ + c·ε + d·noise + Σ eₖ·historyₖ`. Every sampler that diffusers has is a table of such rows
 //! (DDIM: Song et al., arXiv:2010.02502, equation 12; η is in `b`, `c` and `d`).
 
-use super::cursor::{Encoded, f32_at, u8_at, u16_at};
+use super::cursor::{Encoded, f32_at, record, u8_at, u16_at};
 
 /// Number of history slots a row can read.
 pub const HISTORY: usize = 4;
@@ -99,6 +99,7 @@ impl Row {
 
     /// Reads a record; `None` where a tag is unknown.
     pub const fn decode(bytes: &[u8]) -> Option<Row> {
+        let bytes: &[u8; Row::BYTES] = record(bytes);
         let clip = match u8_at(bytes, 7) {
             0 => Clip::None,
             1 => Clip::Range(f32_at(bytes, 20)),
@@ -165,6 +166,7 @@ impl Schedule {
 
     /// Reads a record.
     pub const fn decode(bytes: &[u8]) -> Schedule {
+        let bytes: &[u8; Schedule::BYTES] = record(bytes);
         Schedule { first_row: u16_at(bytes, 0), rows: u16_at(bytes, 2), steps: u16_at(bytes, 4) }
     }
 }

@@ -1,6 +1,6 @@
 //! Tensor, quantization and weight records.
 
-use super::cursor::{Encoded, u8_at, u16_at, u32_at};
+use super::cursor::{Encoded, record, u8_at, u16_at, u32_at};
 use half::bf16;
 
 /// Index "none" in a `u16` field.
@@ -103,6 +103,7 @@ impl Tensor {
 
     /// Reads a record; `None` where a tag is unknown.
     pub const fn decode(bytes: &[u8]) -> Option<Tensor> {
+        let bytes: &[u8; Tensor::BYTES] = record(bytes);
         let Some(dtype) = DType::decode(u8_at(bytes, 6)) else { return None };
         let flags = u8_at(bytes, 7);
         if flags > 3 {
@@ -142,6 +143,7 @@ impl Quant {
 
     /// Reads a record.
     pub const fn decode(bytes: &[u8]) -> Quant {
+        let bytes: &[u8; Quant::BYTES] = record(bytes);
         Quant { scale: f32::from_bits((u16_at(bytes, 0) as u32) << 16), zero_point: u16_at(bytes, 2) as i16 }
     }
 
@@ -198,6 +200,7 @@ impl Weights {
 
     /// Reads a record; `None` where a tag is unknown.
     pub const fn decode(bytes: &[u8]) -> Option<Weights> {
+        let bytes: &[u8; Weights::BYTES] = record(bytes);
         if u8_at(bytes, 10) != 0 {
             return None;
         }

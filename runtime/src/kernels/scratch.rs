@@ -2,6 +2,7 @@
 //!
 //! Scratch begins at an operator's live end; no size is stored in a file, because it depends on the instruction set.
 
+use crate::format::cursor::tail;
 use crate::format::op::{Attention, Conv, NormApply, NormStats, Op};
 use crate::format::tensor::{DType, NONE, Tensor};
 
@@ -148,7 +149,7 @@ pub const fn arena_len_for(bytes: &[u8], tiling: Tiling) -> usize {
     }
     let mut i = 0;
     while i < ops.len() / OpRecord::BYTES {
-        if let Some(OpRecord { op, live_end }) = OpRecord::decode(ops.split_at(i * OpRecord::BYTES).1) {
+        if let Some(OpRecord { op, live_end }) = OpRecord::decode(tail(ops, i * OpRecord::BYTES)) {
             let [first, second, ..] = op.inputs();
             let scratch = scratch_bytes(
                 &op,
@@ -166,20 +167,19 @@ pub const fn arena_len_for(bytes: &[u8], tiling: Tiling) -> usize {
 }
 
 const fn section(bytes: &[u8], section: crate::format::Section) -> &[u8] {
-    let (start, len) = (section.offset as usize, section.bytes as usize);
-    if start > bytes.len() || len > bytes.len() - start {
-        return &[];
+    match tail(bytes, section.offset as usize).split_at_checked(section.bytes as usize) {
+        Some((body, _)) => body,
+        None => &[],
     }
-    bytes.split_at(start).1.split_at(len).0
 }
 
 /// The tensor record `id` of a section, or [`EMPTY`].
 pub(crate) const fn tensor_at(tensors: &[u8], id: u16) -> Tensor {
-    let at = id as usize * Tensor::BYTES;
-    if at + Tensor::BYTES > tensors.len() {
+    let record = tail(tensors, id as usize * Tensor::BYTES);
+    if record.len() < Tensor::BYTES {
         return EMPTY;
     }
-    match Tensor::decode(tensors.split_at(at).1) {
+    match Tensor::decode(record) {
         Some(tensor) => tensor,
         None => EMPTY,
     }

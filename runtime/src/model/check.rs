@@ -9,7 +9,7 @@ use crate::error::{Error, Fault, Record};
 use crate::format::checksum::{crc32, meta_crc};
 use crate::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Op, Table};
 use crate::format::{
-    DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Schedule, Section, Tensor, VERSION, Weights, tag,
+    DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Schedule, Section, SelfTest, Tensor, VERSION, Weights, tag,
 };
 use crate::shape::conv_len;
 
@@ -70,6 +70,7 @@ pub(super) fn container(bytes: &[u8]) -> Result<Model<'_>, Error> {
         schedules: &[],
         blocks: &[],
         info: &[],
+        self_test: &[],
     };
     let mut seen = 0u32;
     for (index, entry) in meta.get(Header::BYTES..directory).unwrap_or(&[]).chunks_exact(Section::BYTES).enumerate() {
@@ -90,6 +91,7 @@ pub(super) fn container(bytes: &[u8]) -> Result<Model<'_>, Error> {
             tag::SCHEDULES => (&mut model.schedules, Schedule::BYTES, 6),
             tag::BLOCKS => (&mut model.blocks, 4, 7),
             tag::INFO => (&mut model.info, 1, 8),
+            tag::SELF_TEST => (&mut model.self_test, SelfTest::BYTES, 9),
             [first, ..] if first.is_ascii_lowercase() => continue,
             tag => return Err(Error::Section { tag }),
         };

@@ -11,7 +11,7 @@ mod check;
 use crate::arena::cast;
 use crate::error::Error;
 use crate::format::op::{Modulation, Table};
-use crate::format::{Graph, Header, OpRecord, Quant, Row, Schedule, Tensor, Weights};
+use crate::format::{Graph, Header, OpRecord, Quant, Row, Schedule, SelfTest, Tensor, Weights};
 use crate::kernels::scratch::{arena_len_for, tensor_at};
 use crate::shape::Tensors;
 
@@ -29,6 +29,7 @@ pub struct Model<'a> {
     schedules: &'a [u8],
     blocks: &'a [u8],
     info: &'a [u8],
+    self_test: &'a [u8],
 }
 
 /// The arena bytes that a model needs on this machine, from its records alone; 0 bytes where `bytes` is no model.
@@ -104,6 +105,11 @@ impl<'a> Model<'a> {
     /// Lines `key=value` for people, such as `name` and `license`.
     pub fn info(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         core::str::from_utf8(self.info).unwrap_or("").lines().filter_map(|line| line.split_once('='))
+    }
+
+    /// What the file says a correct runtime draws, if it does.
+    pub fn self_test(&self) -> Option<SelfTest> {
+        (!self.self_test.is_empty()).then(|| SelfTest::decode(self.self_test))
     }
 
     /// Number of tensor records.

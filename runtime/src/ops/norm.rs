@@ -53,8 +53,9 @@ impl Part {
 
 /// The channels of a source that belong to group `group`, counted in the source.
 fn part_of(group: usize, group_c: usize, source_first: usize, source_c: usize) -> Range<usize> {
-    let first = (group * group_c).clamp(source_first, source_first + source_c);
-    let end = ((group + 1) * group_c).clamp(source_first, source_first + source_c);
+    // `max` and `min`, because `clamp` would bring a panic for ends in the wrong order.
+    let inside = |channel: usize| channel.max(source_first).min(source_first + source_c);
+    let (first, end) = (inside(group * group_c), inside((group + 1) * group_c));
     first - source_first..end - source_first
 }
 

@@ -25,7 +25,7 @@ fn avg_pool_rows<T: Pod + Into<i32>>(
     rows: Range<usize>,
     narrow: fn(i32) -> T,
 ) {
-    let c = input.c as usize;
+    let c = (input.c as usize).max(1);
     for y in rows {
         let top = rows_of(from, input.row_elems(), 2 * y..2 * y + 1).chunks_exact(2 * c);
         let bottom = rows_of(from, input.row_elems(), 2 * y + 1..2 * y + 2).chunks_exact(2 * c);
@@ -43,7 +43,7 @@ fn avg_pool_rows<T: Pod + Into<i32>>(
 /// `out[y, x] = in[y/2, x/2]`.
 pub(super) fn upsample(ctx: &Context<'_>, arena: &mut [u8], input: u16, out: u16, rows: Range<usize>) {
     let (input, out) = (ctx.model.tensor(input), ctx.model.tensor(out));
-    let pixel_bytes = input.c as usize * input.dtype.bytes();
+    let pixel_bytes = (input.c as usize * input.dtype.bytes()).max(1);
     let [from, to] = pieces(arena, [input.range(), out.range()]);
     for y in rows {
         let source = rows_of(from, input.w as usize * pixel_bytes, y / 2..y / 2 + 1).chunks_exact(pixel_bytes);

@@ -4,22 +4,19 @@
 //! order, f32. The state stays f32; every operation is correctly rounded and nothing is contracted, so the bytes are the
 //! same everywhere. The converter's float sampler calls this same function.
 
-use super::noise;
 use crate::format::schedule::{Clip, HISTORY, Row, Store};
-
-/// Where the noise of a row comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoiseKey {
-    /// The request's seed.
-    pub seed: u64,
-    /// 0 is the start sample, 1 + row index is a row's.
-    pub stream: u32,
-}
 
 /// Applies a row: `x` becomes x' where the row advances, `model` becomes x₀ (the preview).
 ///
-/// All slices have the sample's length; unused history slots are empty.
-pub fn update(row: &Row, x: &mut [f32], model: &mut [f32], mut history: [&mut [f32]; HISTORY], key: NoiseKey) {
+/// All slices have the sample's length; unused history slots are empty. `noise` gives the standard normal number of an
+/// element; it is asked for each element in order, and only by rows whose `d` is not zero.
+pub fn update(
+    row: &Row,
+    x: &mut [f32],
+    model: &mut [f32],
+    mut history: [&mut [f32]; HISTORY],
+    mut noise: impl FnMut(usize) -> f32,
+) {
     let clip = match row.clip {
         Clip::None => Bounds { range: f32::INFINITY, divide: 1.0 },
         Clip::Range(range) => Bounds { range, divide: 1.0 },
@@ -32,16 +29,12 @@ pub fn update(row: &Row, x: &mut [f32], model: &mut [f32], mut history: [&mut [f
         Store::None => None,
         _ => Some(row.store_slot as usize),
     };
-    let mut block = [0u32; 16];
     for (i, (x, model)) in x.iter_mut().zip(model).enumerate() {
         let x0 = clip.apply(row.p * *x + row.q * *model);
         let eps = row.r * *x + row.s * *model;
         let mut next = row.a * *x + row.b * x0 + row.c * eps;
         if row.d != 0.0 {
-            if i % 16 == 0 {
-                block = noise::chacha8(key.seed, key.stream, (i / 16) as u32);
-            }
-            next += row.d * noise::normal(block[i % 16]);
+            next += row.d * noise(i);
         }
         for (slot, (&e, values)) in row.e.iter().zip(&mut history).enumerate() {
             let Some(value) = values.get_mut(i) else { continue };
@@ -135,12 +128,12 @@ mod tests {
         store: Store::None,
         store_slot: 0,
     };
-    const KEY: NoiseKey = NoiseKey { seed: 1, stream: 3 };
+    const SILENT: fn(usize) -> f32 = |_| f32::NAN;
 
     #[test]
     fn a_row_is_its_formula() {
         let (mut x, mut m) = ([2.0f32, -3.0], [1.0f32, 0.5]);
-        update(&ROW, &mut x, &mut m, Default::default(), KEY);
+        update(&ROW, &mut x, &mut m, Default::default(), SILENT);
         assert_eq!(x, [1.0 + 0.5 + 2.0, -1.5 - 0.75 + 1.0]);
         assert_eq!(m, [2.0, -3.0]);
     }
@@ -151,17 +144,16 @@ mod tests {
         let row = Row { a: 1.0, b: 0.0, c: 1.5, e: [-0.5, 0.0, 0.0, 0.0], store: Store::Eps, ..ROW };
         let (mut x, mut history) = ([1.0f32], [10.0f32]);
         for (model, want, kept) in [(2.0f32, 1.0 + 3.0 - 5.0, 2.0), (4.0, -1.0 + 6.0 - 1.0, 4.0)] {
-            update(&row, &mut x, &mut [model], [&mut history, &mut [], &mut [], &mut []], KEY);
+            update(&row, &mut x, &mut [model], [&mut history, &mut [], &mut [], &mut []], SILENT);
             assert_eq!((x[0], history[0]), (want, kept));
         }
     }
 
     #[test]
-    fn noise_matches_the_stream() {
-        let (mut x, mut m, mut noise) = ([0.0f32; 20], [0.0f32; 20], [0.0f32; 20]);
-        update(&Row { d: 1.0, ..ROW }, &mut x, &mut m, Default::default(), KEY);
-        noise::fill(KEY.seed, KEY.stream, &mut noise);
-        assert_eq!(x, noise);
+    fn noise_is_added_element_by_element() {
+        let (mut x, mut m) = ([0.0f32; 3], [0.0f32; 3]);
+        update(&Row { d: 0.5, ..ROW }, &mut x, &mut m, Default::default(), |i| i as f32);
+        assert_eq!(x, [0.0, 0.5, 1.0]);
     }
 
     #[test]
@@ -175,7 +167,7 @@ mod tests {
         assert_eq!(abs_quantile(&ties, &ties, |x, _| x, 0.5), 2.0);
         let row = Row { clip: Clip::Dynamic { ratio: 1.0, max: 4.0 }, a: 0.0, b: 1.0, c: 0.0, ..ROW };
         let (mut x, mut m) = ([8.0f32, -2.0, 0.5], [0.0f32; 3]);
-        update(&row, &mut x, &mut m, Default::default(), KEY);
+        update(&row, &mut x, &mut m, Default::default(), SILENT);
         assert_eq!(x, [1.0, -0.5, 0.125]);
     }
 

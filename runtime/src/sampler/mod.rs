@@ -18,7 +18,6 @@ use crate::kernels::{Kernels, select};
 use crate::model::Model;
 use crate::ops::Context;
 use crate::step::{Position, advance};
-use coefficients::NoiseKey;
 
 /// What to draw. Fill in what matters and take the rest from `Default`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -147,12 +146,33 @@ impl<'a> Sampler<'a> {
         self.model
     }
 
+    /// The kernels that run.
+    pub fn kernels(&self) -> &'static Kernels {
+        self.kernels
+    }
+
+    /// The arena, for the self-test.
+    pub(crate) fn arena(&mut self) -> &mut [u8] {
+        self.arena
+    }
+
     /// Begins a picture; one under way is dropped.
     ///
     /// # Errors
     /// What the request asks and the model has not: [`Error::Class`], [`Error::ClassMissing`],
     /// [`Error::ClassEmbedding`], [`Error::Guidance`], [`Error::Steps`], [`Error::Length`] of the noise.
     pub fn start(&mut self, request: Request<'_>) -> Result<(), Error> {
+        self.run = None;
+        let need = self.model.class_embedding_len();
+        let have = request.class_embedding.unwrap_or_default().len();
+        if have != need {
+            return Err(Error::ClassEmbedding { have: have as u32, need: need as u32 });
+        }
+        self.begin(request)
+    }
+
+    /// As [`Sampler::start`]; a class embedding that is not given is all zero.
+    pub(crate) fn begin(&mut self, request: Request<'_>) -> Result<(), Error> {
         self.run = None;
         let model = self.model;
         let classes = model.classes();
@@ -172,11 +192,6 @@ impl<'a> Sampler<'a> {
             Some(asked) => schedules.position(|schedule| schedule.steps == asked).ok_or(Error::Steps { asked })?,
         };
         let graph = model.graph(0);
-        let need = model.class_embedding_len();
-        let given = request.class_embedding.unwrap_or(&[]);
-        if given.len() != need {
-            return Err(Error::ClassEmbedding { have: given.len() as u32, need: need as u32 });
-        }
         let (x, vector) = (model.tensor(graph.input), model.tensor(graph.class_embedding));
         if let Some(noise) = request.noise.filter(|noise| noise.len() != x.elems()) {
             return Err(Error::Length { have: noise.len() as u32, need: x.elems() as u32 });
@@ -184,7 +199,8 @@ impl<'a> Sampler<'a> {
         for tensor in model.header().history.map(|id| model.tensor(id)) {
             self.floats_mut(&tensor).fill(0.0);
         }
-        self.floats_mut(&vector).iter_mut().zip(given).for_each(|(to, &from)| *to = from);
+        let given = request.class_embedding.unwrap_or_default().iter().copied().chain(core::iter::repeat(0.0));
+        self.floats_mut(&vector).iter_mut().zip(given).for_each(|(to, from)| *to = from);
         let to = self.floats_mut(&x);
         match request.noise {
             Some(noise) => to.iter_mut().zip(noise).for_each(|(to, &from)| *to = from),
@@ -251,8 +267,8 @@ impl<'a> Sampler<'a> {
         if guided {
             coefficients::guide(output, cast(uncond), run.guidance);
         }
-        let key = NoiseKey { seed: run.seed, stream: 1 + row_index as u32 };
-        coefficients::update(&row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), key);
+        let mut noise = noise::Stream::new(run.seed, 1 + row_index as u32);
+        coefficients::update(&row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), |i| noise.at(i));
         run.row += 1;
         run.step += row.advance as u16;
         (run.branch_done, run.position, run.preview) = (false, Position::default(), true);

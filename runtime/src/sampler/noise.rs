@@ -30,8 +30,9 @@ pub fn chacha8(seed: u64, stream: u32, block: u32) -> [u32; 16] {
 #[inline(always)]
 fn quarter_round(s: &mut [u32; 16], a: usize, b: usize, c: usize, d: usize) {
     for (x, y, z, bits) in [(a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)] {
-        s[x] = s[x].wrapping_add(s[y]);
-        s[z] = (s[z] ^ s[x]).rotate_left(bits);
+        // `& 15` is what shows the compiler that no index is out of bounds.
+        s[x & 15] = s[x & 15].wrapping_add(s[y & 15]);
+        s[z & 15] = (s[z & 15] ^ s[x & 15]).rotate_left(bits);
     }
 }
 
@@ -67,19 +68,37 @@ fn ln(x: f32) -> f32 {
     exponent as f32 * core::f32::consts::LN_2 + 2.0 * s * series
 }
 
-/// Fills `out` with stream `stream` of the seed's noise; element i is `normal` of word i mod 16 of block i / 16.
-pub fn fill(seed: u64, stream: u32, out: &mut [f32]) {
-    for_each(seed, stream, out, |x, noise| *x = noise);
+/// A stream of a seed's noise: element i is [`normal`] of word i mod 16 of block i / 16.
+///
+/// Stream 0 is x_T; stream 1 + r is that of row r of the schedules.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    seed: u64,
+    stream: u32,
+    block: u32,
+    words: [u32; 16],
 }
 
-/// Calls `f` with each element and its noise.
-pub(super) fn for_each<T>(seed: u64, stream: u32, elems: &mut [T], mut f: impl FnMut(&mut T, f32)) {
-    for (block, elems) in elems.chunks_mut(16).enumerate() {
-        let words = chacha8(seed, stream, block as u32);
-        for (elem, bits) in elems.iter_mut().zip(words) {
-            f(elem, normal(bits));
-        }
+impl Stream {
+    /// The stream.
+    pub fn new(seed: u64, stream: u32) -> Self {
+        Self { seed, stream, block: 0, words: chacha8(seed, stream, 0) }
     }
+
+    /// Element `i`; cheapest in order.
+    pub fn at(&mut self, i: usize) -> f32 {
+        let block = (i / 16) as u32;
+        if block != self.block {
+            (self.block, self.words) = (block, chacha8(self.seed, self.stream, block));
+        }
+        normal(self.words[i % 16])
+    }
+}
+
+/// Fills `out` with stream `stream` of the seed's noise.
+pub fn fill(seed: u64, stream: u32, out: &mut [f32]) {
+    let mut noise = Stream::new(seed, stream);
+    out.iter_mut().enumerate().for_each(|(i, x)| *x = noise.at(i));
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What else has to hold on the core itself, with a model small enough for 16 KB of RAM: the bytes of the pictures, a
-//! file at any address, an arena too short or unaligned, damaged bytes, a snapshot after every few polls.
+//! What else has to hold on the core itself, with a model small enough for 16 KB of RAM: the file's self-test, the bytes
+//! of the pictures, a file at any address, an arena too short or unaligned, damaged bytes, a snapshot after every few polls.
 //!
 //! On an ARMv6-M core an unaligned access is a fault, so this is where one would show.
 
@@ -12,7 +12,7 @@ mod cases;
 
 use core::fmt;
 use mote_firmware::println;
-use mote_runtime::{Aligned, Arena, Error, Model, Poll, Sampler, arena_len, include_model};
+use mote_runtime::{Aligned, Arena, Depth, Error, Model, Poll, Sampler, Verdict, arena_len, include_model};
 
 static SMALL: &[u8] = include_model!("../../../../tests/vectors/small.mote");
 /// With room to begin anywhere within 16 bytes.
@@ -47,6 +47,7 @@ fn run() -> Result<(), Broken> {
     for seed in cases::SEEDS {
         println!("crc small {seed} {:08x}", draw(&model, arena, seed).map_err(broken)?);
     }
+    check(self_test(&model, arena) == Ok(Verdict::Passed), "the file's self-test")?;
     let want = draw(&model, arena, cases::SEEDS[0]).map_err(broken)?;
     check(any_address(copy, arena, want), "a file at any multiple of four, and nowhere else")?;
     check(arenas(&model, arena), "an arena too short or unaligned is refused with the numbers")?;
@@ -58,7 +59,11 @@ fn draw(model: &Model<'_>, arena: &mut [u8], seed: u64) -> Result<u32, Error> {
     let mut sampler = Sampler::new(model, arena)?;
     sampler.start(cases::small(seed))?;
     while let Poll::Pending(_) = sampler.poll() {}
-    Ok(cases::crc(sampler.image()))
+    Ok(sampler.sample_crc())
+}
+
+fn self_test(model: &Model<'_>, arena: &mut [u8]) -> Result<Verdict, Error> {
+    Sampler::new(model, arena)?.self_test(Depth::Sample)
 }
 
 fn any_address(copy: &mut [u8], arena: &mut [u8], want: u32) -> bool {
@@ -108,7 +113,7 @@ fn snapshots(model: &Model<'_>, arena: &mut [u8], want: u32) -> Result<bool, Err
         let mut sampler = Sampler::new(model, arena)?;
         sampler.restore(memory.0.get(..len).unwrap_or_default())?;
         while let Poll::Pending(_) = sampler.poll() {}
-        if cases::crc(sampler.image()) != want {
+        if sampler.sample_crc() != want {
             return Ok(false);
         }
         if done {

@@ -48,7 +48,7 @@ fn draw(name: &str, file: &'static [u8], arena: &mut [u8], request: fn(u64) -> R
                 break;
             }
         }
-        println!("crc {name} {seed} {:08x}", cases::crc(sampler.image()));
+        println!("crc {name} {seed} {:08x}", sampler.sample_crc());
         println!("stack {name} start {start_stack} poll {deepest}");
         println!("ticks {name} polls {polls} longest {longest} total {total}");
     }

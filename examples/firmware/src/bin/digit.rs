@@ -11,8 +11,7 @@ use embedded_graphics::Drawable;
 use mote_firmware::board::{ticks, ticks_since};
 use mote_firmware::frame::{Frame, PICTURE_AT, ring_errors};
 use mote_firmware::{info, println};
-use mote_runtime::format::checksum::crc32_digest;
-use mote_runtime::{Arena, Error, Model, Poll, Request, Sampler, arena_len, include_model};
+use mote_runtime::{Arena, Depth, Error, Model, Poll, Request, Sampler, arena_len, include_model};
 
 static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
 static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
@@ -58,8 +57,10 @@ fn draw() -> Result<(), Error> {
     info!("longest poll {=u32} ticks, longest step {=u32}", longest, steps.iter().copied().max().unwrap_or(0));
     println!("ring points that an exact sine would put elsewhere: {}", ring_errors());
     println!("longest poll, ticks: {longest}");
-    let mut crc = crc32_digest();
-    image.elems().iter().for_each(|x| crc.update(&x.to_le_bytes()));
-    println!("crc digits 7 {:08x}", crc.finalize());
+    println!("crc digits 7 {:08x}", sampler.sample_crc());
+    match sampler.self_test(Depth::Step) {
+        Ok(verdict) => println!("self-test: {verdict:?}"),
+        Err(error) => println!("self-test: {error}"),
+    }
     Ok(())
 }

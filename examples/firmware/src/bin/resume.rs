@@ -10,7 +10,6 @@
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use mote_firmware::{board, println};
-use mote_runtime::format::checksum::crc32_digest;
 use mote_runtime::{Arena, Error, Model, Poll, Request, Sampler, arena_len, include_model};
 
 static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
@@ -39,9 +38,7 @@ fn draw() -> Result<(), Error> {
         }
     }
     while let Poll::Pending(_) = sampler.poll() {}
-    let mut crc = crc32_digest();
-    sampler.image().elems().iter().for_each(|x| crc.update(&x.to_le_bytes()));
-    println!("crc digits 7 {:08x}", crc.finalize());
+    println!("crc digits 7 {:08x}", sampler.sample_crc());
     Ok(())
 }
 

@@ -18,8 +18,8 @@ mod host {
 macro_rules! start {
     ($program:ident) => {
         // SAFETY: the export that the host calls; nothing else has this name.
-        #[unsafe(no_mangle)]
-        extern "C" fn run() -> ! {
+        #[unsafe(export_name = "run")]
+        extern "C" fn start() -> ! {
             $program()
         }
     };

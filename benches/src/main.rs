@@ -1,0 +1,83 @@
+//! The host benchmark: draws a picture with a `.mote` file and says where the time goes.
+//!
+//! Times are wall-clock on one thread, as a microcontroller has one; of each operator and step the median over the
+//! repeats is reported, after one drawing that is not counted. The picture's checksum is the same on every machine and
+//! with every kernel table, so that a fast wrong answer does not pass for a result.
+
+mod measure;
+mod report;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use miette::{IntoDiagnostic, Result, miette};
+use mote_converter::draw::MoteFile;
+
+/// Measure drawing with a .mote file on this machine
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+struct Args {
+    /// The .mote file
+    file: PathBuf,
+    /// Number of steps, one that the file offers (default: its first)
+    #[arg(long, value_name = "N")]
+    steps: Option<u16>,
+    /// The class (default: the null class, else 0)
+    #[arg(long, value_name = "N")]
+    class: Option<u16>,
+    /// Guidance scale; other than 1 doubles the network calls
+    #[arg(long, value_name = "G", default_value_t = 1.0)]
+    guidance: f32,
+    /// Seed of the noise
+    #[arg(long, value_name = "S", default_value_t = 7)]
+    seed: u64,
+    /// Pictures that are timed
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    repeat: u32,
+    /// Kernels to run
+    #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
+    kernels: KernelChoice,
+    /// Every operator and step
+    #[arg(long)]
+    verbose: bool,
+    /// Print the measurement as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Kernel tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KernelChoice {
+    /// The fastest that this machine can run
+    Auto,
+    /// The portable ones, which define what is correct
+    Scalar,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let file = MoteFile::read(&args.file)?;
+    let model = file.model()?;
+    let measurement = measure::measure(&args.file, &model, args)?;
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&measurement).into_diagnostic()? + "\n",
+        false => report::text(&measurement, args.verbose),
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(miette!(help = "redirect it to a disk with room", "standard output cannot be written: {error}"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,228 @@
+//! Timing: the sampler's own hook behind every operator, read against the clock.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use miette::{Result, miette};
+use mote_converter::draw::{AlignedBuffer, not_runnable};
+use mote_converter::report::mote::{dtype_name, op_detail, op_name};
+use mote_runtime::format::checksum::crc32;
+use mote_runtime::format::op::Op;
+use mote_runtime::kernels::{Kernels, scalar, select};
+use mote_runtime::shape::op_macs;
+use mote_runtime::{Model, Poll, Request, Sampler};
+use serde::Serialize;
+
+use crate::{Args, KernelChoice};
+
+/// A file on a machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measurement {
+    /// What was measured.
+    pub file: String,
+    /// Length of the file.
+    pub file_bytes: usize,
+    /// Arena on this machine.
+    pub arena_bytes: usize,
+    /// `[h, w, c]` of the picture.
+    pub image: [usize; 3],
+    /// Architecture and system.
+    pub machine: String,
+    /// The kernel table's name.
+    pub kernels: &'static str,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// The class that was asked for.
+    pub class: Option<u16>,
+    /// Guidance scale.
+    pub guidance: f32,
+    /// Steps of the schedule.
+    pub steps: u16,
+    /// Pictures that were timed.
+    pub repeats: u32,
+    /// CRC-32 of the picture's f32 elements, little-endian, HWC.
+    pub output_crc32: String,
+    /// Multiply-adds of convolutions and attention, of a whole picture.
+    pub macs: u64,
+    /// A whole picture.
+    pub picture_ms: Times,
+    /// Each network row: the calls and the update behind them, median.
+    pub rows_ms: Vec<f64>,
+    /// The updates of the sample, of a whole picture, median.
+    pub update_ms: f64,
+    /// Each operator of the file, over all rows of a picture.
+    pub ops: Vec<OpTime>,
+}
+
+/// Of a number of repeats, in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Times {
+    /// Half took longer.
+    pub median: f64,
+    /// The fastest.
+    pub min: f64,
+    /// The slowest.
+    pub max: f64,
+}
+
+/// An operator's part in a picture.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpTime {
+    /// Kind.
+    pub op: &'static str,
+    /// Kernel, stride, groups, heads.
+    pub detail: String,
+    /// `[h, w, c]` of its output.
+    pub out: [u16; 3],
+    /// Output type.
+    pub dtype: &'static str,
+    /// Multiply-adds of a picture; 0 for pointwise operators.
+    pub macs: u64,
+    /// Time of a picture, median.
+    pub ms: f64,
+    /// Its part of the picture's median.
+    pub share: f64,
+    /// Millions of multiply-adds a second; absent for pointwise operators.
+    pub mmacs_per_s: Option<f64>,
+}
+
+/// One picture's clock readings.
+struct Timed {
+    whole: Duration,
+    rows: Vec<Duration>,
+    ops: Vec<Duration>,
+    update: Duration,
+}
+
+/// Draws once unseen, then `args.repeat` times by the clock.
+pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
+    static SCALAR: Kernels = scalar::KERNELS;
+    let kernels: &'static Kernels = match args.kernels {
+        KernelChoice::Auto => select::kernels(),
+        KernelChoice::Scalar => &SCALAR,
+    };
+    // No class vector is typical; zero adds nothing to the time embedding.
+    let vector = vec![0.0; model.class_embedding_len()];
+    let class = args.class.or(model.null_class()).or((model.classes() > 0).then_some(0));
+    let request = Request {
+        seed: args.seed,
+        class,
+        guidance: args.guidance,
+        steps: args.steps,
+        class_embedding: (!vector.is_empty()).then_some(&vector[..]),
+        ..Request::default()
+    };
+    let mut arena = AlignedBuffer::zeroed(model.arena_len());
+    let mut sampler = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
+    draw(&mut sampler, request)?;
+    let output = sampler.image().elems().to_vec();
+    let mut timed = Vec::new();
+    for _ in 0..args.repeat {
+        timed.push(draw(&mut sampler, request)?);
+        if sampler.image().elems() != output {
+            return Err(miette!(help = "report this", "the same request gave two different pictures"));
+        }
+    }
+    let bytes: Vec<u8> = output.iter().flat_map(|x| x.to_le_bytes()).collect();
+    Ok(summary(path, model, args, class, kernels.name, &timed, crc32(&bytes)))
+}
+
+fn draw(sampler: &mut Sampler, request: Request) -> Result<Timed> {
+    let ops = sampler.model().op_count();
+    let zero = Duration::ZERO;
+    let mut timed = Timed { whole: zero, rows: Vec::new(), ops: vec![zero; ops], update: zero };
+    sampler.start(request).map_err(not_runnable)?;
+    let started = Instant::now();
+    loop {
+        // The budget is unlimited, so a poll is a row: its network calls, then the update.
+        let row_started = Instant::now();
+        let mut last = row_started;
+        let poll = sampler.poll_observed(&mut |op, _| {
+            let now = Instant::now();
+            timed.ops[op] += now - last;
+            last = now;
+        });
+        timed.update += last.elapsed();
+        timed.rows.push(row_started.elapsed());
+        if !matches!(poll, Poll::Pending(_)) {
+            timed.whole = started.elapsed();
+            return Ok(timed);
+        }
+    }
+}
+
+fn summary(
+    path: &Path,
+    model: &Model,
+    args: &Args,
+    class: Option<u16>,
+    kernels: &'static str,
+    timed: &[Timed],
+    crc: u32,
+) -> Measurement {
+    let times = |of: &dyn Fn(&Timed) -> Duration| {
+        let mut ms: Vec<f64> = timed.iter().map(|timed| of(timed).as_secs_f64() * 1e3).collect();
+        ms.sort_unstable_by(f64::total_cmp);
+        Times { median: median(&ms), min: ms.first().copied().unwrap_or(0.0), max: ms.last().copied().unwrap_or(0.0) }
+    };
+    let picture_ms = times(&|timed| timed.whole);
+    let rows = timed.first().map_or(0, |timed| timed.rows.len());
+    let calls = rows as u64 * if args.guidance == 1.0 { 1 } else { 2 };
+    let ops: Vec<OpTime> = (0..model.op_count())
+        .filter_map(|index| {
+            let op = model.op(index)?.op;
+            let out = model.tensor(op.out());
+            let multiplies = matches!(op, Op::Conv(_) | Op::Attention(_));
+            let macs = if multiplies { op_macs(&op, model) * calls } else { 0 };
+            let ms = times(&|timed| timed.ops[index]).median;
+            Some(OpTime {
+                op: op_name(&op),
+                detail: op_detail(&op),
+                out: [out.h, out.w, out.c],
+                dtype: dtype_name(out.dtype),
+                macs,
+                ms,
+                share: ms / picture_ms.median,
+                mmacs_per_s: (multiplies && ms > 0.0).then(|| macs as f64 / ms / 1e3),
+            })
+        })
+        .collect();
+    let steps = args.steps.or(model.schedules().next().map(|schedule| schedule.steps)).unwrap_or(0);
+    Measurement {
+        file: path.display().to_string(),
+        file_bytes: model.bytes().len(),
+        arena_bytes: model.arena_len(),
+        image: model.image_shape(),
+        machine: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
+        kernels,
+        seed: args.seed,
+        class,
+        guidance: args.guidance,
+        steps,
+        repeats: args.repeat,
+        output_crc32: format!("{crc:08x}"),
+        macs: ops.iter().map(|op| op.macs).sum(),
+        picture_ms,
+        rows_ms: (0..rows).map(|row| times(&|timed| timed.rows[row]).median).collect(),
+        update_ms: times(&|timed| timed.update).median,
+        ops,
+    }
+}
+
+/// Of sorted numbers.
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    match sorted.len() % 2 {
+        _ if sorted.is_empty() => 0.0,
+        0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        _ => sorted[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn medians() {
+        assert_eq!([super::median(&[]), super::median(&[3.0]), super::median(&[1.0, 2.0])], [0.0, 3.0, 1.5]);
+    }
+}

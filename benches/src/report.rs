@@ -1,0 +1,122 @@
+//! A measurement as text: the whole, then kinds of operators, then the slowest single ones.
+
+use std::fmt::Write;
+
+use mote_converter::report::table::{Table, bytes, count, shape, short_count};
+
+use crate::measure::{Measurement, OpTime};
+
+/// Single operators shown, unless all are asked for.
+const OPS_SHOWN: usize = 12;
+
+/// The report.
+pub fn text(measurement: &Measurement, verbose: bool) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write(&mut text, measurement, verbose);
+    text
+}
+
+fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result {
+    writeln!(text, "  file      {}, {}", m.file, bytes(m.file_bytes))?;
+    writeln!(text, "  arena     {}", bytes(m.arena_bytes))?;
+    writeln!(text, "  machine   {}, kernels: {}", m.machine, m.kernels)?;
+    let class = m.class.map_or(String::new(), |class| format!(", class {class}"));
+    writeln!(
+        text,
+        "  drawn     {}, {} steps, seed {}{class}, guidance {}",
+        shape(m.image),
+        m.steps,
+        m.seed,
+        m.guidance
+    )?;
+    writeln!(text, "  output    CRC-32 {}", m.output_crc32)?;
+    let picture = m.picture_ms;
+    writeln!(
+        text,
+        "  picture   {:.2} ms (median of {}; {:.2} to {:.2}), {} multiply-adds, {:.0} M/s",
+        picture.median,
+        m.repeats,
+        picture.min,
+        picture.max,
+        short_count(m.macs),
+        m.macs as f64 / picture.median / 1e3
+    )?;
+    let mut rows = m.rows_ms.clone();
+    rows.sort_unstable_by(f64::total_cmp);
+    let ends = rows.first().zip(rows.last());
+    let (fastest, slowest) = ends.map_or((0.0, 0.0), |(fastest, slowest)| (*fastest, *slowest));
+    writeln!(
+        text,
+        "  step      {fastest:.3} to {slowest:.3} ms; updates of the sample {:.3} ms a picture\n",
+        m.update_ms
+    )?;
+
+    let mut kinds: Vec<(String, f64, u64, usize)> = Vec::new();
+    for op in &m.ops {
+        let kind = kind(op);
+        match kinds.iter_mut().find(|(name, ..)| *name == kind) {
+            Some((_, ms, macs, ops)) => (*ms, *macs, *ops) = (*ms + op.ms, *macs + op.macs, *ops + 1),
+            None => kinds.push((kind, op.ms, op.macs, 1)),
+        }
+    }
+    kinds.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mut table = Table::new(&["kind", ">operators", ">ms a picture", ">share", ">M multiply-adds/s"]);
+    for (name, ms, macs, ops) in kinds {
+        let speed = if macs > 0 { format!("{:.0}", macs as f64 / ms / 1e3) } else { "-".into() };
+        table.row([name, ops.to_string(), format!("{ms:.3}"), percent(ms / picture.median), speed]);
+    }
+    writeln!(text, "{table}")?;
+
+    let mut order: Vec<(usize, &OpTime)> = m.ops.iter().enumerate().collect();
+    if !verbose {
+        order.sort_by(|a, b| b.1.ms.total_cmp(&a.1.ms));
+    }
+    let title = if verbose { "operator" } else { "the slowest operators" };
+    let mut table = Table::new(&[
+        ">op",
+        title,
+        "",
+        ">output",
+        "type",
+        ">multiply-adds",
+        ">ms a picture",
+        ">share",
+        ">M multiply-adds/s",
+    ]);
+    for (index, op) in order {
+        table.row([
+            index.to_string(),
+            op.op.to_owned(),
+            op.detail.clone(),
+            shape(op.out.map(usize::from)),
+            op.dtype.to_owned(),
+            if op.macs == 0 { "-".into() } else { count(op.macs) },
+            format!("{:.3}", op.ms),
+            percent(op.share),
+            op.mmacs_per_s.map_or("-".into(), |speed| format!("{speed:.0}")),
+        ]);
+    }
+    if !verbose {
+        table.shorten(OPS_SHOWN, 0);
+    }
+    write!(text, "{table}")?;
+    if verbose {
+        let mut table = Table::new(&[">row", ">ms"]);
+        m.rows_ms.iter().enumerate().for_each(|(row, ms)| table.row([row.to_string(), format!("{ms:.3}")]));
+        write!(text, "\n{table}")?;
+    }
+    Ok(())
+}
+
+/// `conv 3x3`, `norm_stats`, …: what operators of one inner loop have in common.
+fn kind(op: &OpTime) -> String {
+    match op.detail.split(' ').next().filter(|_| op.op == "conv") {
+        Some(kernel) => format!("{} {kernel}", op.op),
+        None => op.op.to_owned(),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}

@@ -1,0 +1,238 @@
+//! `converter quantize`: a checkpoint becomes a `.mote` file.
+//!
+//! Budgets are checked before anything is written, and the file appears by rename, so a run that fails or is stopped
+//! leaves what was there before. The summary's quality is measured, on a few pairs of pictures.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::ValueEnum;
+use miette::{Result, miette};
+use mote_converter::arch::Cond;
+use mote_converter::compare::{self, Comparison, compare};
+use mote_converter::draw::{Device, Draw, MoteFile, Prompt};
+use mote_converter::emit::emit;
+use mote_converter::pipeline::{Options, Quantized, Stage, prepare};
+use mote_converter::quantize::Level;
+use mote_converter::report::summary::Summary;
+use mote_converter::weights::Checkpoint;
+
+use super::output::{Counter, Progress};
+use super::source::{CheckpointArgs, open_weights};
+use super::{parse, print, print_json, prompts};
+
+/// Multiply-adds that the pictures of the summary's quality may cost, float and quantized together.
+const QUALITY_MACS: u64 = 8_000_000_000;
+/// Pairs of pictures of the summary's quality, at most.
+const QUALITY_PAIRS: usize = 8;
+
+/// Arguments of `converter quantize`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A .safetensors file, a model folder, or a diffusers pipeline folder
+    checkpoint: PathBuf,
+    /// The file to write (default: NAME.mote in the current folder, after the checkpoint or its folder)
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Numbers of steps that the file offers, the default one first
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "20", value_parser = parse::steps)]
+    steps: Vec<usize>,
+    /// Noise of DDIM's steps: 0 for none (deterministic), 1 for as much as DDPM
+    #[arg(long, value_name = "E", default_value_t = 0.0)]
+    eta: f64,
+    /// Guidance scales to be ready for, as LO..HI or one number (networks with a null class)
+    #[arg(long, value_name = "LO..HI", default_value = "1..3", value_parser = parse::guidance_range)]
+    guidance: RangeInclusive<f32>,
+    /// How weights are written
+    #[arg(long, value_enum, default_value_t = Weights::Int8)]
+    weights: Weights,
+    /// Width of the activations; auto takes the widest whose arena stays within --ram
+    #[arg(long, value_enum, default_value_t = Activations::Auto)]
+    activations: Activations,
+    /// Arena budget, such as 256K
+    #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
+    ram: Option<usize>,
+    /// File budget, such as 1M
+    #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
+    flash: Option<usize>,
+    /// Trajectories that calibration draws, for each number of steps
+    #[arg(long, value_name = "N", default_value_t = Options::default().trajectories)]
+    calibration: usize,
+    /// Seed of the first calibration trajectory
+    #[arg(long, value_name = "S", default_value_t = Options::default().seed)]
+    seed: u64,
+    #[command(flatten)]
+    of_checkpoint: CheckpointArgs,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Encodings of weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Weights {
+    /// 8 bits, symmetric, a scale for each output channel
+    Int8,
+}
+
+/// Widths of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Activations {
+    /// The widest that fits
+    Auto,
+    /// 8 bits everywhere
+    Int8,
+    /// 16 bits wherever the device's operators take them
+    Int16,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<()> {
+    let started = Instant::now();
+    let checkpoint = open_weights(&args.checkpoint)?;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => default_out(&args.checkpoint)?,
+    };
+    check_out(&out, &args.checkpoint)?;
+    let options = args.options();
+    let progress = Progress::new();
+    let stage = |stage, done, total| progress.at(stage_name(stage), done, total);
+    let calibrated = prepare(&checkpoint, &options, &stage)?;
+    let quantized = calibrated.quantize(&options, &stage)?;
+    let file = MoteFile::in_memory(&out, &quantized.packed.bytes);
+    // The runtime's own check of what is about to be written, and the pictures that it draws with it.
+    let model = file.model()?;
+    let device = Device::new(&model, None)?;
+    let prompts = quality_prompts(&device, &quantized, &options);
+    let counter = Counter::new(&progress, "comparing with float", prompts.len());
+    let compared = compare::Options { prompts, ..compare::Options::default() };
+    let quality = compare(&calibrated.network, &model, &compared, &|| counter.tick())?;
+    progress.finish();
+    emit(&out, &quantized.packed.bytes)?;
+    report(args, &checkpoint, &out, &quantized, &quality, started)
+}
+
+impl Args {
+    fn options(&self) -> Options {
+        let Weights::Int8 = self.weights;
+        Options {
+            steps: self.steps.clone(),
+            eta: self.eta,
+            size: self.of_checkpoint.size,
+            classes: self.of_checkpoint.classes,
+            null_class: self.of_checkpoint.null_class,
+            trajectories: self.calibration.max(1),
+            guidance: self.guidance.clone(),
+            seed: self.seed,
+            activations: match self.activations {
+                Activations::Auto => None,
+                Activations::Int8 => Some(Level::Int8),
+                Activations::Int16 => Some(Level::Norms),
+            },
+            ram_bytes: self.ram,
+            flash_bytes: self.flash,
+            ..Options::default()
+        }
+    }
+}
+
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Import => "reading the checkpoint",
+        Stage::Calibrate => "calibrating",
+        Stage::Quantize => "quantizing and planning",
+    }
+}
+
+fn report(
+    args: &Args,
+    checkpoint: &Checkpoint,
+    out: &Path,
+    quantized: &Quantized,
+    quality: &Comparison,
+    started: Instant,
+) -> Result<()> {
+    let summary = Summary {
+        checkpoint: checkpoint.path().display().to_string(),
+        file: out.display().to_string(),
+        ram_bytes: args.ram,
+        flash_bytes: args.flash,
+        costs: &quantized.report,
+        quality,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    if args.json { print_json(&summary) } else { print(&summary.to_string()) }
+}
+
+/// A few pairs, no more than [`QUALITY_MACS`] allows: classes in turn, at the least guidance that was calibrated for.
+fn quality_prompts(device: &Device, quantized: &Quantized, options: &Options) -> Vec<Prompt> {
+    let calls = options.steps.first().copied().unwrap_or(1) as u64;
+    let pairs = QUALITY_MACS / (2 * calls * quantized.report.macs).max(1);
+    let signature = device.signature();
+    let mut conds = prompts::every_class(&signature);
+    if signature.class_vector_len > 0 {
+        // No vector is typical; zero adds nothing to the time embedding.
+        conds = vec![Cond::Vector(vec![0.0; signature.class_vector_len])];
+    } else if conds.is_empty() {
+        conds = vec![Cond::None];
+    }
+    let prompt = |(i, cond): (usize, &Cond)| Prompt { seed: i as u64, cond: cond.clone(), guidance: 1.0, noise: None };
+    conds.iter().cycle().enumerate().map(prompt).take(pairs.clamp(1, QUALITY_PAIRS as u64) as usize).collect()
+}
+
+/// `NAME.mote` in the current folder: a checkpoint's own folder may be a read-only cache. The name is the file's unless
+/// that is one of those that every checkpoint has; then it is the folder's.
+fn default_out(checkpoint: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(checkpoint).unwrap_or_else(|_| checkpoint.to_owned());
+    let file = if absolute.is_dir() { None } else { absolute.file_name().and_then(|name| name.to_str()) };
+    let stem = file.map(|name| name.split(".safetensors").next().unwrap_or(name).trim_end_matches(".fp16"));
+    let own = stem.filter(|stem| !["model", "diffusion_pytorch_model", ""].contains(stem)).map(str::to_owned);
+    let folders = absolute.ancestors().skip(usize::from(file.is_some()));
+    let folder = folders.filter_map(|folder| folder.file_name()?.to_str()).find(|name| *name != "unet" && *name != ".");
+    let name = own.or(folder.map(str::to_owned)).ok_or_else(|| {
+        miette!(help = "name the file with -o", "{}: there is no name to call the result by", checkpoint.display())
+    })?;
+    Ok(PathBuf::from(format!("{name}.mote")))
+}
+
+/// Refuses destinations that cannot be meant, before minutes are spent.
+fn check_out(out: &Path, checkpoint: &Path) -> Result<()> {
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    if out.is_dir() {
+        return Err(miette!(help = "name a file with -o", "{}: the destination is a folder", out.display()));
+    }
+    if same(out, checkpoint) {
+        return Err(miette!(
+            help = "name another file with -o",
+            "{}: the destination is the checkpoint itself",
+            out.display()
+        ));
+    }
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(miette!(help = "make the folder first", "{}: no such folder", folder.display()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_named_after_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let digits = folder.path().join("digits");
+        std::fs::create_dir_all(digits.join("unet")).unwrap();
+        let named = |path: &str| default_out(&digits.join(path)).unwrap();
+        assert_eq!(named(""), Path::new("digits.mote"));
+        assert_eq!(named("model.safetensors"), Path::new("digits.mote"));
+        assert_eq!(named("unet/diffusion_pytorch_model.fp16.safetensors"), Path::new("digits.mote"));
+        assert_eq!(named("unet"), Path::new("digits.mote"));
+        assert_eq!(named("mnist-v2.safetensors"), Path::new("mnist-v2.mote"));
+        assert_eq!(named("model.safetensors.index.json"), Path::new("digits.mote"));
+        assert!(default_out(Path::new("/")).is_err());
+    }
+}

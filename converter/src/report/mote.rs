@@ -1,0 +1,329 @@
+//! What is in a `.mote` file: sections, operators with their costs, schedules, and checksums.
+
+use mote_runtime::format::header::{Section, tag};
+use mote_runtime::format::op::{Modulation, Op};
+use mote_runtime::format::{Clip, DType, Header, NONE, OpRecord, Row, Tensor};
+use mote_runtime::kernels::scratch::{SCALAR, arena_len_for, scratch_bytes};
+use mote_runtime::shape::op_macs;
+use mote_runtime::{Error, Model};
+use serde::Serialize;
+
+use super::arena_map::{ArenaMap, Life};
+
+/// The contents of a file.
+#[derive(Clone, Debug, Serialize)]
+pub struct MoteReport {
+    /// Length of the file.
+    pub file_bytes: usize,
+    /// Format version.
+    pub version: u16,
+    /// Header, directory and records.
+    pub meta_bytes: usize,
+    /// CRC-32 over header and records, which also identifies the file.
+    pub meta_crc: String,
+    /// Payload blocks that have a checksum.
+    pub payload_blocks: usize,
+    /// Bytes of a block.
+    pub block_bytes: usize,
+    /// The first damaged block, if there is one.
+    pub damaged_block: Option<u32>,
+    /// The sections, in the directory's order.
+    pub sections: Vec<SectionLine>,
+    /// `[h, w, c]` of the pictures.
+    pub image: [usize; 3],
+    /// Number of classes, the null class included.
+    pub classes: u16,
+    /// The null class.
+    pub null_class: Option<u16>,
+    /// Elements of the class vector that the caller gives.
+    pub class_embedding_len: usize,
+    /// Arena with the portable kernels.
+    pub arena_bytes: usize,
+    /// Arena on the machine that runs this program.
+    pub arena_host_bytes: usize,
+    /// The operator that needs most of it.
+    pub peak_op: usize,
+    /// Bytes of a snapshot's tensors, which outlive a step.
+    pub carried_bytes: usize,
+    /// Integer weights.
+    pub weights_bytes: usize,
+    /// Multiply-adds of one network call: convolutions and attention.
+    pub macs: u64,
+    /// Operators in execution order.
+    pub ops: Vec<OpLine>,
+    /// Schedules, the default one first.
+    pub schedules: Vec<ScheduleLine>,
+    /// Lines for people.
+    pub info: Vec<(String, String)>,
+    /// When which bytes are used.
+    #[serde(skip)]
+    pub map: ArenaMap,
+}
+
+/// An entry of the directory.
+#[derive(Clone, Debug, Serialize)]
+pub struct SectionLine {
+    /// Four letters.
+    pub tag: String,
+    /// File offset.
+    pub offset: u32,
+    /// Length.
+    pub bytes: u32,
+    /// Records in it, where it has records of one size.
+    pub records: Option<usize>,
+}
+
+/// An operator.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpLine {
+    /// Kind.
+    pub op: &'static str,
+    /// Kernel, stride, groups, heads: what tells it from others of its kind.
+    pub detail: String,
+    /// Shapes of the tensors that it reads, `[h, w, c]`.
+    pub inputs: Vec<[u16; 3]>,
+    /// Shape of its output.
+    pub out: [u16; 3],
+    /// Output type.
+    pub dtype: &'static str,
+    /// Arena offset of its output.
+    pub offset: u32,
+    /// Multiply-adds; an element of a pointwise operator counts as one.
+    pub macs: u64,
+    /// Weight rows in the file.
+    pub weights_bytes: usize,
+    /// End of what lives during it; scratch begins here.
+    pub live_end: u32,
+    /// Scratch of the portable kernels.
+    pub scratch_bytes: usize,
+}
+
+/// A schedule.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScheduleLine {
+    /// Steps as users count them.
+    pub steps: u16,
+    /// Its network calls.
+    pub rows: Vec<RowLine>,
+}
+
+/// A row of a schedule: the coefficients of the two formulas in the format's description.
+#[derive(Clone, Debug, Serialize)]
+#[allow(missing_docs)] // the letters are the formula's
+pub struct RowLine {
+    /// Training timestep.
+    pub timestep: f32,
+    /// Whether the state advances.
+    pub advance: bool,
+    /// What happens to x₀.
+    pub clip: String,
+    pub p: f32,
+    pub q: f32,
+    pub r: f32,
+    pub s: f32,
+    pub a: f32,
+    pub b: f32,
+    pub c: f32,
+    pub d: f32,
+    pub e: [f32; 4],
+}
+
+impl MoteReport {
+    /// Reads a file: an error where header or records are wrong; a damaged payload is reported in
+    /// [`MoteReport::damaged_block`].
+    pub fn new(bytes: &[u8]) -> Result<Self, Error> {
+        let model = Model::from_bytes_trusting_payload(bytes)?;
+        let damaged_block = match Model::from_bytes(bytes) {
+            Ok(_) => None,
+            Err(Error::PayloadChecksum { block }) => Some(block),
+            Err(error) => return Err(error),
+        };
+        let header = *model.header();
+        let records: Vec<OpRecord> = (0..model.op_count()).filter_map(|index| model.op(index)).collect();
+        let ops: Vec<OpLine> = records.iter().map(|record| op_line(&model, record)).collect();
+        let end = |op: &OpLine| op.live_end as usize + op.scratch_bytes;
+        let peak_op =
+            ops.iter().enumerate().max_by_key(|(index, op)| (end(op), usize::MAX - index)).map_or(0, |(i, _)| i);
+        let carried = (0..model.tensor_count()).map(|id| model.tensor(id as u16)).filter(|tensor| tensor.carried);
+        Ok(Self {
+            file_bytes: model.bytes().len(),
+            version: mote_runtime::format::VERSION,
+            meta_bytes: header.meta_bytes as usize,
+            meta_crc: format!("{:08x}", header.meta_crc),
+            payload_blocks: (model.bytes().len() - header.meta_bytes as usize)
+                .div_ceil(header.block_bytes.max(1) as usize),
+            block_bytes: header.block_bytes as usize,
+            damaged_block,
+            sections: sections(model.bytes(), &header),
+            image: model.image_shape(),
+            classes: model.classes(),
+            null_class: model.null_class(),
+            class_embedding_len: model.class_embedding_len(),
+            arena_bytes: arena_len_for(bytes, SCALAR),
+            arena_host_bytes: model.arena_len(),
+            peak_op,
+            carried_bytes: carried.map(|tensor| tensor.len_bytes()).sum(),
+            weights_bytes: (0..model.weights_count())
+                .filter_map(|id| model.weights(id as u16))
+                .map(|weights| weights.row_bytes() * usize::from(weights.rows))
+                .sum(),
+            macs: ops.iter().filter(|op| op.op == "conv" || op.op == "attention").map(|op| op.macs).sum(),
+            map: ArenaMap::new(
+                &lives(&model, &records),
+                &ops.iter().map(|op| (op.live_end as usize, op.scratch_bytes)).collect::<Vec<_>>(),
+            ),
+            ops,
+            schedules: model
+                .schedules()
+                .map(|schedule| {
+                    let rows = (0..schedule.rows)
+                        .filter_map(|row| model.row(usize::from(schedule.first_row) + usize::from(row)));
+                    ScheduleLine { steps: schedule.steps, rows: rows.map(|row| row_line(&row)).collect() }
+                })
+                .collect(),
+            info: model.info().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        })
+    }
+}
+
+/// Lower-case name of an element type, as in reports.
+pub fn dtype_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::I8 => "i8",
+        DType::I16 => "i16",
+        DType::F32 => "f32",
+    }
+}
+
+/// Name of an operator, as in reports.
+pub fn op_name(op: &Op) -> &'static str {
+    match op {
+        Op::Quantize { .. } => "quantize",
+        Op::Conv(_) => "conv",
+        Op::NormStats(_) => "norm_stats",
+        Op::NormApply(_) => "norm_apply",
+        Op::Attention(_) => "attention",
+        Op::AvgPool { .. } => "avg_pool",
+        Op::Upsample { .. } => "upsample",
+        Op::EmbedLookup(_) => "embed_lookup",
+        Op::EmbedAdd(_) => "embed_add",
+    }
+}
+
+/// What tells an operator from others of its kind, in a few words.
+pub fn op_detail(op: &Op) -> String {
+    let modulated = |modulation: &Modulation| if *modulation == Modulation::None { "" } else { " +time" };
+    match op {
+        Op::Conv(conv) => {
+            let [kh, kw] = conv.kernel;
+            let stride = if conv.stride == 1 { String::new() } else { format!(" /{}", conv.stride) };
+            let up = if conv.upsample { " up2" } else { "" };
+            let residual = if conv.residual == NONE { "" } else { " +residual" };
+            format!("{kh}x{kw}{stride}{up}{}{residual}", modulated(&conv.modulation))
+        }
+        Op::NormStats(norm) => format!("{} groups", norm.groups),
+        Op::NormApply(norm) => {
+            let activation = if norm.table.is_some() { " +activation" } else { "" };
+            format!("{} groups{}{activation}", norm.groups, modulated(&norm.modulation))
+        }
+        Op::Attention(attention) => format!("{} heads", attention.heads),
+        Op::Quantize { .. } | Op::AvgPool { .. } | Op::Upsample { .. } | Op::EmbedLookup(_) | Op::EmbedAdd(_) => {
+            String::new()
+        }
+    }
+}
+
+fn op_line(model: &Model, record: &OpRecord) -> OpLine {
+    let shape = |tensor: Tensor| [tensor.h, tensor.w, tensor.c];
+    let inputs = record.op.inputs();
+    let out = model.tensor(record.op.out());
+    let weights = match &record.op {
+        Op::Conv(conv) => conv.weights,
+        _ => [NONE; 2],
+    };
+    OpLine {
+        op: op_name(&record.op),
+        detail: op_detail(&record.op),
+        inputs: inputs.iter().filter(|&&id| id != NONE).map(|&id| shape(model.tensor(id))).collect(),
+        out: shape(out),
+        dtype: dtype_name(out.dtype),
+        offset: out.offset,
+        macs: op_macs(&record.op, model),
+        weights_bytes: weights
+            .iter()
+            .filter_map(|&id| model.weights(id))
+            .map(|weights| weights.row_bytes() * usize::from(weights.rows))
+            .sum(),
+        live_end: record.live_end,
+        scratch_bytes: scratch_bytes(&record.op, &model.tensor(inputs[0]), &model.tensor(inputs[1]), &out, SCALAR),
+    }
+}
+
+fn row_line(row: &Row) -> RowLine {
+    RowLine {
+        timestep: row.timestep,
+        advance: row.advance,
+        clip: match row.clip {
+            Clip::None => "none".into(),
+            Clip::Range(range) => format!("±{range}"),
+            Clip::Dynamic { ratio, max } => format!("quantile {ratio}, at most {max}"),
+        },
+        p: row.p,
+        q: row.q,
+        r: row.r,
+        s: row.s,
+        a: row.a,
+        b: row.b,
+        c: row.c,
+        d: row.d,
+        e: row.e,
+    }
+}
+
+fn sections(bytes: &[u8], header: &Header) -> Vec<SectionLine> {
+    let record_bytes = |name| match name {
+        tag::TENSORS => Some(Tensor::BYTES),
+        tag::QUANTS => Some(mote_runtime::format::Quant::BYTES),
+        tag::WEIGHTS => Some(mote_runtime::format::Weights::BYTES),
+        tag::OPS => Some(OpRecord::BYTES),
+        tag::GRAPHS => Some(mote_runtime::format::Graph::BYTES),
+        tag::ROWS => Some(Row::BYTES),
+        tag::SCHEDULES => Some(mote_runtime::format::Schedule::BYTES),
+        tag::BLOCKS => Some(4),
+        _ => None,
+    };
+    let directory = bytes.get(Header::BYTES..).unwrap_or_default();
+    let entries = directory.chunks_exact(Section::BYTES).take(usize::from(header.sections)).map(Section::decode);
+    entries
+        .map(|Section { tag, offset, bytes }| SectionLine {
+            tag: tag.escape_ascii().to_string(),
+            offset,
+            bytes,
+            records: record_bytes(tag).map(|record| bytes as usize / record),
+        })
+        .collect()
+}
+
+/// From when to when each tensor's bytes are in use. Carried tensors live always; the model's output until the call's
+/// end.
+fn lives(model: &Model, records: &[OpRecord]) -> Vec<Life> {
+    let last = records.len().saturating_sub(1);
+    let kept = [model.header().uncond].into_iter().chain(model.header().history);
+    let kept: Vec<u16> = kept.chain((0..model.graph_count()).map(|graph| model.graph(graph).input)).collect();
+    let outputs: Vec<u16> = (0..model.graph_count()).map(|graph| model.graph(graph).output).collect();
+    let life = |id: u16| {
+        let tensor = model.tensor(id);
+        let written = records.iter().position(|record| record.op.out() == id);
+        let read = records.iter().rposition(|record| record.op.inputs().contains(&id));
+        let always = tensor.carried || kept.contains(&id);
+        let (first, end) = match (always, written) {
+            (true, _) => (0, last),
+            (false, Some(first)) => {
+                (first, if outputs.contains(&id) { last } else { read.unwrap_or(first).max(first) })
+            }
+            (false, None) => return None,
+        };
+        Some(Life { bytes: tensor.range(), ops: first..=end, always })
+    };
+    (0..model.tensor_count()).filter_map(|id| life(id as u16)).collect()
+}

@@ -1,0 +1,94 @@
+//! The summary of a conversion, on one screen.
+
+use std::fmt::{self, Display};
+
+use serde::Serialize;
+
+use super::Report;
+use super::table::{bytes, count, short_bytes, short_count};
+use crate::compare::Comparison;
+
+/// What a conversion came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary<'a> {
+    /// What was read.
+    pub checkpoint: String,
+    /// What was written.
+    pub file: String,
+    /// The arena budget.
+    pub ram_bytes: Option<usize>,
+    /// The file budget.
+    pub flash_bytes: Option<usize>,
+    /// What the file costs.
+    pub costs: &'a Report,
+    /// Float against quantized, on a few pictures.
+    pub quality: &'a Comparison,
+    /// Duration of the whole conversion.
+    pub seconds: f64,
+}
+
+impl Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let costs = self.costs;
+        let mut line = |name: &str, text: String| writeln!(f, "  {name:<10} {text}");
+        line("wrote", format!("{}  (from {}, {:.1} s)", self.file, self.checkpoint, self.seconds))?;
+        line("flash", format!("{}{}", bytes(costs.file_bytes), budget(self.flash_bytes, costs.file_bytes, "--flash")))?;
+        let parts = [
+            ("weights", costs.weights_bytes),
+            ("constants", costs.constants_bytes),
+            ("time path", costs.time_bytes),
+            ("tables", costs.tables_bytes),
+            ("records", costs.meta_bytes),
+        ];
+        line("", parts.map(|(name, size)| format!("{name} {}", short_bytes(size))).join(" · "))?;
+        line("", time_path(costs))?;
+        line("arena", format!("{}{}", bytes(costs.arena_bytes), budget(self.ram_bytes, costs.arena_bytes, "--ram")))?;
+        let above = costs.arena_bytes.saturating_sub(costs.arena_lower_bound_bytes);
+        let bound = match above {
+            0 => "the least that these operators need".to_owned(),
+            _ => format!("{} above the least that these operators need", bytes(above)),
+        };
+        line("", format!("{bound}; the peak is {}", costs.peak))?;
+        line("", format!("{} activation tensors of 16 bits, {} of 8", costs.wide_tensors, costs.narrow_tensors))?;
+        let steps: Vec<String> = costs.steps.iter().map(u16::to_string).collect();
+        let calls = self.quality.rows.len() as u64;
+        line(
+            "work",
+            format!(
+                "{} multiply-adds a network call; {} in {calls} calls a picture (steps: {})",
+                short_count(costs.macs),
+                short_count(costs.macs * calls),
+                steps.join(", ")
+            ),
+        )?;
+        let quality = self.quality;
+        line(
+            "quality",
+            format!(
+                "PSNR {:.1} dB against float (mean of {} pictures; the worst {:.1} dB)",
+                quality.psnr_db.mean,
+                count(quality.samples as u64),
+                quality.psnr_db.min
+            ),
+        )
+    }
+}
+
+/// `, 62 % of --ram 256.0 KiB`.
+fn budget(budget: Option<usize>, used: usize, name: &str) -> String {
+    let Some(budget) = budget else { return String::new() };
+    format!(", {:.0} % of {name} {}", 100.0 * used as f64 / budget as f64, short_bytes(budget))
+}
+
+fn time_path(costs: &Report) -> String {
+    let layers = short_bytes(costs.time_as_layers_bytes);
+    match (costs.time_layers, costs.time_as_tables_bytes) {
+        (false, Some(tables)) => {
+            format!("the time path is tables of {}; as layers it would be {layers}", short_bytes(tables))
+        }
+        (true, Some(tables)) => {
+            format!("the time path is layers of {layers}; as tables it would be {}", short_bytes(tables))
+        }
+        (_, None) => format!("the time path is layers of {layers}, because the caller gives the class vector"),
+    }
+}
