@@ -82,6 +82,7 @@ async fn draw() -> Result<(), Error> {
     let model = Model::from_bytes_trusting_payload(MODEL)?;
     let mut sampler = Sampler::new(&model, ARENA.take().unwrap_or_default())?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: 250_000, ..Default::default() })?;
+    yield_now().await;
     let mut longest = 0;
     loop {
         let begin = SYST::get_current();
