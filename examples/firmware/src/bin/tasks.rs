@@ -1,8 +1,9 @@
 //! The picture as an async task of `embassy`, beside others that stay responsive.
 //!
 //! One task draws and yields after every poll. Another waits for the timer's interrupt, as a button or a radio would,
-//! and measures how long after it it gets its turn: never longer than the longest poll, which is what `poll_budget`
-//! bounds. No clock crate is needed: SysTick is the interrupt and the clock.
+//! and measures how long after it it gets its turn: at most two polls, whose length `poll_budget` bounds. (Two, because
+//! the executor runs what has woken in one round last-woken first: the interrupt comes in one poll, and the drawing task
+//! may have its next turn before the waiting one.) No clock crate is needed: SysTick is the interrupt and the clock.
 
 #![no_std]
 #![no_main]
@@ -99,6 +100,6 @@ async fn draw() -> Result<(), Error> {
     println!("the other task woke {woken} times, at most {latest} ticks after its interrupt");
     println!("longest poll, ticks: {longest}");
     println!("crc digits 7 {:08x}", sampler.sample_crc());
-    // A poll and the switch of tasks: 1,000 ticks are 40 µs.
-    if woken > 10 && latest < longest + 1000 { Ok(()) } else { board::exit(1) }
+    // Two polls and the switch of tasks: 1,000 ticks are 40 µs.
+    if woken > 10 && latest < 2 * longest + 1000 { Ok(()) } else { board::exit(1) }
 }

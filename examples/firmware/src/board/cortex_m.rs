@@ -42,7 +42,7 @@ pub fn ticks() -> u32 {
         syst.clear_current();
         syst.enable_counter();
     }
-    super::MAX_TICKS - cortex_m::peripheral::SYST::get_current()
+    cortex_m::peripheral::SYST::get_current().wrapping_neg() & super::MAX_TICKS
 }
 
 /// Writes to stdout.
