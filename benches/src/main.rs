@@ -17,7 +17,7 @@ use mote_converter::draw::MoteFile;
 
 /// Measure drawing with a .mote file on this machine
 #[derive(Debug, Parser)]
-#[command(name = "bench", version)]
+#[command(name = "bench", version, max_term_width = 100)]
 struct Args {
     /// The .mote file
     file: PathBuf,

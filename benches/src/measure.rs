@@ -10,7 +10,7 @@ use mote_runtime::format::checksum::crc32;
 use mote_runtime::format::op::Op;
 use mote_runtime::kernels::{Kernels, scalar, select};
 use mote_runtime::shape::op_macs;
-use mote_runtime::{Model, Poll, Request, Sampler};
+use mote_runtime::{Depth, Model, Poll, Request, Sampler, Verdict};
 use serde::Serialize;
 
 use crate::{Args, KernelChoice};
@@ -42,6 +42,8 @@ pub struct Measurement {
     pub repeats: u32,
     /// CRC-32 of the picture's f32 elements, little-endian, HWC.
     pub output_crc32: String,
+    /// What the file's own test said of these kernels, absent where the file has none.
+    pub self_test: Option<String>,
     /// Multiply-adds of convolutions and attention, of a whole picture.
     pub macs: u64,
     /// A whole picture.
@@ -80,7 +82,7 @@ pub struct OpTime {
     pub macs: u64,
     /// Time of a picture, median.
     pub ms: f64,
-    /// Its part of the picture's median.
+    /// Its part of all operators' time.
     pub share: f64,
     /// Millions of multiply-adds a second; absent for pointwise operators.
     pub mmacs_per_s: Option<f64>,
@@ -92,6 +94,15 @@ struct Timed {
     rows: Vec<Duration>,
     ops: Vec<Duration>,
     update: Duration,
+}
+
+/// What was drawn, how, and how long it took.
+struct Drawn {
+    class: Option<u16>,
+    kernels: &'static str,
+    timed: Vec<Timed>,
+    output_crc: u32,
+    self_test: Option<String>,
 }
 
 /// Draws once unseen, then `args.repeat` times by the clock.
@@ -124,7 +135,16 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
         }
     }
     let bytes: Vec<u8> = output.iter().flat_map(|x| x.to_le_bytes()).collect();
-    Ok(summary(path, model, args, class, kernels.name, &timed, crc32(&bytes)))
+    let self_test = match model.self_test() {
+        None => None,
+        Some(_) => Some(match sampler.self_test(Depth::Sample).map_err(not_runnable)? {
+            Verdict::Passed => "passed".to_owned(),
+            Verdict::Operator(op) => format!("FAILED, first in operator {op}"),
+            Verdict::Arithmetic => "FAILED, not in a kernel of the first step".to_owned(),
+        }),
+    };
+    let drawn = Drawn { class, kernels: kernels.name, timed, output_crc: crc32(&bytes), self_test };
+    Ok(summary(path, model, args, drawn))
 }
 
 fn draw(sampler: &mut Sampler, request: Request) -> Result<Timed> {
@@ -151,15 +171,8 @@ fn draw(sampler: &mut Sampler, request: Request) -> Result<Timed> {
     }
 }
 
-fn summary(
-    path: &Path,
-    model: &Model,
-    args: &Args,
-    class: Option<u16>,
-    kernels: &'static str,
-    timed: &[Timed],
-    crc: u32,
-) -> Measurement {
+fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement {
+    let timed = &drawn.timed;
     let times = |of: &dyn Fn(&Timed) -> Duration| {
         let mut ms: Vec<f64> = timed.iter().map(|timed| of(timed).as_secs_f64() * 1e3).collect();
         ms.sort_unstable_by(f64::total_cmp);
@@ -168,6 +181,7 @@ fn summary(
     let picture_ms = times(&|timed| timed.whole);
     let rows = timed.first().map_or(0, |timed| timed.rows.len());
     let calls = rows as u64 * if args.guidance == 1.0 { 1 } else { 2 };
+    let all_ms: f64 = (0..model.op_count()).map(|index| times(&|timed| timed.ops[index]).median).sum();
     let ops: Vec<OpTime> = (0..model.op_count())
         .filter_map(|index| {
             let op = model.op(index)?.op;
@@ -182,7 +196,7 @@ fn summary(
                 dtype: dtype_name(out.dtype),
                 macs,
                 ms,
-                share: ms / picture_ms.median,
+                share: ms / all_ms,
                 mmacs_per_s: (multiplies && ms > 0.0).then(|| macs as f64 / ms / 1e3),
             })
         })
@@ -194,13 +208,14 @@ fn summary(
         arena_bytes: model.arena_len(),
         image: model.image_shape(),
         machine: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
-        kernels,
+        kernels: drawn.kernels,
         seed: args.seed,
-        class,
+        class: drawn.class,
         guidance: args.guidance,
         steps,
         repeats: args.repeat,
-        output_crc32: format!("{crc:08x}"),
+        output_crc32: format!("{:08x}", drawn.output_crc),
+        self_test: drawn.self_test,
         macs: ops.iter().map(|op| op.macs).sum(),
         picture_ms,
         rows_ms: (0..rows).map(|row| times(&|timed| timed.rows[row]).median).collect(),

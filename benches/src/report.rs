@@ -30,7 +30,8 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
         m.seed,
         m.guidance
     )?;
-    writeln!(text, "  output    CRC-32 {}", m.output_crc32)?;
+    let self_test = m.self_test.as_deref().unwrap_or("none in the file");
+    writeln!(text, "  output    CRC-32 {}; the file's self-test: {self_test}", m.output_crc32)?;
     let picture = m.picture_ms;
     writeln!(
         text,
@@ -52,19 +53,21 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
         m.update_ms
     )?;
 
-    let mut kinds: Vec<(String, f64, u64, usize)> = Vec::new();
+    let mut kinds: Vec<(String, f64, f64, u64, usize)> = Vec::new();
     for op in &m.ops {
         let kind = kind(op);
         match kinds.iter_mut().find(|(name, ..)| *name == kind) {
-            Some((_, ms, macs, ops)) => (*ms, *macs, *ops) = (*ms + op.ms, *macs + op.macs, *ops + 1),
-            None => kinds.push((kind, op.ms, op.macs, 1)),
+            Some((_, ms, share, macs, ops)) => {
+                (*ms, *share, *macs, *ops) = (*ms + op.ms, *share + op.share, *macs + op.macs, *ops + 1);
+            }
+            None => kinds.push((kind, op.ms, op.share, op.macs, 1)),
         }
     }
     kinds.sort_by(|a, b| b.1.total_cmp(&a.1));
     let mut table = Table::new(&["kind", ">operators", ">ms a picture", ">share", ">M multiply-adds/s"]);
-    for (name, ms, macs, ops) in kinds {
+    for (name, ms, share, macs, ops) in kinds {
         let speed = if macs > 0 { format!("{:.0}", macs as f64 / ms / 1e3) } else { "-".into() };
-        table.row([name, ops.to_string(), format!("{ms:.3}"), percent(ms / picture.median), speed]);
+        table.row([name, ops.to_string(), format!("{ms:.3}"), percent(share), speed]);
     }
     writeln!(text, "{table}")?;
 

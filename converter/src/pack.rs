@@ -9,9 +9,12 @@
 use miette::{Result, miette};
 use mote_runtime::format::checksum::{crc32, meta_crc};
 use mote_runtime::format::op::{Modulation, Op};
-use mote_runtime::format::{Graph, Header, NONE, OpRecord, Section, Tensor, Weights, tag};
+use mote_runtime::format::{Graph, Header, NONE, OpRecord, Section, SelfTest, Tensor, Weights, tag};
+use mote_runtime::kernels::{Kernels, scalar};
+use mote_runtime::{Model, Poll, Request, Sampler};
 
 use crate::calibrate::Classes;
+use crate::draw::AlignedBuffer;
 use crate::plan::Plan;
 use crate::quantize::QuantGraph;
 use crate::schedule::Schedules;
@@ -20,6 +23,8 @@ use crate::schedule::Schedules;
 const BLOCK_BYTES: usize = 4096;
 /// The runtime takes files up to this length, in bytes.
 const FILE_MAX: usize = 1 << 30;
+/// Seed of the self-test; any would do.
+const SELF_TEST_SEED: u64 = 7;
 
 /// A complete file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +47,9 @@ pub fn pack(
     let text: String =
         info.iter().map(|(key, value)| format!("{}={}\n", line(key).replace('=', " "), line(value))).collect();
     // Where the payload begins does not depend on any offset, so lengths come first.
-    let lens = [
+    // A caller's class embedding is no class number, so such a network has no self-test.
+    let self_test = graph.class_embedding == NONE;
+    let mut lens = vec![
         (tag::TENSORS, graph.tensors.len() * Tensor::BYTES),
         (tag::QUANTS, graph.quants.len() * mote_runtime::format::Quant::BYTES),
         (tag::WEIGHTS, graph.weights.len() * Weights::BYTES),
@@ -53,6 +60,9 @@ pub fn pack(
         (tag::BLOCKS, payload.len().div_ceil(BLOCK_BYTES) * 4),
         (tag::INFO, text.len()),
     ];
+    if self_test {
+        lens.push((tag::SELF_TEST, SelfTest::BYTES));
+    }
     let mut at = Header::BYTES + lens.len() * Section::BYTES;
     let mut directory = Vec::new();
     for (tag, len) in lens {
@@ -126,11 +136,39 @@ pub fn pack(
     payload.chunks(BLOCK_BYTES).for_each(|block| bytes.extend(crc32(block).to_le_bytes()));
     begin(&mut bytes);
     bytes.extend(text.as_bytes());
+    begin(&mut bytes);
+    let self_test_at = self_test.then_some(bytes.len());
     bytes.resize(meta_bytes, 0);
-    let crc = meta_crc(&bytes);
-    bytes[Header::META_CRC_AT..Header::META_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
     bytes.extend(payload);
+    seal(&mut bytes, meta_bytes);
+    if let Some(at) = self_test_at {
+        let record = draw_self_test(&bytes, classes)
+            .map_err(|error| miette!(help = "report this network", "the runtime refuses the file: {error}"))?;
+        bytes[at..at + SelfTest::BYTES].copy_from_slice(&record.encode().0);
+        seal(&mut bytes, meta_bytes);
+    }
     Ok(Packed { bytes, meta_bytes })
+}
+
+/// Writes the checksum of header and records.
+fn seal(bytes: &mut [u8], meta_bytes: usize) {
+    let crc = meta_crc(&bytes[..meta_bytes]);
+    bytes[Header::META_CRC_AT..Header::META_CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// What the scalar kernels draw with this file: the definition that devices are held to.
+fn draw_self_test(bytes: &[u8], classes: Classes) -> std::result::Result<SelfTest, mote_runtime::Error> {
+    static SCALAR: Kernels = scalar::KERNELS;
+    let class = if classes.count == 0 { NONE } else { 0 };
+    let file = AlignedBuffer::copy_of(bytes);
+    let model = Model::from_bytes(file.as_slice())?;
+    let mut arena = AlignedBuffer::zeroed(model.arena_len());
+    let mut sampler = Sampler::with_kernels(&model, arena.as_mut_slice(), &SCALAR)?;
+    sampler.start(Request { seed: SELF_TEST_SEED, class: (class != NONE).then_some(class), ..Default::default() })?;
+    sampler.step();
+    let step_crc = sampler.sample_crc();
+    while let Poll::Pending(_) = sampler.step() {}
+    Ok(SelfTest { seed: SELF_TEST_SEED, class, step_crc, sample_crc: sampler.sample_crc() })
 }
 
 /// One line of text.

@@ -11,12 +11,37 @@ use crate::schedule::update::State;
 
 /// A network call or the end of a step, as the observer of [`sample`] sees it.
 pub enum Event<'a> {
-    /// A tensor of the network was made: in which row, for the condition (or the null condition), which one, its values.
-    Tensor { row: usize, null: bool, id: TensorId, values: &'a [f32] },
-    /// A norm was applied, its activation was not yet; `id` is the tensor that it writes.
-    PreActivation { row: usize, null: bool, id: TensorId, values: &'a [f32] },
-    /// A row was applied: the network's output (guidance applied) and the state after it.
-    Row { row: usize, model: &'a [f32], state: &'a State },
+    /// A tensor of the network was made.
+    Tensor {
+        /// Row of the schedule.
+        row: usize,
+        /// For the null condition.
+        null: bool,
+        /// Which tensor.
+        id: TensorId,
+        /// Its values, HWC.
+        values: &'a [f32],
+    },
+    /// A norm was applied, its activation was not yet.
+    PreActivation {
+        /// Row of the schedule.
+        row: usize,
+        /// For the null condition.
+        null: bool,
+        /// The tensor that the norm writes.
+        id: TensorId,
+        /// Values before the activation, HWC.
+        values: &'a [f32],
+    },
+    /// A row was applied.
+    Row {
+        /// Row of the schedule.
+        row: usize,
+        /// The network's output, guidance applied.
+        model: &'a [f32],
+        /// The state after the row.
+        state: &'a State,
+    },
 }
 
 /// The condition of a sample, projected for each row: it depends on timestep and class only, so many samples share it.

@@ -38,6 +38,10 @@ pub struct Options {
 pub struct Quality {
     /// Peak signal to noise ratio of the pictures, values from −1 to 1, over all pixels of all pictures, in dB.
     pub psnr_db: f64,
+    /// Signal to noise ratio of the pictures in dB, for networks whose pictures are not within −1 to 1.
+    pub snr_db: f64,
+    /// Of the picture in the middle: few pictures that go another way weigh nothing here.
+    pub median_psnr_db: f64,
     /// Of the worst picture.
     pub worst_psnr_db: f64,
     /// Signal to noise ratio of each step's model output, in dB, along the two samplers' own ways.
@@ -118,9 +122,13 @@ pub fn quality(calibrated: &Calibrated, quantized: &Quantized, options: &Options
         name: quantized.graph.ops[quantized.plan.order[at]].name.clone(),
         snr_db: power.snr_db(),
     };
+    let mut pictures: Vec<f64> = draws.iter().map(|draw| draw.picture.psnr_db()).collect();
+    pictures.sort_unstable_by(f64::total_cmp);
     Ok(Quality {
         psnr_db: picture.psnr_db(),
-        worst_psnr_db: draws.iter().map(|draw| draw.picture.psnr_db()).fold(f64::INFINITY, f64::min),
+        snr_db: picture.snr_db(),
+        median_psnr_db: pictures[pictures.len() / 2],
+        worst_psnr_db: pictures[0],
         steps_snr_db: sum(&|draw| &draw.steps).iter().map(Power::snr_db).collect(),
         layers: sum(&|draw| &draw.layers)
             .into_iter()

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::error::Error;
 use core::cell::UnsafeCell;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,8 +15,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// ```
 /// use mote_runtime::Arena;
 /// static ARENA: Arena<1024> = Arena::new();
-/// assert_eq!(ARENA.take().map(|bytes| bytes.len()), Some(1024));
-/// assert!(ARENA.take().is_none());
+/// assert_eq!(ARENA.take().map(|bytes| bytes.len()), Ok(1024));
+/// assert_eq!(ARENA.take(), Err(mote_runtime::Error::ArenaTaken));
 /// ```
 ///
 /// `take` needs atomic loads and stores only, no compare-and-swap and no disabled interrupts, so it is the same on a
@@ -39,27 +40,30 @@ impl<const N: usize> Arena<N> {
         Self { bytes: UnsafeCell::new([0; N]), last: AtomicUsize::new(0), taken: AtomicBool::new(false) }
     }
 
-    /// The buffer, the first time; `None` afterwards.
+    /// The buffer, the first time.
+    ///
+    /// # Errors
+    /// [`Error::ArenaTaken`] afterwards.
     ///
     /// The splitter of Lamport, *A Fast Mutual Exclusion Algorithm* (1987), and Moir and Anderson (1995). Why at most one
     /// caller passes: let P be the winner that wrote `last` latest, Q another. Q saw its own number in `last` after it set
     /// `taken`, so P wrote `last` after that; but then P found `taken` set. Numbers of callers at work at the same time
     /// differ, because they are addresses of living variables.
     #[allow(clippy::mut_from_ref)] // at most one caller passes
-    pub fn take(&'static self) -> Option<&'static mut [u8]> {
+    pub fn take(&'static self) -> Result<&'static mut [u8], Error> {
         let living = 0u8;
         let me = core::hint::black_box(&raw const living) as usize;
         self.last.store(me, Ordering::SeqCst);
         if self.taken.load(Ordering::SeqCst) {
-            return None;
+            return Err(Error::ArenaTaken);
         }
         self.taken.store(true, Ordering::SeqCst);
         if self.last.load(Ordering::SeqCst) != me {
-            return None;
+            return Err(Error::ArenaTaken);
         }
         // SAFETY: at most one caller ever gets here, so this is the only reference; the static lives for ever.
         let bytes: &'static mut [u8; N] = unsafe { &mut *self.bytes.get() };
-        Some(bytes)
+        Ok(bytes)
     }
 }
 
@@ -107,10 +111,10 @@ mod tests {
     fn at_most_one_of_many_threads_takes_it() {
         for _ in 0..200 {
             let arena: &'static Arena<16> = std::boxed::Box::leak(std::boxed::Box::new(Arena::new()));
-            let threads: Vec<_> = (0..4).map(|_| thread::spawn(move || arena.take().is_some())).collect();
+            let threads: Vec<_> = (0..4).map(|_| thread::spawn(move || arena.take().is_ok())).collect();
             let winners = threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|&won| won).count();
             assert!(winners <= 1);
-            assert!(arena.take().is_none());
+            assert_eq!(arena.take(), Err(Error::ArenaTaken));
         }
     }
 

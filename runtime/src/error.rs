@@ -56,6 +56,8 @@ pub enum Error {
     },
     /// The arena does not begin at a multiple of 16.
     ArenaUnaligned,
+    /// The static arena was taken before.
+    ArenaTaken,
     /// No such class.
     Class {
         /// The class asked for.
@@ -158,6 +160,7 @@ impl fmt::Display for Error {
             Error::Record { kind, index, what } => write!(f, "{kind:?} record {index} is malformed: {what:?}"),
             Error::ArenaTooShort { have, need } => write!(f, "the arena has {have} bytes, {need} are needed"),
             Error::ArenaUnaligned => f.write_str("the arena does not begin at a multiple of 16 (use Arena)"),
+            Error::ArenaTaken => f.write_str("the static arena was taken before"),
             Error::Class { asked, classes } => write!(f, "class {asked} was asked for, the model has {classes}"),
             Error::ClassMissing => f.write_str("the model needs a class"),
             Error::ClassEmbedding { have, need } => {

@@ -57,8 +57,8 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Every tensor within −1..1: not for drawing, but costs (arena, file, multiply-adds) do not depend on ranges, so a
-    /// network can be planned before it is trained.
+    /// Every tensor within −1..1: not for drawing, but arena and multiply-adds do not depend on ranges, so a network can
+    /// be planned before it is trained.
     pub fn assumed(graph: &Graph, rows: usize) -> Self {
         let unit = Observation::of(&[-1.0, 1.0]).unwrap_or_default();
         Self {

@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn outliers_are_clipped_and_uniform_values_are_not() {
-        let mut values: Vec<f32> = (0..100_000).map(|i| (i as f32 / 50_000.0 - 1.0).powi(3)).collect();
+        let mut values: Vec<f32> = (0..1_000_000).map(|i| (i as f32 / 500_000.0 - 1.0).powi(3)).collect();
         let uniform =
             Observation::of(&(0..100_000).map(|i| i as f32 / 50_000.0 - 1.0).collect::<Vec<_>>()).unwrap_or_default();
         let kept = uniform.range(RangeMethod::MeanSquare, DType::I8).map_or(0.0, |r| r.max);

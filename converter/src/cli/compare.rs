@@ -22,7 +22,7 @@ pub struct Args {
     /// The .mote file that was made of it
     file: PathBuf,
     /// Pairs of pictures
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     count: u32,
     /// How many of the pairs are looked at layer by layer
     #[arg(long, value_name = "N", default_value_t = 8)]

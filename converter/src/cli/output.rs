@@ -2,8 +2,12 @@
 
 use std::io::Write;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// Stages that are done sooner are passed over where there is no bar.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where a long job is: one bar at a time, a new one for each stage.
 pub struct Progress {
@@ -14,7 +18,8 @@ pub struct Progress {
 struct Stage {
     name: &'static str,
     bar: ProgressBar,
-    /// Plain lines: quarters that were told.
+    /// Plain lines: since when, and quarters that were told.
+    started: Instant,
     quarter: usize,
 }
 
@@ -36,7 +41,7 @@ impl Progress {
             let style = ProgressStyle::with_template("{msg:<28} {wide_bar} {pos}/{len}  {eta}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_message(name);
-            *current = Some(Stage { name, bar, quarter: 0 });
+            *current = Some(Stage { name, bar, started: Instant::now(), quarter: 0 });
         }
         let Some(stage) = current.as_mut() else { return };
         // Calls of several threads may come out of order.
@@ -44,7 +49,7 @@ impl Progress {
         stage.bar.set_length(total as u64);
         stage.bar.set_position(done);
         let quarter = (4 * done / total.max(1) as u64) as usize;
-        if !self.is_terminal && quarter > stage.quarter {
+        if !self.is_terminal && quarter > stage.quarter && stage.started.elapsed() > PATIENCE {
             stage.quarter = quarter;
             note(&format!("{name}: {} %", 25 * quarter.min(4)));
         }

@@ -18,12 +18,12 @@ use mote_converter::quantize::Level;
 use mote_converter::report::summary::Summary;
 use mote_converter::weights::Checkpoint;
 
-use super::output::{Counter, Progress};
+use super::output::{Counter, Progress, note};
 use super::source::{CheckpointArgs, open_weights};
 use super::{parse, print, print_json, prompts};
 
-/// Multiply-adds that the pictures of the summary's quality may cost, float and quantized together.
-const QUALITY_MACS: u64 = 8_000_000_000;
+/// Multiply-adds that the pictures of the summary's quality may cost, float and quantized together, guided or not.
+const QUALITY_MACS: u64 = 12_000_000_000;
 /// Pairs of pictures of the summary's quality, at most.
 const QUALITY_PAIRS: usize = 8;
 
@@ -42,8 +42,9 @@ pub struct Args {
     #[arg(long, value_name = "E", default_value_t = 0.0)]
     eta: f64,
     /// Guidance scales to be ready for, as LO..HI or one number (networks with a null class)
-    #[arg(long, value_name = "LO..HI", default_value = "1..3", value_parser = parse::guidance_range)]
-    guidance: RangeInclusive<f32>,
+    /// (default: 1..3)
+    #[arg(long, value_name = "LO..HI", value_parser = parse::guidance_range)]
+    guidance: Option<RangeInclusive<f32>>,
     /// How weights are written
     #[arg(long, value_enum, default_value_t = Weights::Int8)]
     weights: Weights,
@@ -57,8 +58,9 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
     flash: Option<usize>,
     /// Trajectories that calibration draws, for each number of steps
-    #[arg(long, value_name = "N", default_value_t = Options::default().trajectories)]
-    calibration: usize,
+    #[arg(long, value_name = "N", default_value_t = Options::default().trajectories as u32,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    calibration: u32,
     /// Seed of the first calibration trajectory
     #[arg(long, value_name = "S", default_value_t = Options::default().seed)]
     seed: u64,
@@ -100,6 +102,10 @@ pub fn run(args: &Args) -> Result<()> {
     let progress = Progress::new();
     let stage = |stage, done, total| progress.at(stage_name(stage), done, total);
     let calibrated = prepare(&checkpoint, &options, &stage)?;
+    args.of_checkpoint.check(calibrated.classes)?;
+    if args.guidance.is_some() && calibrated.classes.null.is_none() {
+        note("--guidance has no effect: no null class is known (--null-class)");
+    }
     let quantized = calibrated.quantize(&options, &stage)?;
     let file = MoteFile::in_memory(&out, &quantized.packed.bytes);
     // The runtime's own check of what is about to be written, and the pictures that it draws with it.
@@ -123,8 +129,8 @@ impl Args {
             size: self.of_checkpoint.size,
             classes: self.of_checkpoint.classes,
             null_class: self.of_checkpoint.null_class,
-            trajectories: self.calibration.max(1),
-            guidance: self.guidance.clone(),
+            trajectories: self.calibration as usize,
+            guidance: self.guidance.clone().unwrap_or(Options::default().guidance),
             seed: self.seed,
             activations: match self.activations {
                 Activations::Auto => None,
@@ -169,7 +175,7 @@ fn report(
 /// A few pairs, no more than [`QUALITY_MACS`] allows: classes in turn, at the least guidance that was calibrated for.
 fn quality_prompts(device: &Device, quantized: &Quantized, options: &Options) -> Vec<Prompt> {
     let calls = options.steps.first().copied().unwrap_or(1) as u64;
-    let pairs = QUALITY_MACS / (2 * calls * quantized.report.macs).max(1);
+    let pairs = QUALITY_MACS / (4 * calls * quantized.report.macs).max(1);
     let signature = device.signature();
     let mut conds = prompts::every_class(&signature);
     if signature.class_vector_len > 0 {
@@ -178,7 +184,8 @@ fn quality_prompts(device: &Device, quantized: &Quantized, options: &Options) ->
     } else if conds.is_empty() {
         conds = vec![Cond::None];
     }
-    let prompt = |(i, cond): (usize, &Cond)| Prompt { seed: i as u64, cond: cond.clone(), guidance: 1.0, noise: None };
+    let guidance = if signature.classes.null.is_some() { *options.guidance.start() } else { 1.0 };
+    let prompt = |(i, cond): (usize, &Cond)| Prompt { seed: i as u64, cond: cond.clone(), guidance, noise: None };
     conds.iter().cycle().enumerate().map(prompt).take(pairs.clamp(1, QUALITY_PAIRS as u64) as usize).collect()
 }
 

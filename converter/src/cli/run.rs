@@ -32,8 +32,8 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
     /// Number of samples, for each class (default: 1, or as many as --noise holds)
-    #[arg(long, value_name = "N")]
-    count: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    count: Option<u32>,
     /// The class, or `all` for each in turn (default: the null class where there is one)
     #[arg(long, value_name = "N|all", value_parser = parse::class)]
     class: Option<ClassChoice>,
@@ -95,7 +95,7 @@ fn draw(args: &Args, picture: Option<Picture>, source: &dyn Draw) -> Result<()> 
     let signature = source.signature();
     let wanted = Wanted {
         seed: args.seed,
-        count: args.count,
+        count: args.count.map(|count| count as usize),
         class: args.class,
         guidance: args.guidance,
         noise: args.noise.as_deref(),

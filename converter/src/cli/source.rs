@@ -34,7 +34,20 @@ impl CheckpointArgs {
     pub fn classes(&self, network: &Network, checkpoint: &Checkpoint) -> Result<Classes> {
         let options =
             pipeline::Options { classes: self.classes, null_class: self.null_class, ..pipeline::Options::default() };
-        pipeline::classes(network, checkpoint, &options)
+        let classes = pipeline::classes(network, checkpoint, &options)?;
+        self.check(classes)?;
+        Ok(classes)
+    }
+
+    /// A null class of a network without classes would be passed over in silence.
+    pub fn check(&self, classes: Classes) -> Result<()> {
+        match self.null_class {
+            Some(null) if classes.count == 0 => Err(miette!(
+                help = "leave --null-class out",
+                "null class {null} does not exist: the network takes no class numbers"
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -130,10 +130,20 @@ pub enum Op {
     GroupNorm(GroupNorm),
     /// Attention core.
     Attention(Attention),
-    /// 2×2 mean, stride 2: `(input, out)`.
-    AvgPool { input: TensorId, out: TensorId },
-    /// Nearest upsampling by two: `(input, out)`; only where no convolution can read through it.
-    Upsample { input: TensorId, out: TensorId },
+    /// 2×2 mean, stride 2.
+    AvgPool {
+        /// `[2h, 2w, c]`.
+        input: TensorId,
+        /// `[h, w, c]`.
+        out: TensorId,
+    },
+    /// Nearest upsampling by two; only where no convolution can read through it.
+    Upsample {
+        /// `[h, w, c]`.
+        input: TensorId,
+        /// `[2h, 2w, c]`.
+        out: TensorId,
+    },
 }
 
 impl Op {

@@ -40,8 +40,20 @@ pub struct Plan {
 /// Plans the graph's arena for the scratch of `tiling`.
 pub fn plan(graph: &QuantGraph, tiling: Tiling) -> Plan {
     let order = order::best(graph, tiling);
-    let layout = Layout::new(graph, &order, tiling);
-    let placement = layout.problem.solve();
+    // Working in place lengthens lives, which can cost more than it saves; so it is tried everywhere, and only where the
+    // bound needs it.
+    let everywhere = Layout::new(graph, &order, tiling, &|_| true);
+    let bound = everywhere.problem.lower_bound_bytes();
+    let apart = Layout::new(graph, &order, tiling, &|_| false).problem.need_bytes();
+    let needed = Layout::new(graph, &order, tiling, &|at| apart[at] > bound);
+    let (layout, placement) = [everywhere, needed]
+        .into_iter()
+        .map(|layout| {
+            let placement = layout.problem.solve();
+            (layout, placement)
+        })
+        .min_by_key(|(_, placement)| placement.arena_bytes)
+        .unwrap_or_default();
     let need_bytes = layout.problem.need_bytes();
     let totals: Vec<usize> =
         placement.live_ends.iter().zip(&layout.problem.scratch_bytes).map(|(a, b)| a + b).collect();
@@ -52,7 +64,7 @@ pub fn plan(graph: &QuantGraph, tiling: Tiling) -> Plan {
         offsets: layout.buffer_of.iter().map(|&buffer| offsets[buffer]).collect(),
         live_ends,
         arena_bytes,
-        lower_bound_bytes: layout.problem.lower_bound_bytes(),
+        lower_bound_bytes: bound,
         peak_op: order.get(peak).copied().unwrap_or(0),
         need_bytes,
         order,
@@ -60,6 +72,7 @@ pub fn plan(graph: &QuantGraph, tiling: Tiling) -> Plan {
 }
 
 /// The placement problem of one order.
+#[derive(Default)]
 struct Layout {
     problem: Problem,
     /// The buffer of each tensor; tensors in place of each other share one.
@@ -67,7 +80,8 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(graph: &QuantGraph, order: &[usize], tiling: Tiling) -> Self {
+    /// `share` says, by place in the order, whether an operator may work in place.
+    fn new(graph: &QuantGraph, order: &[usize], tiling: Tiling, share: &dyn Fn(usize) -> bool) -> Self {
         let count = graph.tensors.len();
         let end = order.len().saturating_sub(1);
         let mut lives: Vec<Option<(usize, usize)>> = vec![None; count];
@@ -95,7 +109,7 @@ impl Layout {
         let mut scratch = Vec::with_capacity(order.len());
         for (at, &index) in order.iter().enumerate() {
             let op = &graph.ops[index].op;
-            let shared = in_place(graph, op).filter(|&input| {
+            let shared = in_place(graph, op).filter(|_| share(at)).filter(|&input| {
                 let kept = graph.kept().any(|id| id == input);
                 !kept && buffers[buffer_of[usize::from(input)]].last == at
             });

@@ -38,7 +38,7 @@ pub fn best(graph: &QuantGraph, tiling: Tiling) -> Vec<usize> {
 
 /// The lower bound, then the bytes of the ten hungriest operators: a tie at the peak is broken below it.
 fn cost(graph: &QuantGraph, order: &[usize], tiling: Tiling) -> (usize, usize) {
-    let mut need = Layout::new(graph, order, tiling).problem.need_bytes();
+    let mut need = Layout::new(graph, order, tiling, &|_| true).problem.need_bytes();
     need.sort_unstable_by(|a, b| b.cmp(a));
     (need.first().copied().unwrap_or(0), need.iter().take(10).sum())
 }

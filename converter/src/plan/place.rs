@@ -43,7 +43,7 @@ pub struct Problem {
 }
 
 /// A solution.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
     /// One a buffer, multiples of [`ALIGN_BYTES`].
     pub offsets: Vec<usize>,
@@ -52,6 +52,9 @@ pub struct Placement {
     /// Maximum over operators of live end + scratch.
     pub arena_bytes: usize,
 }
+
+/// Orders from which the climb starts.
+const CLIMBS: usize = 3;
 
 #[derive(Clone, Copy)]
 enum Fit {
@@ -80,33 +83,64 @@ impl Problem {
     pub fn solve(&self) -> Placement {
         let bound = self.lower_bound_bytes();
         let neighbours = self.neighbours();
-        let mut best: Option<(Vec<usize>, Fit, Placement)> = None;
+        let mut starts: Vec<(Placement, Vec<usize>, Fit)> = Vec::new();
         for order in self.orders() {
             for fit in [Fit::First, Fit::Best] {
-                let placement = self.pile(&order, fit, &neighbours);
-                if best.as_ref().is_none_or(|(_, _, b)| placement.arena_bytes < b.arena_bytes) {
-                    best = Some((order.clone(), fit, placement));
-                }
+                starts.push((self.pile(&order, fit, &neighbours), order.clone(), fit));
             }
         }
-        let Some((mut order, fit, mut best)) = best else {
-            return Placement { offsets: Vec::new(), live_ends: vec![0; self.scratch_bytes.len()], arena_bytes: bound };
-        };
-        // Hill climb: move one buffer to another place in the order; sideways steps are taken, they leave plateaus.
+        starts.sort_by_key(|(placement, ..)| placement.arena_bytes);
+        starts.truncate(CLIMBS);
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let count = order.len();
-        let tries = if count < 2 { 0 } else { (40_000_000 / (count * count)).clamp(200, 20_000) };
-        for _ in 0..tries {
-            if best.arena_bytes <= bound {
-                break;
+        let climbed = starts.into_iter().map(|(placement, order, fit)| {
+            if placement.arena_bytes <= bound {
+                return placement;
             }
+            self.climb(placement, order, fit, &neighbours, bound, &mut random)
+        });
+        climbed.min_by_key(|placement| placement.arena_bytes).unwrap_or(Placement {
+            offsets: Vec::new(),
+            live_ends: Vec::new(),
+            arena_bytes: bound,
+        })
+    }
+
+    /// Moves one buffer to another place in the order, mostly one that lives at the peak; sideways steps are taken, they
+    /// leave plateaus.
+    fn climb(
+        &self,
+        mut best: Placement,
+        mut order: Vec<usize>,
+        fit: Fit,
+        neighbours: &[Vec<usize>],
+        bound: usize,
+        random: &mut Random,
+    ) -> Placement {
+        let count = order.len();
+        // A pile costs about count² steps: a second's worth, at most.
+        let tries = (60_000_000 / (count * count + 1)).clamp(500, 20_000);
+        for _ in 0..tries {
+            let total = |op: &usize| best.live_ends[*op] + self.scratch_bytes[*op];
+            let peak = (0..best.live_ends.len()).max_by_key(total).unwrap_or(0);
+            let at_peak = |i: &usize| {
+                let buffer = &self.buffers[order[*i]];
+                buffer.first <= peak && peak <= buffer.last
+            };
+            let candidates: Vec<usize> = (0..count).filter(at_peak).collect();
+            let from = if random.below(4) == 0 || candidates.is_empty() {
+                random.below(count)
+            } else {
+                candidates[random.below(candidates.len())]
+            };
             let mut candidate = order.clone();
-            let moved = candidate.remove(random.below(count));
+            let moved = candidate.remove(from);
             candidate.insert(random.below(count), moved);
-            let placement = self.pile(&candidate, fit, &neighbours);
+            let placement = self.pile(&candidate, fit, neighbours);
             if placement.arena_bytes <= best.arena_bytes {
-                best = placement;
-                order = candidate;
+                (best, order) = (placement, candidate);
+                if best.arena_bytes <= bound {
+                    break;
+                }
             }
         }
         best
@@ -118,21 +152,20 @@ impl Problem {
         (0..self.buffers.len()).map(|a| meets(a).collect()).collect()
     }
 
+    /// By size, by size × lifetime, by lifetime (largest first), by start, by end (last first).
     fn orders(&self) -> Vec<Vec<usize>> {
-        let span = |b: &Buffer| b.last - b.first + 1;
-        let keys: [&dyn Fn(&Buffer) -> (usize, usize); 5] = [
-            &|b| (usize::MAX - b.aligned_bytes(), b.first),
-            &|b| (usize::MAX - b.aligned_bytes().saturating_mul(span(b)), b.first),
-            &|b| (usize::MAX - span(b), b.first),
-            &|b| (b.first, usize::MAX - b.last),
-            &|b| (usize::MAX - b.last, b.first),
-        ];
-        let order = |key: &&dyn Fn(&Buffer) -> (usize, usize)| {
+        let by = |key: fn(&Buffer) -> [usize; 2]| {
             let mut order: Vec<usize> = (0..self.buffers.len()).collect();
             order.sort_by_key(|&i| key(&self.buffers[i]));
             order
         };
-        keys.iter().map(order).collect()
+        vec![
+            by(|b| [usize::MAX - b.aligned_bytes(), b.first]),
+            by(|b| [usize::MAX - b.aligned_bytes().saturating_mul(b.last - b.first + 1), b.first]),
+            by(|b| [usize::MAX - (b.last - b.first), b.first]),
+            by(|b| [b.first, usize::MAX - b.last]),
+            by(|b| [usize::MAX - b.last, b.first]),
+        ]
     }
 
     fn pile(&self, order: &[usize], fit: Fit, neighbours: &[Vec<usize>]) -> Placement {
@@ -211,7 +244,7 @@ mod tests {
     fn random_lifetimes_never_collide() {
         let mut random = Random(7);
         let (mut total, mut bound) = (0, 0);
-        for _ in 0..60 {
+        for _ in 0..20 {
             let ops = 1 + random.below(30);
             let buffers = (0..random.below(40)).map(|_| {
                 let first = random.below(ops);

@@ -103,6 +103,18 @@ pub fn lower(
     Ok(lower.out)
 }
 
+/// The sources, with those that read one tensor added up to one: a tensor that is joined with itself.
+fn joined(sources: &[graph::ConvSource]) -> Vec<graph::ConvSource> {
+    let mut joined: Vec<graph::ConvSource> = Vec::new();
+    for source in sources {
+        match joined.iter_mut().find(|other| other.tensor == source.tensor) {
+            Some(other) => other.weight.iter_mut().zip(&source.weight).for_each(|(sum, w)| *sum += w),
+            None => joined.push(source.clone()),
+        }
+    }
+    joined
+}
+
 /// The largest Σ|w| of a row that reads a tensor of this type: no sum of products can leave 31 bits.
 fn row_sum_max(dtype: DType) -> i64 {
     // Codes less their zero point.
@@ -338,18 +350,19 @@ impl Lower<'_> {
         let time: Vec<f32> = op
             .time_bias
             .map_or(Vec::new(), |id| self.fold.largest[id].iter().map(|m| m * op.out_scale.abs()).collect());
-        if op.sources.len() > 2 || op.sources.is_empty() {
+        let sources = joined(&op.sources);
+        if sources.len() > 2 || sources.is_empty() {
             return Err(miette!(
                 help = "report this network",
                 "{}: a convolution over {} tensors",
                 op.name,
-                op.sources.len()
+                sources.len()
             ));
         }
         let (mut source_ids, mut weight_ids) = ([NONE; 2], [NONE; 2]);
         // By source: device tensor and largest weight scale.
         let mut units: Vec<(u16, f32)> = Vec::new();
-        for (k, source) in op.sources.iter().enumerate() {
+        for (k, source) in sources.iter().enumerate() {
             let id = self.id(source.tensor)?;
             let least = if k == 0 { self.least_weight_scales(id, &bias, &time) } else { vec![0.0; bias.len()] };
             let input = self.out.tensors[usize::from(id)];

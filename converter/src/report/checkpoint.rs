@@ -1,7 +1,8 @@
 //! What a checkpoint or a bare configuration would cost on a device, before it is quantized or even trained.
 //!
-//! The network goes through the whole pipeline but for calibration: its tensors are assumed to lie within −1..1. Costs
-//! do not depend on ranges, so arena, file and multiply-adds are those that `quantize` will find for the same options.
+//! The network goes through the whole pipeline but for calibration: its tensors are assumed to lie within −1..1. Arena,
+//! multiply-adds, weights and time path do not depend on ranges, so they are what `quantize` will find for the same
+//! options. Activation tables do: layers of like ranges share one, so the file may grow by a few of them (2 KiB each).
 
 use std::fmt::{self, Display};
 
@@ -245,7 +246,11 @@ impl Display for CheckpointText<'_> {
         if let Some(cost) = report.costs.first() {
             line("work", format!("{} multiply-adds a network call", short_count(cost.report.macs)))?;
         }
-        writeln!(f, "\n  costs with --steps {} (calibration changes none of them)\n", steps.join(","))?;
+        writeln!(
+            f,
+            "\n  costs with --steps {} (calibration may add a few activation tables of 2 KiB)\n",
+            steps.join(",")
+        )?;
         let mut table = Table::new(&["activations", ">arena bytes", ">least possible", ">file bytes", "arena peak"]);
         for Cost { activations, report } in &self.report.costs {
             let number = |n: usize| count(n as u64);

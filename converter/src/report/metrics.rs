@@ -19,10 +19,14 @@ pub fn psnr(reference: &[f32], other: &[f32]) -> f64 {
     decibels(4.0, mse)
 }
 
-/// 10·log₁₀(signal / noise), at most [`EQUAL_DB`]; 0 where neither is a number.
+/// 10·log₁₀(signal / noise) within ±[`EQUAL_DB`]; what is no number is as bad as can be.
 fn decibels(signal: f64, noise: f64) -> f64 {
     let db = 10.0 * (signal / noise).log10();
-    if noise == 0.0 { EQUAL_DB } else { db.min(EQUAL_DB).max(-EQUAL_DB) }
+    match db.is_nan() {
+        _ if noise == 0.0 => EQUAL_DB,
+        true => -EQUAL_DB,
+        false => db.clamp(-EQUAL_DB, EQUAL_DB),
+    }
 }
 
 /// Sums of squares of a signal and of its error, which can be added over steps and samples.
@@ -92,6 +96,7 @@ mod tests {
         assert!((psnr(&[0.0, 0.5], &[0.2, 0.3]) - 20.0).abs() < 1e-5);
         assert_eq!(psnr(&[1.0], &[1.0]), EQUAL_DB);
         assert_eq!(psnr(&[1.0], &[7.0]), EQUAL_DB, "beyond white is white");
+        assert_eq!(psnr(&[1.0], &[f32::NAN]), -EQUAL_DB, "no number is no likeness");
     }
 
     #[test]

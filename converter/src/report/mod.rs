@@ -162,23 +162,9 @@ fn layer(graph: &QuantGraph, index: usize, live_bytes: usize) -> Layer {
     };
     Layer {
         name: op.name.clone(),
-        op: match op.op {
-            Op::Quantize { .. } => "quantize",
-            Op::Conv(_) => "conv",
-            Op::NormStats(_) => "norm_stats",
-            Op::NormApply(_) => "norm_apply",
-            Op::Attention(_) => "attention",
-            Op::AvgPool { .. } => "avg_pool",
-            Op::Upsample { .. } => "upsample",
-            Op::EmbedLookup(_) => "embed_lookup",
-            Op::EmbedAdd(_) => "embed_add",
-        },
+        op: mote::op_name(&op.op),
         shape: [out.h, out.w, out.c],
-        dtype: match out.dtype {
-            DType::I8 => "i8",
-            DType::I16 => "i16",
-            DType::F32 => "f32",
-        },
+        dtype: mote::dtype_name(out.dtype),
         macs: graph.op_macs(&op.op),
         weights_bytes,
         live_bytes,

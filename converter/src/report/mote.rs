@@ -2,7 +2,7 @@
 
 use mote_runtime::format::header::{Section, tag};
 use mote_runtime::format::op::{Modulation, Op};
-use mote_runtime::format::{Clip, DType, Header, NONE, OpRecord, Row, Tensor};
+use mote_runtime::format::{Clip, DType, Header, NONE, OpRecord, Row, SelfTest, Tensor};
 use mote_runtime::kernels::scratch::{SCALAR, arena_len_for, scratch_bytes};
 use mote_runtime::shape::op_macs;
 use mote_runtime::{Error, Model};
@@ -43,6 +43,8 @@ pub struct MoteReport {
     pub arena_host_bytes: usize,
     /// The operator that needs most of it.
     pub peak_op: usize,
+    /// What a correct runtime draws with this file.
+    pub self_test: Option<SelfTestLine>,
     /// Bytes of a snapshot's tensors, which outlive a step.
     pub carried_bytes: usize,
     /// Integer weights.
@@ -58,6 +60,19 @@ pub struct MoteReport {
     /// When which bytes are used.
     #[serde(skip)]
     pub map: ArenaMap,
+}
+
+/// The self-test's request and checksums.
+#[derive(Clone, Debug, Serialize)]
+pub struct SelfTestLine {
+    /// Seed.
+    pub seed: u64,
+    /// Class, where the model takes one.
+    pub class: Option<u16>,
+    /// CRC-32 after the first step.
+    pub step_crc32: String,
+    /// CRC-32 of the sample.
+    pub sample_crc32: String,
 }
 
 /// An entry of the directory.
@@ -162,6 +177,12 @@ impl MoteReport {
             arena_bytes: arena_len_for(bytes, SCALAR),
             arena_host_bytes: model.arena_len(),
             peak_op,
+            self_test: model.self_test().map(|test| SelfTestLine {
+                seed: test.seed,
+                class: (test.class != NONE).then_some(test.class),
+                step_crc32: format!("{:08x}", test.step_crc),
+                sample_crc32: format!("{:08x}", test.sample_crc),
+            }),
             carried_bytes: carried.map(|tensor| tensor.len_bytes()).sum(),
             weights_bytes: (0..model.weights_count())
                 .filter_map(|id| model.weights(id as u16))
@@ -290,6 +311,7 @@ fn sections(bytes: &[u8], header: &Header) -> Vec<SectionLine> {
         tag::ROWS => Some(Row::BYTES),
         tag::SCHEDULES => Some(mote_runtime::format::Schedule::BYTES),
         tag::BLOCKS => Some(4),
+        tag::SELF_TEST => Some(SelfTest::BYTES),
         _ => None,
     };
     let directory = bytes.get(Header::BYTES..).unwrap_or_default();

@@ -40,6 +40,7 @@ impl Display for MoteText<'_> {
         )?;
         line("work", format!("{} multiply-adds a network call", short_count(report.macs)))?;
         line("weights", bytes(report.weights_bytes))?;
+        line("self-test", self_test(report))?;
         for (i, (key, value)) in report.info.iter().enumerate() {
             line(if i == 0 { "info" } else { "" }, format!("{key}: {value}"))?;
         }
@@ -115,6 +116,12 @@ fn condition(report: &MoteReport) -> String {
         (0, n, None) => format!("{n} classes, no null class, so no guidance"),
         (len, ..) => format!("a class vector of {len} elements, from the caller"),
     }
+}
+
+fn self_test(report: &MoteReport) -> String {
+    let Some(test) = &report.self_test else { return "none".into() };
+    let class = test.class.map_or(String::new(), |class| format!(", class {class}"));
+    format!("seed {}{class}: CRC-32 {} after one step, {} of the sample", test.seed, test.step_crc32, test.sample_crc32)
 }
 
 /// `20 (timesteps 950 … 0)`, with the number of network calls where it is another.

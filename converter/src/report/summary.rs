@@ -65,9 +65,10 @@ impl Display for Summary<'_> {
         line(
             "quality",
             format!(
-                "PSNR {:.1} dB against float (mean of {} pictures; the worst {:.1} dB)",
+                "PSNR {:.1} dB against float (mean of {} pictures at guidance {}; the worst {:.1} dB)",
                 quality.psnr_db.mean,
                 count(quality.samples as u64),
+                quality.guidance,
                 quality.psnr_db.min
             ),
         )

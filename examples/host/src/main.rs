@@ -39,9 +39,8 @@ fn main() -> ExitCode {
 /// What firmware does; nothing here needs more than `core`.
 fn draw(class: u16, seed: u64, frame: &mut [u8]) -> Result<(), Error> {
     let model = Model::from_bytes(MODEL)?;
-    // `take` answers once: a second task that asked for the same arena would get `None`.
-    let Some(arena) = ARENA.take() else { return Err(Error::NotStarted) };
-    let mut sampler = Sampler::new(&model, arena)?;
+    // `take` answers once: a second task that asked for the same arena would get an error.
+    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
     sampler.start(Request { seed, class: Some(class), poll_budget: POLL_BUDGET, ..Default::default() })?;
     while let Poll::Pending(progress) = sampler.poll() {
         if progress.step_done {

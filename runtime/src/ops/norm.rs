@@ -51,6 +51,12 @@ impl Part {
     }
 }
 
+/// Where the second source lies; empty where it is the first once more (a tensor joined with itself, which a U-Net
+/// without a middle does).
+fn second_range(ids: [u16; 2], tensors: &[Tensor; 2]) -> Range<usize> {
+    if ids[0] == ids[1] { 0..0 } else { tensors[1].range() }
+}
+
 /// The channels of a source that belong to group `group`, counted in the source.
 fn part_of(group: usize, group_c: usize, source_first: usize, source_c: usize) -> Range<usize> {
     // `max` and `min`, because `clamp` would bring a panic for ends in the wrong order.
@@ -66,7 +72,8 @@ pub(super) fn stats(ctx: &Context<'_>, arena: &mut [u8], op: &NormStats, live_en
     let group_c = (sources[0].c as usize + sources[1].c as usize) / groups;
     let scratch = live_end..live_end + align(groups * GROUP_SUM_BYTES);
     let [first, second, out_bytes, scratch] =
-        pieces(arena, [sources[0].range(), sources[1].range(), out.range(), scratch]);
+        pieces(arena, [sources[0].range(), second_range(op.sources, &sources), out.range(), scratch]);
+    let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
     // Per group: Σq and Σq² of the first source, then of the second.
     let sums: &mut [u64] = cast_mut(scratch);
     if rows.start == 0 {
@@ -74,7 +81,7 @@ pub(super) fn stats(ctx: &Context<'_>, arena: &mut [u8], op: &NormStats, live_en
     }
     let last = rows.end == sources[0].h as usize;
     let mut source_first = 0;
-    for (k, (tensor, bytes)) in sources.iter().zip([&*first, &*second]).enumerate() {
+    for (k, (tensor, bytes)) in sources.iter().zip([&*first, second]).enumerate() {
         let c = tensor.c as usize;
         for (group, sums) in sums.chunks_exact_mut(4).take(groups).enumerate() {
             let part = part_of(group, group_c, source_first, c);
@@ -141,7 +148,7 @@ pub(super) fn apply(ctx: &Context<'_>, arena: &mut [u8], op: &NormApply, live_en
         arena,
         [
             first,
-            sources[1].range(),
+            second_range(op.sources, &sources),
             model.tensor(op.stats).range(),
             modulation.range(),
             out.range(),
@@ -191,7 +198,8 @@ pub(super) fn apply(ctx: &Context<'_>, arena: &mut [u8], op: &NormApply, live_en
             super::copy(row_copy, out_row);
         }
         let mut source_first = 0;
-        for (tensor, bytes) in sources.iter().zip([&*first, &*second]) {
+        let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
+        for (tensor, bytes) in sources.iter().zip([&*first, second]) {
             let source_c = tensor.c as usize;
             let k = NormConstants {
                 multiplier: multipliers.get(source_first..source_first + source_c).unwrap_or_default(),

@@ -40,8 +40,8 @@ fn check(holds: bool, what: &'static str) -> Result<(), Broken> {
 }
 
 fn run() -> Result<(), Broken> {
-    let (Some(arena), Some(copy)) = (ARENA.take(), COPY.take()) else { return Err(Broken("static memory")) };
-    check(ARENA.take().is_none(), "the arena is handed out once")?;
+    let (Ok(arena), Ok(copy)) = (ARENA.take(), COPY.take()) else { return Err(Broken("static memory")) };
+    check(ARENA.take() == Err(Error::ArenaTaken), "the arena is handed out once")?;
     let broken = |_: Error| Broken("the model");
     let model = Model::from_bytes(SMALL).map_err(broken)?;
     for seed in cases::SEEDS {

@@ -20,7 +20,7 @@ static ARENA: Arena<ARENA_LEN> = Arena::new();
 mote_firmware::entry!(run);
 
 fn run() -> Result<(), Error> {
-    let arena = ARENA.take().unwrap_or_default();
+    let arena = ARENA.take()?;
     draw("small", SMALL, arena, cases::small)?;
     draw("digits", DIGITS, arena, cases::digits)
 }

@@ -23,8 +23,7 @@ mote_firmware::entry!(draw);
 
 fn draw() -> Result<(), Error> {
     let model = Model::from_bytes(MODEL)?;
-    // The arena can be taken once; this program does.
-    let mut sampler = Sampler::new(&model, ARENA.take().unwrap_or_default())?;
+    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: POLL_BUDGET, ..Default::default() })?;
     info!("model of {=usize} bytes, arena of {=usize}", MODEL.len(), model.arena_len());
 

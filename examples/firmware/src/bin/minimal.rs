@@ -18,7 +18,7 @@ fn program() -> ! {
 
 fn draw() -> Result<(), Error> {
     let model = Model::from_bytes(MODEL)?;
-    let mut sampler = Sampler::new(&model, ARENA.take().unwrap_or_default())?;
+    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: 250_000, ..Default::default() })?;
     while let Poll::Pending(_) = sampler.poll() {}
     let mut pixels = [0; 28 * 28];

@@ -23,7 +23,7 @@ mote_firmware::entry!(draw);
 
 fn draw() -> Result<(), Error> {
     let model = Model::from_bytes(MODEL)?;
-    let mut sampler = Sampler::new(&model, ARENA.take().unwrap_or_default())?;
+    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
     let kept = kept();
     match sampler.restore(kept) {
         Ok(()) => println!("resumed"),

@@ -81,7 +81,7 @@ async fn drawing() {
 async fn draw() -> Result<(), Error> {
     // The checksum over the weights alone would take longer than a poll.
     let model = Model::from_bytes_trusting_payload(MODEL)?;
-    let mut sampler = Sampler::new(&model, ARENA.take().unwrap_or_default())?;
+    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: 250_000, ..Default::default() })?;
     yield_now().await;
     let mut longest = 0;
