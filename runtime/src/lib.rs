@@ -7,7 +7,7 @@
 //! 3. [`arena_len`] says at compile time how much memory a picture takes; [`Arena`] is that much static memory.
 //! 4. [`Sampler`] draws by the file's compiled schedule, a [`poll`](Sampler::poll) at a time: [`step`] runs the network's
 //!    operators ([`ops`], geometry in [`shape`]) over the [`kernels`], [`sampler::coefficients`] updates the sample.
-//! 5. [`Image`] writes it as gray8, rgb888 or rgb565.
+//! 5. [`Image`] writes it as gray8, rgb888 or rgb565, or is drawn onto an `embedded-graphics` target (`draw`).
 //!
 //! ```
 //! use mote_runtime::{Error, Model, Poll, Request, Sampler};
@@ -41,6 +41,8 @@
 compile_error!("a .mote file is read in place, so the core must be little-endian");
 
 pub mod arena;
+#[cfg(feature = "embedded-graphics")]
+pub mod draw;
 pub mod error;
 pub mod format;
 pub mod kernels;

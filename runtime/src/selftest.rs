@@ -37,7 +37,8 @@ pub enum Verdict {
 static SCALAR: Kernels = scalar::KERNELS;
 
 impl Sampler<'_> {
-    /// Draws what the file's self-test asks for, and compares. A picture under way is dropped.
+    /// Draws what the file's self-test asks for (with a class embedding of zeros, where the model takes one), and
+    /// compares. A picture under way is dropped.
     ///
     /// # Errors
     /// [`Error::Section`] if the file has no self-test; what [`Sampler::start`] says if its request is not one.
@@ -45,7 +46,7 @@ impl Sampler<'_> {
         let Some(want) = self.model().self_test() else { return Err(Error::Section { tag: tag::SELF_TEST }) };
         let class = (want.class != NONE).then_some(want.class);
         let request = Request { seed: want.seed, class, ..Default::default() };
-        self.start(request)?;
+        self.begin(request)?;
         self.step();
         let (mut crc, mut right) = (self.sample_crc(), want.step_crc);
         if depth == Depth::Sample && crc == right {
@@ -93,7 +94,7 @@ impl Sampler<'_> {
 
     /// CRC-32 over the outputs of the first `count` operators of the first row.
     fn prefix_crc(&mut self, request: Request<'_>, kernels: &'static Kernels, count: u16) -> Result<u32, Error> {
-        self.start(request)?;
+        self.begin(request)?;
         let model = self.model();
         let row = self.first_row();
         let class = request.class.or(model.null_class()).unwrap_or(0) as usize;

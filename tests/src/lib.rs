@@ -9,7 +9,7 @@ mod small;
 
 pub use builder::{Builder, seal};
 pub use random::Random;
-pub use small::small;
+pub use small::{SMALL_EMBEDDING, small};
 
 use mote_runtime::{Aligned, Model};
 

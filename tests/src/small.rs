@@ -1,7 +1,7 @@
 //! A small file with every operator, per-step scales, classes and guidance: about 6 KB.
 
 use crate::{Builder, Flash, Random, arena_for};
-use mote_runtime::format::op::{Attention, Conv, EmbedLookup, Modulation, NormApply, NormStats, Table};
+use mote_runtime::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Table};
 use mote_runtime::format::{Clip, DType, NONE, Op, Quant, Row, SelfTest, Store};
 use mote_runtime::{Model, Poll, Request, Sampler};
 
@@ -10,6 +10,9 @@ const W: usize = 6;
 const C: usize = 4;
 const CLASSES: usize = 3;
 const ROWS: usize = 3;
+
+/// The class embedding that the pictures of the tests are drawn with: any will do.
+pub const SMALL_EMBEDDING: [f32; 4] = [0.5, -1.25, 2.0, 0.125];
 
 /// The file, with its self-test. Its numbers are random; what it draws is noise, but every operator has a part in it.
 pub fn small() -> Vec<u8> {
@@ -20,7 +23,12 @@ pub fn small() -> Vec<u8> {
     let mut arena = arena_for(&model);
     let mut sampler = Sampler::new(&model, arena.bytes_mut()).expect("its arena fits");
     sampler
-        .start(Request { seed: self_test.seed, class: Some(self_test.class), ..Default::default() })
+        .start(Request {
+            seed: self_test.seed,
+            class: Some(self_test.class),
+            class_embedding: Some(&[0.0; 4]),
+            ..Default::default()
+        })
         .expect("a request");
     sampler.step();
     self_test.step_crc = sampler.sample_crc();
@@ -53,6 +61,14 @@ fn unsealed() -> Builder {
     b.ops.push(Op::EmbedLookup(EmbedLookup { out: embedding, table: vectors }));
     let projected = b.float([1, 1, C], false);
     conv(&mut b, &mut rng, Conv { sources: [embedding, NONE], out: projected, ..CONV });
+
+    let vector = b.float([1, 1, 4], true);
+    b.class_embedding = Some(vector);
+    let steps = b.floats(&rng.normals(ROWS * 4, 1.0));
+    let embedded = b.int([1, 1, 4], DType::I16, 1.0 / 4096.0, 0);
+    b.ops.push(Op::EmbedAdd(EmbedAdd { vector, out: embedded, steps, table }));
+    let given = b.float([1, 1, C], false);
+    conv(&mut b, &mut rng, Conv { sources: [embedded, NONE], out: given, ..CONV });
 
     let input = b.int([H, W, 1], DType::I16, 8.0 / 32_767.0, 0);
     b.ops.push(Op::Quantize { input: x, out: input, mul: 1.0, add: 0.0 });
@@ -92,7 +108,8 @@ fn unsealed() -> Builder {
     let scale_shift = Modulation::Table(b.blob(scale_shift));
     let merged = norm(&mut b, &mut rng, [wide, summed], [H, W, 2 * C], Some(table), scale_shift);
     let skip = b.int([H, W, C], DType::I8, 0.04, 0);
-    conv(&mut b, &mut rng, Conv { sources: [wide, summed], out: skip, ..CONV });
+    let modulation = Modulation::Tensor(given);
+    conv(&mut b, &mut rng, Conv { sources: [wide, summed], out: skip, modulation, ..CONV });
     let last = b.int([H, W, C], DType::I8, 0.04, 0);
     let sum = Conv {
         sources: [merged, NONE],

@@ -163,3 +163,12 @@ fn an_arena_one_byte_short_or_askew_is_refused() {
         Error::ArenaUnaligned
     );
 }
+
+/// The firmware links this file; `cargo run -p mote-tests --bin golden -- --write` writes it.
+#[test]
+fn small_file_is_current() {
+    assert!(
+        std::fs::read("vectors/small.mote").expect("a file") == small(),
+        "vectors/small.mote is not what small() builds"
+    );
+}

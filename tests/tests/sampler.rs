@@ -3,7 +3,7 @@
 use mote_runtime::format::{DType, Op, Section, tag};
 use mote_runtime::kernels::{Kernels, scalar};
 use mote_runtime::{Depth, Error, Model, Poll, Progress, Request, Sampler, Verdict};
-use mote_tests::{Flash, arena_for, small};
+use mote_tests::{Flash, SMALL_EMBEDDING, arena_for, small};
 
 const REQUEST: Request<'static> = Request {
     seed: 11,
@@ -11,7 +11,7 @@ const REQUEST: Request<'static> = Request {
     guidance: 1.0,
     steps: None,
     noise: None,
-    class_embedding: None,
+    class_embedding: Some(&SMALL_EMBEDDING),
     poll_budget: u32::MAX,
 };
 
@@ -45,11 +45,12 @@ fn golden_bytes() {
         crc(Request { class: Some(0), ..REQUEST }),
         crc(Request { class: None, ..REQUEST }),
         crc(Request { guidance: 2.5, ..REQUEST }),
+        crc(Request { class_embedding: Some(&[0.0; 4]), ..REQUEST }),
     ];
     assert_eq!(drawn, GOLDEN, "{drawn:#010x?}");
 }
 
-const GOLDEN: [u32; 5] = [0xeed84f6e, 0x4867a216, 0x07be6977, 0x6b5ca17c, 0xfed8f816];
+const GOLDEN: [u32; 6] = [0x76b6295b, 0x8516c3db, 0x3c405e79, 0xb615848e, 0x54d40efc, 0xcd1346ff];
 
 #[test]
 fn no_poll_budget_changes_a_byte() {
@@ -151,7 +152,8 @@ fn requests_that_the_model_cannot_meet() {
             (Request { guidance: f32::NAN, ..REQUEST }, Error::Guidance),
             (Request { steps: Some(4), ..REQUEST }, Error::Steps { asked: 4 }),
             (Request { noise: Some(&[0.0; 23]), ..REQUEST }, Error::Length { have: 23, need: 24 }),
-            (Request { class_embedding: Some(&[0.0]), ..REQUEST }, Error::ClassEmbedding { have: 1, need: 0 }),
+            (Request { class_embedding: Some(&[0.0]), ..REQUEST }, Error::ClassEmbedding { have: 1, need: 4 }),
+            (Request { class_embedding: None, ..REQUEST }, Error::ClassEmbedding { have: 0, need: 4 }),
         ];
         for (request, error) in cases {
             assert_eq!(sampler.start(request), Err(error));

@@ -37,9 +37,7 @@ impl<'a> Image<'a> {
     /// # Errors
     /// [`Error::Channels`], or [`Error::Length`] if `out` has fewer than `h·w` elements.
     pub fn write_gray8(&self, out: &mut [u8]) -> Result<(), Error> {
-        if self.c != 1 {
-            return Err(Error::Channels { have: self.c as u16, need: 1 });
-        }
+        self.check_channels(&[1])?;
         check_len(out.len(), self.elems.len())?;
         out.iter_mut().zip(self.elems).for_each(|(to, &x)| *to = to_u8(x));
         Ok(())
@@ -68,15 +66,32 @@ impl<'a> Image<'a> {
         Ok(())
     }
 
-    fn rgb(&self) -> Result<impl Iterator<Item = [u8; 3]> + use<'a>, Error> {
-        if self.c != 1 && self.c != 3 {
-            return Err(Error::Channels { have: self.c as u16, need: 3 });
+    /// The pixel, all black outside.
+    #[cfg(feature = "embedded-graphics")]
+    pub(crate) fn rgb_at(&self, x: usize, y: usize) -> [u8; 3] {
+        let at = (y * self.w + x) * self.c;
+        pixel_rgb(self.elems.get(at..at + self.c).unwrap_or_default())
+    }
+
+    /// An error unless the number of channels is one of `takes`, the first of which the error names.
+    pub(crate) fn check_channels(&self, takes: &[u16]) -> Result<(), Error> {
+        match takes.first() {
+            Some(&need) if !takes.contains(&(self.c as u16)) => Err(Error::Channels { have: self.c as u16, need }),
+            _ => Ok(()),
         }
-        Ok(self.elems.chunks_exact(self.c).map(|pixel| match *pixel {
-            [r, g, b] => [to_u8(r), to_u8(g), to_u8(b)],
-            [gray, ..] => [to_u8(gray); 3],
-            [] => [0; 3],
-        }))
+    }
+
+    fn rgb(&self) -> Result<impl Iterator<Item = [u8; 3]> + use<'a>, Error> {
+        self.check_channels(&[3, 1])?;
+        Ok(self.elems.chunks_exact(self.c).map(pixel_rgb))
+    }
+}
+
+fn pixel_rgb(pixel: &[f32]) -> [u8; 3] {
+    match *pixel {
+        [r, g, b] => [to_u8(r), to_u8(g), to_u8(b)],
+        [gray, ..] => [to_u8(gray); 3],
+        [] => [0; 3],
     }
 }
 

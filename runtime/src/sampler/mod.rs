@@ -163,6 +163,17 @@ impl<'a> Sampler<'a> {
     /// [`Error::ClassEmbedding`], [`Error::Guidance`], [`Error::Steps`], [`Error::Length`] of the noise.
     pub fn start(&mut self, request: Request<'_>) -> Result<(), Error> {
         self.run = None;
+        let need = self.model.class_embedding_len();
+        let have = request.class_embedding.unwrap_or_default().len();
+        if have != need {
+            return Err(Error::ClassEmbedding { have: have as u32, need: need as u32 });
+        }
+        self.begin(request)
+    }
+
+    /// As [`Sampler::start`]; a class embedding that is not given is all zero.
+    pub(crate) fn begin(&mut self, request: Request<'_>) -> Result<(), Error> {
+        self.run = None;
         let model = self.model;
         let classes = model.classes();
         let class = match (request.class, model.null_class()) {
@@ -181,11 +192,6 @@ impl<'a> Sampler<'a> {
             Some(asked) => schedules.position(|schedule| schedule.steps == asked).ok_or(Error::Steps { asked })?,
         };
         let graph = model.graph(0);
-        let need = model.class_embedding_len();
-        let given = request.class_embedding.unwrap_or(&[]);
-        if given.len() != need {
-            return Err(Error::ClassEmbedding { have: given.len() as u32, need: need as u32 });
-        }
         let (x, vector) = (model.tensor(graph.input), model.tensor(graph.class_embedding));
         if let Some(noise) = request.noise.filter(|noise| noise.len() != x.elems()) {
             return Err(Error::Length { have: noise.len() as u32, need: x.elems() as u32 });
@@ -193,7 +199,8 @@ impl<'a> Sampler<'a> {
         for tensor in model.header().history.map(|id| model.tensor(id)) {
             self.floats_mut(&tensor).fill(0.0);
         }
-        self.floats_mut(&vector).iter_mut().zip(given).for_each(|(to, &from)| *to = from);
+        let given = request.class_embedding.unwrap_or_default().iter().copied().chain(core::iter::repeat(0.0));
+        self.floats_mut(&vector).iter_mut().zip(given).for_each(|(to, from)| *to = from);
         let to = self.floats_mut(&x);
         match request.noise {
             Some(noise) => to.iter_mut().zip(noise).for_each(|(to, &from)| *to = from),

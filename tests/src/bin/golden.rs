@@ -1,0 +1,48 @@
+//! Says which CRC every machine has to find: `MODEL SEED CRC`, a line for each picture of `on_target/cases.rs`.
+//!
+//!     cargo run --release -p mote-tests --bin golden            the lines
+//!     cargo run --release -p mote-tests --bin golden -- --write also writes vectors/small.mote anew
+//!
+//! This machine's fastest kernels draw, and the scalar ones, which have to draw the same. The firmware links `vectors/small.mote`, so the file is committed; the test `small_file_is_current` compares it with
+//! what `small()` builds today.
+
+#[path = "../../on_target/cases.rs"]
+mod cases;
+
+use mote_runtime::kernels::{Kernels, scalar, select};
+use mote_runtime::{Model, Poll, Request, Sampler};
+use mote_tests::{Flash, arena_for, small};
+use std::path::Path;
+
+static SCALAR: Kernels = scalar::KERNELS;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let small_path = repository.join("tests/vectors/small.mote");
+    if std::env::args().any(|arg| arg == "--write") {
+        std::fs::write(&small_path, small())?;
+    }
+    draw("digits", &std::fs::read(repository.join("models/digits/digits.mote"))?, cases::digits)?;
+    draw("small", &std::fs::read(small_path)?, cases::small)?;
+    Ok(())
+}
+
+fn draw(name: &str, file: &[u8], request: fn(u64) -> Request<'static>) -> Result<(), Box<dyn std::error::Error>> {
+    let file = Flash::new(file);
+    let model = Model::from_bytes(file.bytes())?;
+    let mut arena = arena_for(&model);
+    for seed in cases::SEEDS {
+        let [crc, scalar] = [select::kernels(), &SCALAR].map(|kernels| {
+            let mut sampler = Sampler::with_kernels(&model, arena.bytes_mut(), kernels)?;
+            sampler.start(request(seed))?;
+            while let Poll::Pending(_) = sampler.poll() {}
+            Ok::<_, mote_runtime::Error>(sampler.sample_crc())
+        });
+        let (crc, scalar) = (crc?, scalar?);
+        if crc != scalar {
+            return Err(format!("{} draws {crc:08x}, scalar {scalar:08x}", select::kernels().name).into());
+        }
+        println!("{name} {seed} {crc:08x}");
+    }
+    Ok(())
+}
