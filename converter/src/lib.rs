@@ -33,5 +33,4 @@ pub mod quantize;
 pub mod report;
 pub mod sample;
 pub mod schedule;
-pub mod verify;
 pub mod weights;

@@ -181,20 +181,19 @@ fn trajectory(
     let mut x_t = vec![0.0; network.graph.tensors[network.graph.input].elems()];
     noise::fill(seed, 0, &mut x_t);
     // The runtime's streams: 0 starts the sample, each row of the file has its own.
-    let first_row = u32::from(schedule.first_row);
-    let mut step_noise = |row: usize, to: &mut [f32]| noise::fill(seed, 1 + first_row + row as u32, to);
+    let mut step_noise = |row: usize, to: &mut [f32]| noise::fill(seed, 1 + row as u32, to);
     sample(&interpreter, rows, &conditioning, &x_t, &mut step_noise, observe);
     Ok(())
 }
 
 /// The guidance of a trajectory: multiples of the golden ratio fill an interval evenly, however many are taken.
-pub(crate) fn guidance_of(guidance: &RangeInclusive<f32>, index: usize) -> f32 {
+fn guidance_of(guidance: &RangeInclusive<f32>, index: usize) -> f32 {
     guidance.start() + (guidance.end() - guidance.start()) * (index as f32 * 0.618_034).fract()
 }
 
 /// The condition of trajectory `index` of `count`: classes in turn; vectors of the caller's as standard normal numbers,
 /// which is what embeddings are scaled to.
-pub(crate) fn condition(network: &Network, classes: Classes, index: usize, count: usize, seed: u64) -> Cond {
+pub fn condition(network: &Network, classes: Classes, index: usize, count: usize, seed: u64) -> Cond {
     if network.time.takes_vector() {
         let mut vector = vec![0.0; network.time.dim()];
         noise::fill(seed, u32::MAX, &mut vector);

@@ -15,6 +15,12 @@ const OCTAVES: usize = 32;
 /// Bins of one sign; bin 0 holds what is smaller than all others.
 const BINS: usize = OCTAVES * PER_OCTAVE + 1;
 
+/// What a clipping error weighs against a rounding error of the same size: clipped values are the large ones, which
+/// carry the picture, and their errors do not average out. The digits model over 110 pictures at 20 steps, all 8-bit,
+/// median PSNR without and with guidance up to 3: weight 1 43.4 and 41.0 dB, 4 44.1 and 41.6 dB, 16 43.1 and 40.8 dB;
+/// no clipping at all 42.7 and 40.6 dB.
+const CLIPPING_WEIGHT: f64 = 4.0;
+
 /// A closed interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
@@ -46,7 +52,7 @@ impl Range {
 pub enum RangeMethod {
     /// From minimum to maximum: nothing seen in calibration is clipped.
     MinMax,
-    /// The range whose expected squared error (rounding inside, clipping outside) is least.
+    /// The range whose expected squared error is least: rounding inside, and clipping outside, which weighs more.
     #[default]
     MeanSquare,
 }
@@ -146,7 +152,7 @@ impl Observation {
             let end = |i: usize| {
                 let end = extreme * (1.0 - 0.8 * i as f64 / CANDIDATES as f64);
                 let beyond = histogram.iter().filter(|(x, _)| (x - end) * sign > 0.0);
-                (end, beyond.map(|(x, n)| (x - end) * (x - end) * n).sum::<f64>())
+                (end, CLIPPING_WEIGHT * beyond.map(|(x, n)| (x - end) * (x - end) * n).sum::<f64>())
             };
             (0..candidates).map(end).collect()
         };
@@ -206,7 +212,7 @@ mod tests {
         let seen = Observation::of(&values).unwrap_or_default();
         assert_eq!(seen.range(RangeMethod::MinMax, DType::I8), Some(Range { min: -1.0, max: 6.0 }));
         let clipped = seen.range(RangeMethod::MeanSquare, DType::I8).map_or(0.0, |r| r.max);
-        assert!((1.0..4.0).contains(&clipped), "{clipped}");
+        assert!((1.0..5.5).contains(&clipped), "{clipped}");
         assert_eq!(seen.range(RangeMethod::MeanSquare, DType::I16), Some(Range { min: -6.0, max: 6.0 }));
     }
 }

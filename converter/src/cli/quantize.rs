@@ -48,7 +48,7 @@ pub struct Args {
     /// How weights are written
     #[arg(long, value_enum, default_value_t = Weights::Int8)]
     weights: Weights,
-    /// Width of the activations; auto takes the widest whose arena stays within --ram
+    /// Width of the activations; auto takes the widest whose arena stays within --ram, int8 without it
     #[arg(long, value_enum, default_value_t = Activations::Auto)]
     activations: Activations,
     /// Arena budget, such as 256K

@@ -75,7 +75,7 @@ impl Float<'_> {
         observe: &mut dyn FnMut(Event),
     ) -> Result<Vec<f32>> {
         let mut row_noise = |row: usize, to: &mut [f32]| {
-            noise::fill(prompt.seed, 1 + (self.first_row + row) as u32, to);
+            noise::fill(prompt.seed, 1 + row as u32, to);
         };
         Ok(sample(interpreter, self.rows, conditioning, &self.start(prompt)?, &mut row_noise, observe))
     }

@@ -370,7 +370,11 @@ fn placement(model: &Model<'_>, op: &Op, live_end: u32) -> Check {
         Op::NormApply(NormApply { sources: [first, NONE], .. }) if model.tensor(first).dtype == DType::I8 => first,
         _ => NONE,
     };
+    // One tensor in two places is read through two slices, so only the norms, which know of it, take it.
+    let twice_is_fine = matches!(op, Op::NormStats(_) | Op::NormApply(_));
     for id in op.inputs().into_iter().filter(|&id| id != NONE) {
+        let places = op.inputs().into_iter().filter(|&other| other == id).count();
+        ensure(places == 1 || twice_is_fine, Fault::Overlap)?;
         let range = model.tensor(id).range();
         ensure(range.end <= live_end as usize, Fault::Range)?;
         let same = id == in_place && range == out && model.tensor(id).dtype == model.tensor(out_id).dtype;

@@ -267,7 +267,7 @@ impl<'a> Sampler<'a> {
         if guided {
             coefficients::guide(output, cast(uncond), run.guidance);
         }
-        let mut noise = noise::Stream::new(run.seed, 1 + row_index as u32);
+        let mut noise = noise::Stream::new(run.seed, 1 + run.row as u32);
         coefficients::update(&row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), |i| noise.at(i));
         run.row += 1;
         run.step += row.advance as u16;
