@@ -8,9 +8,6 @@ use std::{env, fs, path::PathBuf};
 fn main() {
     println!("cargo::rerun-if-env-changed=BOARD");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
-    if env::var_os("CARGO_FEATURE_DEFMT").is_some() && arch != "wasm32" {
-        println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
-    }
     let default = match arch.as_str() {
         "arm" => "mps2-an386",
         "riscv32" => "virt",
@@ -28,4 +25,7 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-Tmemory.x");
     }
     println!("cargo::rustc-link-arg-bins=-Tlink.x");
+    if env::var_os("CARGO_FEATURE_DEFMT").is_some() {
+        println!("cargo::rustc-link-arg-bins=-Tdefmt.x");
+    }
 }

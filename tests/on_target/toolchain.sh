@@ -2,7 +2,7 @@
 #
 #   metal TARGET     finds a way, and sets `metal_env`: words to put before `cargo build --target TARGET`. Fails if there
 #                    is none. First rustup's own target; else the distribution's compiler and its library source, built
-#                    once into target/sysroot.
+#                    once into target/sysroot. MOTE_NO_RUSTUP=1 goes the second way at once.
 #   needs COMMAND PACKAGE...   finds a command, or installs the packages that have it.
 
 # install PACKAGE...: from the distribution, if that is possible here.
@@ -28,7 +28,8 @@ metal_env=()
 metal() {
     local target=$1 flags=${RUSTFLAGS:-}
     metal_env=(env "RUSTFLAGS=$flags")
-    if rustup target list --installed 2>/dev/null | grep -qx "$target" || timeout 120 rustup target add "$target" >/dev/null 2>&1; then
+    if [ -z "${MOTE_NO_RUSTUP:-}" ] &&
+        { rustup target list --installed 2>/dev/null | grep -qx "$target" || timeout 120 rustup target add "$target" >/dev/null 2>&1; }; then
         return 0
     fi
     local web=/usr/bin/rustc host lld sysroot

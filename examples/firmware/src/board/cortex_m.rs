@@ -63,6 +63,5 @@ pub fn write_log(bytes: &[u8]) {
 /// The default handler loops for ever; an emulator would too.
 #[cortex_m_rt::exception]
 unsafe fn HardFault(frame: &cortex_m_rt::ExceptionFrame) -> ! {
-    crate::println!("fault at {:#x}", frame.pc());
-    exit(super::EXIT_FAULT)
+    super::fault(frame.pc())
 }

@@ -77,6 +77,18 @@ pub fn ticks_since(begin: u32) -> u32 {
 /// The clock counts modulo this plus one: 24 bits, because SysTick has no more.
 pub const MAX_TICKS: u32 = (1 << 24) - 1;
 
+/// Ends the program after a processor fault. Says where without formatting code, which would stay linked for this alone.
+#[cfg_attr(any(target_arch = "wasm32", target_arch = "aarch64"), allow(dead_code))] // no handlers there
+fn fault(at: u32) -> ! {
+    write_text(b"fault at 0x");
+    for shift in (0..32).step_by(4).rev() {
+        let digit = (at >> shift & 15) as u8;
+        write_text(&[if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }]);
+    }
+    write_text(b"\n");
+    exit(EXIT_FAULT)
+}
+
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     println!("{info}");

@@ -58,6 +58,5 @@ pub fn write_log(bytes: &[u8]) {
 // SAFETY: the name and the type that riscv-rt documents for the handler.
 #[unsafe(export_name = "ExceptionHandler")]
 fn exception(_: &riscv_rt::TrapFrame) -> ! {
-    crate::println!("fault at {:#x}", riscv::register::mepc::read());
-    exit(super::EXIT_FAULT)
+    super::fault(riscv::register::mepc::read() as u32)
 }
