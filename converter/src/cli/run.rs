@@ -87,7 +87,13 @@ pub fn run(args: &Args) -> Result<()> {
         return draw(args, picture, &Device::new(&model, args.steps)?);
     }
     let steps = args.steps.unwrap_or(FLOAT_STEPS);
-    let source = FloatSource::open(&args.model, &args.of_checkpoint, steps, args.eta.unwrap_or(0.0))?;
+    let mut of_checkpoint = args.of_checkpoint.clone();
+    if let (None, Some(ClassChoice::One(class))) = (of_checkpoint.classes, args.class) {
+        // `class_embed_type` timestep takes any number, and in float nothing needs to know how many there are. Where
+        // the configuration tells, this is not read.
+        of_checkpoint.classes = Some(class.max(of_checkpoint.null_class.unwrap_or(0)).saturating_add(1));
+    }
+    let source = FloatSource::open(&args.model, &of_checkpoint, steps, args.eta.unwrap_or(0.0))?;
     draw(args, picture, &source.float())
 }
 
