@@ -28,6 +28,7 @@ def main():
     parser.add_argument("--noise", help="float32 NCHW starting noise (.npy); with --class all, row i gets class i modulo classes")
     parser.add_argument("--seed", type=int, default=0, help="of numpy's default_rng, when there is no --noise")
     parser.add_argument("--spacing", choices=("leading", "trailing", "linspace"), help="instead of the model's own timestep spacing")
+    parser.add_argument("--clip", type=float, help="instead of the model's own clip_sample_range")
     parser.add_argument("--out", default="samples.npy")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -35,6 +36,8 @@ def main():
     model, scheduler, names = net_io.read(recipes.MODELS / args.name)
     if args.spacing:
         scheduler.register_to_config(timestep_spacing=args.spacing)
+    if args.clip:
+        scheduler.register_to_config(clip_sample_range=args.clip)
     if names and args.label != "all" and args.label not in names:
         sys.exit(f"no class {args.label!r}; there is: all, {', '.join(names)}")
     chosen = list(range(len(names))) if args.label == "all" else [names.index(args.label)] if names else []

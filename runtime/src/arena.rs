@@ -1,6 +1,6 @@
 //! The caller's memory, and disjoint slices of it.
 //!
-//! [`Arena`] is a static buffer whose length the linker checks; [`pieces`] cuts the tensors of one operator out of it
+//! [`Arena`] is a static buffer whose length the linker checks; `pieces` cuts the tensors of one operator out of it
 //! with the standard library's checked `get_disjoint_mut`. What voids the promise: nothing; a second `take` fails.
 
 #![allow(unsafe_code)]

@@ -68,7 +68,7 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// As [`print`], of JSON, in a form that people can read too.
+/// As [`print()`], of JSON, in a form that people can read too.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| miette::miette!(help = "report this", "the report cannot be written as JSON: {error}"))?;

@@ -46,7 +46,7 @@ pub struct Args {
     /// Noise of DDIM's steps, for a checkpoint: 0 for none, 1 for as much as DDPM
     #[arg(long, value_name = "E")]
     eta: Option<f64>,
-    /// Start samples x_T, .npy of f32 [N,C,H,W] or [C,H,W]
+    /// Start samples x_T, .npy of f32, N×C×H×W or C×H×W
     #[arg(long, value_name = "FILE")]
     noise: Option<PathBuf>,
     /// Class vector, .npy of f32, for networks that take one
@@ -55,7 +55,7 @@ pub struct Args {
     /// Picture to write: .png (a grid), or .gif (x0 as each step foresees it)
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Samples to write, .npy of f32 [N,C,H,W]
+    /// Samples to write, .npy of f32, N×C×H×W
     #[arg(long, value_name = "FILE")]
     raw: Option<PathBuf>,
     /// Enlarge pictures by a whole number (default: so that a person can see them)

@@ -16,7 +16,7 @@ pub const I16_MAX: i32 = 32_767;
 /// Scale of a tensor that is always zero.
 const SMALLEST_SCALE: f32 = 1.0 / (1 << 24) as f32;
 
-/// The smallest bfloat16 that is not below `x`, at least [`SMALLEST_SCALE`].
+/// The smallest bfloat16 that is not below `x`, at least `SMALLEST_SCALE`.
 pub fn scale_up(x: f32) -> f32 {
     let x = if x.is_finite() { x.clamp(SMALLEST_SCALE, 1e30) } else { 1e30 };
     let nearest = bf16::from_f32(x);

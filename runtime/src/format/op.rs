@@ -1,7 +1,7 @@
 //! Operator records: what the network does, in execution order.
 //!
 //! A record is 48 bytes: kind, output and input tensors, the live end (the highest arena byte that any tensor living
-//! during the operator occupies; scratch begins there), then the operator's own fields. [`Op::decode`] is a `const fn`:
+//! during the operator occupies; scratch begins there), then the operator's own fields. [`OpRecord::decode`] is a `const fn`:
 //! `arena_len` walks the records at compile time.
 
 use super::cursor::{Encoded, f32_at, record, u8_at, u16_at, u32_at};

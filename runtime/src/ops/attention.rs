@@ -2,7 +2,7 @@
 //!
 //! Vaswani et al., arXiv:1706.03762, equation 1, with the maximum of the row subtracted. Queries have zero point 0, so
 //! the keys' zero point only adds a constant to a row of scores, which softmax does not see. The distance below the
-//! maximum, in 1/256 nat, indexes two 64-entry tables: exp(−(64·i + j)/256) = T₁[i]·T₂[j]. The weights stay
+//! maximum, in 1/256 nat, indexes two 64-entry tables: `exp(−(64·i + j)/256) = T₁[i]·T₂[j]`. The weights stay
 //! unnormalised (15 bits, fewer for more than 256 positions, so that a sum of products fits i32), and one division a row
 //! gives the multiplier of the output.
 
