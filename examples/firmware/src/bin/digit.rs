@@ -54,7 +54,7 @@ fn draw() -> Result<(), Error> {
     frame.ring(1, 1);
     frame.show();
     info!("longest poll {=u32} ticks, longest step {=u32}", longest, steps.iter().copied().max().unwrap_or(0));
-    println!("ring points that an exact sine would put elsewhere: {}", ring_errors());
+    println!("ring points more than a pixel off: {}", ring_errors());
     println!("longest poll, ticks: {longest}");
     println!("crc digits 7 {:08x}", sampler.sample_crc());
     match sampler.self_test(Depth::Step) {
