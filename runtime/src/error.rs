@@ -106,16 +106,24 @@ pub enum Error {
 /// Kinds of records in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-#[allow(missing_docs)]
 pub enum Record {
+    /// The header, or the number of records.
     Header,
+    /// An entry of the section directory.
     Section,
+    /// A tensor of `TENS`.
     Tensor,
+    /// A scale and zero point of `QUAN`.
     Quant,
+    /// A weight matrix of `WGTS`.
     Weights,
+    /// An operator of `OPER`.
     Op,
+    /// A graph of `GRPH`.
     Graph,
+    /// A schedule of `SCHD`.
     Schedule,
+    /// A network call of `ROWS`.
     Row,
 }
 

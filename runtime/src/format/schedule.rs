@@ -41,7 +41,6 @@ pub enum Store {
 
 /// One network call and the update after it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)] // the letters are the formula's
 pub struct Row {
     /// The training timestep, for people; the device does not compute with it.
     pub timestep: f32,
@@ -49,18 +48,27 @@ pub struct Row {
     pub graph: u16,
     /// Whether x' replaces x (and a step of the picture is done).
     pub advance: bool,
+    /// Factor of x in x₀.
     pub p: f32,
+    /// Factor of the model's output in x₀.
     pub q: f32,
     /// Applied to x₀.
     pub clip: Clip,
+    /// Factor of x in ε.
     pub r: f32,
+    /// Factor of the model's output in ε.
     pub s: f32,
+    /// Factor of x in x'.
     pub a: f32,
+    /// Factor of x₀, after clipping, in x'.
     pub b: f32,
+    /// Factor of ε in x'.
     pub c: f32,
+    /// Factor of the noise in x'; 0 draws none.
     pub d: f32,
     /// Coefficients of the history slots, read before `store` writes.
     pub e: [f32; HISTORY],
+    /// What is kept for later rows.
     pub store: Store,
     /// The slot that `store` writes, below [`HISTORY`].
     pub store_slot: u8,
