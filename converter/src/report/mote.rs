@@ -124,7 +124,6 @@ pub struct ScheduleLine {
 
 /// A row of a schedule: the coefficients of the two formulas in the format's description.
 #[derive(Clone, Debug, Serialize)]
-#[allow(missing_docs)] // the letters are the formula's
 pub struct RowLine {
     /// Training timestep.
     pub timestep: f32,
@@ -132,14 +131,23 @@ pub struct RowLine {
     pub advance: bool,
     /// What happens to x₀.
     pub clip: String,
+    /// As [`Row::p`].
     pub p: f32,
+    /// As [`Row::q`].
     pub q: f32,
+    /// As [`Row::r`].
     pub r: f32,
+    /// As [`Row::s`].
     pub s: f32,
+    /// As [`Row::a`].
     pub a: f32,
+    /// As [`Row::b`].
     pub b: f32,
+    /// As [`Row::c`].
     pub c: f32,
+    /// As [`Row::d`].
     pub d: f32,
+    /// As [`Row::e`].
     pub e: [f32; 4],
 }
 
