@@ -88,17 +88,15 @@ impl Builder {
     /// Adds a weight matrix: int8 rows and a scale for each.
     pub fn weights(&mut self, rows: &[Vec<i8>], scales: &[f32]) -> u16 {
         let row_elems = rows[0].len();
-        let padded = rows.iter().flat_map(|row| {
-            row.iter().map(|&w| w as u8).chain(std::iter::repeat_n(0, row_elems.next_multiple_of(4) - row_elems))
-        });
-        let offset = self.blob(padded.collect::<Vec<_>>());
         let params = rows.iter().zip(scales).flat_map(|(row, scale)| {
             let sum: i32 = row.iter().map(|&w| w as i32).sum();
             scale.to_le_bytes().into_iter().chain(sum.to_le_bytes())
         });
         let params = self.blob(params.collect::<Vec<_>>());
-        let encoding = Encoding::I8;
-        self.weights.push(Weights { offset, params, rows: rows.len() as u16, encoding, row_elems: row_elems as u32 });
+        let (rows_len, encoding, row_elems) = (rows.len() as u16, Encoding::I8, row_elems as u32);
+        let mut weights = Weights { offset: 0, params, rows: rows_len, encoding, row_elems };
+        weights.offset = self.blob(weights.pack(&rows.concat()).collect::<Vec<_>>());
+        self.weights.push(weights);
         self.weights.len() as u16 - 1
     }
 

@@ -214,7 +214,7 @@ fn conv_formula(model: &Model<'_>, arena: &[u8], op: &Conv) -> Vec<f64> {
                         continue;
                     }
                     for k in 0..in_c {
-                        let at = weights.offset as usize + c * weights.row_bytes() + (ky * kw + kx) * in_c + k;
+                        let at = weights.offset as usize + weights.position(c, (ky * kw + kx) * in_c + k);
                         let value = values[((iy / up) as usize * input.w as usize + (ix / up) as usize) * in_c + k];
                         *want += model.bytes()[at] as i8 as f64 * scale * value;
                     }

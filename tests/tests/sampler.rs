@@ -174,8 +174,8 @@ fn guidance_zero_is_the_null_class() {
 #[test]
 fn the_self_test_finds_the_first_wrong_operator() {
     static WRONG: Kernels = Kernels {
-        dot_i16: |out, channels, patches, weights, len| {
-            (scalar::KERNELS.dot_i16)(out, channels, patches, weights, len);
+        conv_i16: |out, channels, window, weights| {
+            (scalar::KERNELS.conv_i16)(out, channels, window, weights);
             if let Some(last) = out.last_mut() {
                 *last += 400_000;
             }

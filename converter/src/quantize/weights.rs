@@ -50,21 +50,20 @@ impl QuantizedWeights {
 
     /// Writes rows and constants; the record's offsets count from the payload's start.
     pub fn store(&self, payload: &mut Payload) -> Weights {
-        let mut rows = Vec::new();
         let mut params = Vec::new();
         for (row, scale) in self.codes.chunks_exact(self.row_elems.max(1)).zip(&self.scales) {
-            rows.extend(row.iter().map(|&w| w as u8));
-            rows.resize(rows.len().next_multiple_of(4), 0);
             params.extend(scale.to_le_bytes());
             params.extend(row.iter().map(|&w| i32::from(w)).sum::<i32>().to_le_bytes());
         }
-        Weights {
+        let mut weights = Weights {
             params: payload.push(BlobKind::Constants, &params),
-            offset: payload.push(BlobKind::Weights, &rows),
+            offset: 0,
             rows: self.scales.len() as u16,
             encoding: Encoding::I8,
             row_elems: self.row_elems as u32,
-        }
+        };
+        weights.offset = payload.push(BlobKind::Weights, &weights.pack(&self.codes).collect::<Vec<_>>());
+        weights
     }
 }
 
@@ -118,7 +117,12 @@ mod tests {
         let sum: i32 = q.codes[..10].iter().map(|&w| i32::from(w)).sum();
         let at = record.params as usize + 4;
         assert_eq!(payload.bytes()[at..at + 4], sum.to_le_bytes());
-        assert_eq!(payload.bytes()[record.offset as usize + 12] as i8, q.codes[10]);
+        for row in 0..7 {
+            for elem in 0..10 {
+                let at = record.offset as usize + record.position(row, elem);
+                assert_eq!(payload.bytes()[at] as i8, q.codes[row * 10 + elem], "{row} {elem}");
+            }
+        }
         assert_eq!(q.codes[60..], [0; 10]);
         assert!(QuantizedWeights::new(&weight, 10, 0.5, &[1.0; 7], i64::MAX).scales.iter().all(|&s| s >= 1.0));
         let limited = QuantizedWeights::new(&weight, 10, 0.5, &[0.0; 7], 300);

@@ -156,7 +156,7 @@ fn layer(graph: &QuantGraph, index: usize, live_bytes: usize) -> Layer {
             .iter()
             .filter(|&&id| id != NONE)
             .filter_map(|&id| graph.weights.get(usize::from(id)))
-            .map(|weights| weights.row_bytes() * usize::from(weights.rows))
+            .map(|weights| weights.len_bytes())
             .sum(),
         _ => 0,
     };

@@ -194,7 +194,7 @@ impl MoteReport {
             carried_bytes: carried.map(|tensor| tensor.len_bytes()).sum(),
             weights_bytes: (0..model.weights_count())
                 .filter_map(|id| model.weights(id as u16))
-                .map(|weights| weights.row_bytes() * usize::from(weights.rows))
+                .map(|weights| weights.len_bytes())
                 .sum(),
             macs: ops.iter().filter(|op| op.op == "conv" || op.op == "attention").map(|op| op.macs).sum(),
             map: ArenaMap::new(
@@ -281,7 +281,7 @@ fn op_line(model: &Model, record: &OpRecord) -> OpLine {
         weights_bytes: weights
             .iter()
             .filter_map(|&id| model.weights(id))
-            .map(|weights| weights.row_bytes() * usize::from(weights.rows))
+            .map(|weights| weights.len_bytes())
             .sum(),
         live_end: record.live_end,
         scratch_bytes: scratch_bytes(&record.op, &model.tensor(inputs[0]), &model.tensor(inputs[1]), &out, SCALAR),

@@ -160,7 +160,9 @@ impl Quant {
 /// How the weights of a layer are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// int8, symmetric per output channel, `[rows, row_elems]` (OHWI), each row padded with zeros to a multiple of 4.
+    /// int8, symmetric per output channel, in blocks of four rows: `[⌈rows/4⌉, ⌈row_elems/4⌉, 4 rows, 4 elements]`, a row in
+    /// the order (ky, kx, in_c), missing rows and elements zero. Four elements of four rows are 16 bytes: one vector
+    /// where there are vectors, one `LDM` or two `LDRD` where there are none.
     I8,
 }
 
@@ -187,9 +189,37 @@ impl Weights {
     /// Bytes of one channel's constants.
     pub const PARAM_BYTES: usize = 8;
 
-    /// Bytes from one row to the next.
+    /// Rows of a block.
+    pub const BLOCK_ROWS: usize = 4;
+    /// Consecutive elements of a row.
+    pub const BLOCK_ELEMS: usize = 4;
+
+    /// Bytes of a row, its padding included.
     pub const fn row_bytes(&self) -> usize {
-        (self.row_elems as usize).next_multiple_of(4)
+        (self.row_elems as usize).next_multiple_of(Self::BLOCK_ELEMS)
+    }
+
+    /// Bytes of all rows.
+    pub const fn len_bytes(&self) -> usize {
+        (self.rows as usize).next_multiple_of(Self::BLOCK_ROWS) * self.row_bytes()
+    }
+
+    /// Where the code of an element lies, in bytes from `offset`.
+    pub const fn position(&self, row: usize, elem: usize) -> usize {
+        let block = row / Self::BLOCK_ROWS * (self.row_bytes() / Self::BLOCK_ELEMS) + elem / Self::BLOCK_ELEMS;
+        (block * Self::BLOCK_ROWS + row % Self::BLOCK_ROWS) * Self::BLOCK_ELEMS + elem % Self::BLOCK_ELEMS
+    }
+
+    /// The blocks' bytes of codes `[rows, row_elems]`.
+    pub fn pack<'c>(&self, codes: &'c [i8]) -> impl Iterator<Item = u8> + use<'c> {
+        let (weights, row_elems) = (*self, self.row_elems as usize);
+        let quads = weights.row_bytes() / Self::BLOCK_ELEMS;
+        (0..weights.len_bytes()).map(move |at| {
+            let (quad, row) = (at / 16 % quads.max(1), at / 16 / quads.max(1) * Self::BLOCK_ROWS + at / 4 % 4);
+            let elem = quad * Self::BLOCK_ELEMS + at % 4;
+            let code = if elem < row_elems { codes.get(row * row_elems + elem) } else { None };
+            code.copied().unwrap_or(0) as u8
+        })
     }
 
     /// The record's bytes.

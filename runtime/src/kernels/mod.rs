@@ -4,6 +4,11 @@
 //! seam is whole rows and tiles, not lanes, because DSP, Helium and RVV bodies are `asm!` loops. Operators (`ops/`) are
 //! safe code over the table and know no instruction set; [`select`] holds the only `cfg` that does.
 //!
+//! A convolution's input reaches its kernel as a [`Window`]: the input rows of a tile of output pixels, padded, in
+//! scratch or, where nothing needs to be padded or converted, in the tensor itself. Nothing is copied once a tap
+//! (im2col); a pixel's patch is a few runs of consecutive elements. Weights come in the format's blocks of four rows
+//! ([`Encoding::I8`](crate::format::Encoding::I8)).
+//!
 //! Kernels assume nothing about alignment beyond the element's own, accept every length including zero, and touch
 //! nothing outside the slices they are given. Sums of products wrap; the converter has proved that they do not need to.
 
@@ -18,6 +23,35 @@ pub struct Strided<'a, T> {
     pub elems: &'a [T],
     /// Elements from one row to the next.
     pub stride: usize,
+}
+
+/// The input of a tile of output pixels: pixel p's patch is `runs` runs of `run_len` elements, run r from
+/// `elems[p·pixel_stride + r·run_stride]` on.
+#[derive(Clone, Copy, Debug)]
+pub struct Window<'a, T> {
+    /// The rows.
+    pub elems: &'a [T],
+    /// Runs of a patch.
+    pub runs: usize,
+    /// Elements of a run, a multiple of 4.
+    pub run_len: usize,
+    /// Elements from a run to the next.
+    pub run_stride: usize,
+    /// Elements from a pixel's patch to the next.
+    pub pixel_stride: usize,
+}
+
+impl<T> Window<'_, T> {
+    /// Whether all elements of `pixels` patches, and the weights of `channels` output channels, are there: what a
+    /// kernel that reads without bounds checks asks first.
+    pub fn holds(&self, pixels: usize, channels: usize, weights: &[i8]) -> bool {
+        let last = pixels.saturating_sub(1).saturating_mul(self.pixel_stride);
+        let run = self.runs.saturating_sub(1).saturating_mul(self.run_stride);
+        let patch = self.runs.saturating_mul(self.run_len);
+        self.run_len.is_multiple_of(4)
+            && last.saturating_add(run).saturating_add(self.run_len) <= self.elems.len()
+            && channels.next_multiple_of(4).saturating_mul(patch) <= weights.len()
+    }
 }
 
 /// Constants of the channels of one convolution source.
@@ -53,10 +87,21 @@ pub struct NormConstants<'a> {
 pub struct Kernels {
     /// For people, such as `scalar` or `avx2`.
     pub name: &'static str,
-    /// `out[p·channels + c] = Σₖ patches[p][k]·weights[c][k]`, k below `len`; `out` is a whole number of pixels.
-    pub dot_i8: fn(out: &mut [i32], channels: usize, patches: Strided<'_, i8>, weights: Strided<'_, i8>, len: usize),
-    /// As `dot_i8` for 16-bit activations.
-    pub dot_i16: fn(out: &mut [i32], channels: usize, patches: Strided<'_, i16>, weights: Strided<'_, i8>, len: usize),
+    /// Whether windows of 8-bit inputs are widened when they are loaded, so that `conv_i16` serves both. Counts where
+    /// the build leaves it to the table ([`Widening::ByTable`](scratch::Widening)).
+    pub wide: bool,
+    /// Where in its group of four an element of a 16-bit window lies: element k at `k − k % 4 + order[k % 4]`.
+    pub order: [u8; 4],
+    /// Loads 8-bit elements into a 16-bit window, in `order`; whole groups of four.
+    pub widen: fn(out: &mut [i16], elems: &[i8]),
+    /// Loads 16-bit elements into a window, in `order`; whole groups of four.
+    pub load: fn(out: &mut [i16], elems: &[i16]),
+    /// `out[p·channels + c] = Σₖ patch_p[k]·weights_c[k]`; `out` is a whole number of pixels.
+    pub conv_i8: fn(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]),
+    /// As `conv_i8` for a 16-bit window, in `order`.
+    pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
+    /// `out[j] = Σₖ row[k]·rows[j][k]`, k below the row's length: one row against many.
+    pub dot_i8: fn(out: &mut [i32], row: &[i8], rows: Strided<'_, i8>),
     /// `acc = mul_round(shl_saturating(acc + bias, shift), multiplier)`, pixel by pixel.
     pub scale: fn(acc: &mut [i32], channels: Channels<'_>),
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.

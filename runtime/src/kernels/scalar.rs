@@ -3,15 +3,20 @@
 //! Written as the formulas read, in forms that LLVM vectorises: equal-length slices, no early exits, products of
 //! narrow integers summed in i32.
 
-use super::{Channels, Kernels, NormConstants, Strided};
+use super::{Channels, Kernels, NormConstants, Strided, Window};
 use crate::format::op::Table;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
 
 /// The table of these functions.
 pub const KERNELS: Kernels = Kernels {
     name: "scalar",
-    dot_i8: dot::<i8>,
-    dot_i16: dot::<i16>,
+    wide: false,
+    order: [0, 1, 2, 3],
+    widen: load,
+    load,
+    conv_i8: conv,
+    conv_i16: conv,
+    dot_i8,
     scale,
     store_i8,
     sums_i8: sums::<i8>,
@@ -27,13 +32,44 @@ impl Element for i8 {}
 impl Element for i16 {}
 
 #[inline(always)]
-fn dot<T: Element>(out: &mut [i32], channels: usize, patches: Strided<'_, T>, weights: Strided<'_, i8>, len: usize) {
+fn load<T: Copy + Into<i16>>(out: &mut [i16], elems: &[T]) {
+    for (out, &elem) in out.iter_mut().zip(elems) {
+        *out = elem.into();
+    }
+}
+
+#[inline(always)]
+fn conv<T: Element>(out: &mut [i32], channels: usize, window: Window<'_, T>, weights: &[i8]) {
+    let block_len = 4 * window.runs * window.run_len;
     for (p, pixel) in out.chunks_exact_mut(channels.max(1)).enumerate() {
-        let patch = patches.elems.get(p * patches.stride..).and_then(|rest| rest.get(..len)).unwrap_or_default();
-        let rows = weights.elems.chunks(weights.stride.max(1)).map(|row| row.get(..len).unwrap_or_default());
-        for (sum, row) in pixel.iter_mut().zip(rows) {
-            *sum = patch.iter().zip(row).fold(0i32, |sum, (&x, &w)| sum.wrapping_add(x.into().wrapping_mul(w as i32)));
+        let blocks = weights.chunks(block_len.max(1));
+        for (sums, block) in pixel.chunks_mut(4).zip(blocks) {
+            let mut acc = [0i32; 4];
+            let (mut quads, mut at) = (block.chunks_exact(16), p * window.pixel_stride);
+            for _ in 0..window.runs {
+                let run = window.elems.get(at..).and_then(|rest| rest.get(..window.run_len)).unwrap_or_default();
+                for (x, w) in run.chunks_exact(4).zip(&mut quads) {
+                    for (acc, w) in acc.iter_mut().zip(w.chunks_exact(4)) {
+                        *acc = dot(*acc, x, w);
+                    }
+                }
+                at += window.run_stride;
+            }
+            sums.iter_mut().zip(acc).for_each(|(sum, acc)| *sum = acc);
         }
+    }
+}
+
+/// `acc + Σ x·w`.
+#[inline(always)]
+fn dot<T: Element>(acc: i32, x: &[T], w: &[i8]) -> i32 {
+    x.iter().zip(w).fold(acc, |sum, (&x, &w)| sum.wrapping_add(x.into().wrapping_mul(w as i32)))
+}
+
+#[inline(always)]
+fn dot_i8(out: &mut [i32], row: &[i8], rows: Strided<'_, i8>) {
+    for (sum, other) in out.iter_mut().zip(rows.elems.chunks(rows.stride.max(1))) {
+        *sum = dot(0, row, other);
     }
 }
 

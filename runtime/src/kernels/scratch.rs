@@ -11,10 +11,23 @@ use crate::format::tensor::{DType, NONE, Tensor};
 pub struct Tiling {
     /// Output pixels of a convolution tile.
     pub pixels: usize,
+    /// Element type of windows over 8-bit inputs.
+    pub widening: Widening,
+}
+
+/// Whether windows over 8-bit inputs hold 16-bit elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Widening {
+    /// They hold 8-bit elements.
+    Never,
+    /// They hold 16-bit elements, whatever the table.
+    Always,
+    /// The table says so; scratch is sized for 16 bits.
+    ByTable,
 }
 
 /// The portable tiling.
-pub const SCALAR: Tiling = Tiling { pixels: 4 };
+pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never };
 
 /// Rounds up to the alignment of arena tensors.
 pub const fn align(bytes: usize) -> usize {
@@ -26,8 +39,8 @@ pub const fn align(bytes: usize) -> usize {
 pub struct ConvScratch {
     /// Per source: i32 bias `[out_c]`, i32 multiplier (or the bits of an f32 scale) `[out_c]`, the shift.
     pub constants: usize,
-    /// `pixels` × padded patch of the larger source; 0 where the input's rows serve as they are.
-    pub patches: usize,
+    /// The window of the larger source; 0 where the input's rows serve as they are.
+    pub window: usize,
     /// i32 accumulators, `pixels` × out_c.
     pub accumulators: usize,
     /// i32 sums, as the accumulators; 0 with one source.
@@ -39,14 +52,14 @@ impl ConvScratch {
     pub const fn new(op: &Conv, first: &Tensor, second: &Tensor, out: &Tensor, tiling: Tiling) -> ConvScratch {
         let two = op.sources[1] != NONE;
         let out_c = out.c as usize;
-        let mut patches = patch_bytes(op, first, tiling);
-        if two && patch_bytes(op, second, tiling) > patches {
-            patches = patch_bytes(op, second, tiling);
+        let mut window = window_bytes(op, first, tiling);
+        if two && window_bytes(op, second, tiling) > window {
+            window = window_bytes(op, second, tiling);
         }
         let tile = align(tiling.pixels * out_c * 4);
         ConvScratch {
             constants: align(out_c * 8 + 4) * if two { 2 } else { 1 },
-            patches,
+            window,
             accumulators: tile,
             sums: if two { tile } else { 0 },
         }
@@ -54,23 +67,52 @@ impl ConvScratch {
 
     /// All parts together.
     pub const fn len_bytes(&self) -> usize {
-        self.constants + self.patches + self.accumulators + self.sums
+        self.constants + self.window + self.accumulators + self.sums
     }
 }
 
-const fn patch_bytes(op: &Conv, input: &Tensor, tiling: Tiling) -> usize {
-    if is_direct(op) { 0 } else { align(tiling.pixels * patch_stride(op, input) * input.dtype.bytes()) }
+const fn window_bytes(op: &Conv, input: &Tensor, tiling: Tiling) -> usize {
+    let narrow = matches!(input.dtype, DType::I8) && matches!(tiling.widening, Widening::Never);
+    if narrow && is_direct(op, input) {
+        return 0;
+    }
+    let shape = WindowShape::new(op, input, tiling);
+    align(shape.runs * shape.run_stride * if narrow { 1 } else { 2 })
 }
 
-/// Whether input pixels are patches already: 1×1, stride 1, nothing padded or upsampled.
-pub const fn is_direct(op: &Conv) -> bool {
-    op.kernel[0] == 1 && op.kernel[1] == 1 && op.stride == 1 && !op.upsample && op.pad[0] == 0 && op.pad[1] == 0
+/// Whether input pixels are patches already: 1×1, stride 1, nothing padded or upsampled, whole groups of four.
+pub const fn is_direct(op: &Conv, input: &Tensor) -> bool {
+    let one = op.kernel[0] == 1 && op.kernel[1] == 1 && op.stride == 1 && op.pad[0] == 0 && op.pad[1] == 0;
+    one && !op.upsample && input.c.is_multiple_of(4)
 }
 
-/// Elements from one patch to the next.
-pub const fn patch_stride(op: &Conv, input: &Tensor) -> usize {
-    let elems = op.kernel[0] as usize * op.kernel[1] as usize * input.c as usize;
-    if is_direct(op) { elems } else { elems.next_multiple_of(4) }
+/// The geometry of a convolution's [`Window`](super::Window), in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowShape {
+    /// Runs of a patch.
+    pub runs: usize,
+    /// Elements of a run.
+    pub run_len: usize,
+    /// Elements from a run to the next.
+    pub run_stride: usize,
+    /// Elements from a pixel's patch to the next.
+    pub pixel_stride: usize,
+}
+
+impl WindowShape {
+    /// Where channels come in groups of four, a run is a kernel row and neighbouring patches share elements. Else each
+    /// pixel has a patch of its own, a single run, padded.
+    pub const fn new(op: &Conv, input: &Tensor, tiling: Tiling) -> WindowShape {
+        let [kh, kw] = [op.kernel[0] as usize, op.kernel[1] as usize];
+        let c = input.c as usize;
+        if c.is_multiple_of(4) {
+            let columns = (tiling.pixels - 1) * op.stride as usize + kw;
+            WindowShape { runs: kh, run_len: kw * c, run_stride: columns * c, pixel_stride: op.stride as usize * c }
+        } else {
+            let patch = (kh * kw * c).next_multiple_of(4);
+            WindowShape { runs: 1, run_len: patch, run_stride: tiling.pixels * patch, pixel_stride: patch }
+        }
+    }
 }
 
 /// Byte lengths of the parts of a norm application's scratch.

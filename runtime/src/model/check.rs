@@ -204,7 +204,7 @@ fn weights(model: &Model<'_>, record: &[u8]) -> Check {
     let weights = Weights::decode(record).ok_or(Fault::Unknown)?;
     ensure(weights.rows > 0 && weights.row_elems > 0, Fault::Shape)?;
     ensure((weights.row_elems as u64) < LEN_MAX / 2, Fault::Range)?;
-    blob(model, weights.offset, weights.rows as u64 * weights.row_bytes() as u64, 1)?;
+    blob(model, weights.offset, weights.rows.next_multiple_of(4) as u64 * weights.row_bytes() as u64, 1)?;
     blob(model, weights.params, weights.rows as u64, Weights::PARAM_BYTES as u64)
 }
 

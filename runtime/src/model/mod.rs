@@ -174,9 +174,9 @@ impl<'a> Model<'a> {
         self.schedules.chunks_exact(Schedule::BYTES).map(Schedule::decode)
     }
 
-    /// The weight rows, `[rows, row_bytes]`.
-    pub(crate) fn weight_rows(&self, weights: &Weights) -> &'a [i8] {
-        cast(self.slice(weights.offset, weights.rows as usize * weights.row_bytes()))
+    /// The weights' blocks.
+    pub(crate) fn weight_blocks(&self, weights: &Weights) -> &'a [i8] {
+        cast(self.slice(weights.offset, weights.len_bytes()))
     }
 
     /// Scale and Σw of each weight row.

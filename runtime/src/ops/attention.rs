@@ -47,8 +47,7 @@ pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], op: &Attention, live_end:
             let channels = |position: usize| position * c + head * head_dim..position * c + (head + 1) * head_dim;
             let query = q_elems.get(channels(position)).unwrap_or_default();
             let keys = k_elems.get(head * head_dim..).unwrap_or_default();
-            let query = Strided { elems: query, stride: head_dim };
-            (ctx.kernels.dot_i8)(scores, positions, query, Strided { elems: keys, stride: c }, head_dim);
+            (ctx.kernels.dot_i8)(scores, query, Strided { elems: keys, stride: c });
 
             let max = scores.iter().copied().fold(i32::MIN, i32::max);
             let mut total = 0i32;

@@ -5,16 +5,16 @@
 //! point, and −z·Σw is part of `b`. Several rounded products (two sources, a residual) are summed with
 //! [`SUM_FRACTION_BITS`] fraction bits and rounded once; the model's output leaves as f32 straight from the accumulator.
 //!
-//! Tiling: a few output pixels at a time; their patches are gathered once and used for every output channel. A 1×1
-//! convolution reads the input's pixels in place.
+//! Tiling: a few output pixels of a row at a time; the input rows below them are loaded once, padded, and used for every
+//! output channel ([`Window`]). A 1×1 convolution reads the input's pixels in place where its kernel takes 8 bits.
 
-use super::{Context, copy, rows_of};
+use super::{Context, copy};
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Conv;
 use crate::format::{DType, NONE, Tensor};
 use crate::kernels::scalar::round_sum;
-use crate::kernels::scratch::{ConvScratch, is_direct, patch_stride};
-use crate::kernels::{Channels, Strided, select};
+use crate::kernels::scratch::{ConvScratch, Widening, WindowShape, is_direct};
+use crate::kernels::{Channels, Window, select};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, mul_round, multiplier, round_to_i32, shift_for};
 use crate::shape::window_start;
 use core::ops::Range;
@@ -24,8 +24,7 @@ struct Source<'a> {
     tensor: Tensor,
     zero_point: i32,
     elems: &'a [u8],
-    rows: &'a [i8],
-    row_stride: usize,
+    weights: &'a [i8],
     /// `[out_c]`, at accumulator scale.
     bias: &'a [i32],
     /// `[out_c]`: multipliers, or the bits of f32 scales where the output is f32.
@@ -52,7 +51,7 @@ pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], op: &Conv, live_end: usiz
     );
     let out_c = out.c as usize;
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
-    let patches = take_front(&mut scratch, parts.patches);
+    let window = take_front(&mut scratch, parts.window);
     let accumulators: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
     let sums: &mut [i32] = cast_mut(take_front(&mut scratch, parts.sums));
     let per_source = if op.sources[1] == NONE { constants.len() } else { constants.len() / 2 };
@@ -69,8 +68,7 @@ pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], op: &Conv, live_end: usiz
             tensor,
             zero_point: model.quant(&tensor, ctx.row).zero_point as i32,
             elems,
-            rows: model.weight_rows(&weights),
-            row_stride: weights.row_bytes(),
+            weights: model.weight_blocks(&weights),
             bias: constants.get(..out_c)?,
             factor: constants.get(out_c..2 * out_c)?,
         })
@@ -96,18 +94,18 @@ pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], op: &Conv, live_end: usiz
             let pixels = select::TILING.pixels.min(out_w - x);
             let elems = y * out.row_elems() + x * out_c..y * out.row_elems() + (x + pixels) * out_c;
             let Some(sums) = sums.get_mut(..pixels * out_c) else { return };
-            accumulate(ctx, op, &main, patches, sums, y, x);
+            accumulate(ctx, op, &main, window, sums, y, x);
             if let DType::F32 = out.dtype {
                 let to: &mut [f32] = cast_mut::<f32>(out_bytes).get_mut(elems).unwrap_or_default();
                 store_f32(to, sums, &main, false);
                 if let Some(skip) = &skip {
-                    accumulate(ctx, op, skip, patches, sums, y, x);
+                    accumulate(ctx, op, skip, window, sums, y, x);
                     store_f32(to, sums, skip, true);
                 }
             } else {
                 (ctx.kernels.scale)(sums, Channels { bias: main.bias, multiplier: main.factor, shift });
                 if let (Some(skip), Some(extra)) = (&skip, extra.get_mut(..pixels * out_c)) {
-                    accumulate(ctx, op, skip, patches, extra, y, x);
+                    accumulate(ctx, op, skip, window, extra, y, x);
                     (ctx.kernels.scale)(extra, Channels { bias: skip.bias, multiplier: skip.factor, shift });
                     sums.iter_mut().zip(&*extra).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
                 }
@@ -193,74 +191,130 @@ fn accumulate(
     ctx: &Context<'_>,
     op: &Conv,
     source: &Source<'_>,
-    patches: &mut [u8],
+    window: &mut [u8],
     sums: &mut [i32],
     y: usize,
     x: usize,
 ) {
     let channels = source.bias.len();
-    let pixels = sums.len() / channels.max(1);
-    let weights = Strided { elems: source.rows, stride: source.row_stride };
-    let input = &source.tensor;
-    let len = op.kernel[0] as usize * op.kernel[1] as usize * input.c as usize;
-    match input.dtype {
+    let tile = Tile { op, input: &source.tensor, y, x, pixels: sums.len() / channels.max(1) };
+    let kernels = ctx.kernels;
+    let zero = source.zero_point;
+    let wide = match select::TILING.widening {
+        Widening::Never => false,
+        Widening::Always => true,
+        Widening::ByTable => kernels.wide,
+    };
+    match tile.input.dtype {
+        DType::I8 if !wide => {
+            let elems = cast(source.elems);
+            let window = if is_direct(op, tile.input) {
+                tile.in_place(elems)
+            } else {
+                tile.load(elems, cast_mut(window), zero as i8, [0, 1, 2, 3], copy)
+            };
+            (kernels.conv_i8)(sums, channels, window, source.weights);
+        }
         DType::I8 => {
-            let patches =
-                gather(op, input, cast::<i8>(source.elems), cast_mut(patches), [y, x], pixels, source.zero_point as i8);
-            (ctx.kernels.dot_i8)(sums, channels, patches, weights, len);
+            let elems: &[i8] = cast(source.elems);
+            let window = tile.load(elems, cast_mut(window), zero as i16, kernels.order, kernels.widen);
+            (kernels.conv_i16)(sums, channels, window, source.weights);
         }
         DType::I16 => {
-            let patches = gather(op, input, cast::<i16>(source.elems), cast_mut(patches), [y, x], pixels, 0);
-            (ctx.kernels.dot_i16)(sums, channels, patches, weights, len);
+            let elems: &[i16] = cast(source.elems);
+            let window = tile.load(elems, cast_mut(window), 0, kernels.order, kernels.load);
+            (kernels.conv_i16)(sums, channels, window, source.weights);
         }
         DType::F32 => {}
     }
 }
 
-/// The patches of `pixels` output pixels from (y, x) on: the input itself for a 1×1 convolution, else a copy, padded
-/// with the zero point.
-fn gather<'a, T: Copy>(
-    op: &Conv,
-    input: &Tensor,
-    elems: &'a [T],
-    patches: &'a mut [T],
-    [y, x]: [usize; 2],
+/// Some output pixels of row y, from x on.
+struct Tile<'a> {
+    op: &'a Conv,
+    input: &'a Tensor,
+    y: usize,
+    x: usize,
     pixels: usize,
-    pad: T,
-) -> Strided<'a, T> {
-    let c = input.c as usize;
-    let stride = patch_stride(op, input);
-    if is_direct(op) {
-        return Strided { elems: elems.get(y * input.row_elems() + x * c..).unwrap_or_default(), stride };
+}
+
+impl Tile<'_> {
+    /// The window of a 1×1 convolution: the pixels themselves.
+    fn in_place<'a>(&self, elems: &'a [i8]) -> Window<'a, i8> {
+        let c = self.input.c as usize;
+        let elems = elems.get(self.y * self.input.row_elems() + self.x * c..).unwrap_or_default();
+        Window { elems, runs: 1, run_len: c, run_stride: c, pixel_stride: c }
     }
-    let [kh, kw] = op.kernel.map(usize::from);
-    let up = op.upsample as u32;
-    let (h, w) = ((input.h as isize) << up, (input.w as isize) << up);
-    for (p, patch) in patches.chunks_exact_mut(stride.max(1)).take(pixels).enumerate() {
-        let top = window_start(y, op.stride as usize, op.pad[0] as usize);
-        let left = window_start(x + p, op.stride as usize, op.pad[1] as usize);
-        for (ky, patch_row) in patch.chunks_exact_mut((kw * c).max(1)).take(kh).enumerate() {
-            let iy = top + ky as isize;
-            if iy < 0 || iy >= h {
-                patch_row.fill(pad);
-                continue;
+
+    /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four.
+    fn load<'a, S: Copy, D: Copy + From<S>>(
+        &self,
+        elems: &[S],
+        to: &'a mut [D],
+        pad: D,
+        order: [u8; 4],
+        load: impl Fn(&mut [D], &[S]),
+    ) -> Window<'a, D> {
+        let shape = WindowShape::new(self.op, self.input, select::TILING);
+        let WindowShape { runs, run_len, run_stride, pixel_stride } = shape;
+        let [c, stride] = [self.input.c as usize, self.op.stride as usize];
+        let [kh, kw] = self.op.kernel.map(usize::from);
+        if c.is_multiple_of(4) {
+            let columns = (self.pixels - 1) * stride + kw;
+            for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(runs).enumerate() {
+                let inside = if self.op.upsample { 0..0 } else { self.inside(ky, columns) };
+                let (before, rest) = run.split_at_mut_checked(inside.start * c).unwrap_or_default();
+                let (middle, after) = rest.split_at_mut_checked(inside.len() * c).unwrap_or_default();
+                if let Some(from) = self.pixel(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
+                    load(middle, from);
+                }
+                // Upsampled, or padding: pixel by pixel.
+                let edges = before.chunks_exact_mut(c.max(1)).zip(0..);
+                for (to, column) in edges.chain(after.chunks_exact_mut(c.max(1)).zip(inside.end..columns)) {
+                    match self.pixel(elems, ky, column) {
+                        Some(from) => load(to, from.get(..c).unwrap_or_default()),
+                        None => to.fill(pad),
+                    }
+                }
             }
-            let row = rows_of(elems, input.row_elems(), (iy >> up) as usize..(iy >> up) as usize + 1);
-            if !op.upsample && left >= 0 && left + kw as isize <= w {
-                copy(patch_row, row.get(left as usize * c..).unwrap_or_default());
-                continue;
-            }
-            for (kx, pixel) in patch_row.chunks_exact_mut(c.max(1)).enumerate() {
-                let ix = left + kx as isize;
-                if ix < 0 || ix >= w {
-                    pixel.fill(pad);
-                } else {
-                    copy(pixel, row.get((ix >> up) as usize * c..).unwrap_or_default());
+        } else {
+            for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
+                let mut k = 0;
+                for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+                    let from = self.pixel(elems, ky, p * stride + kx);
+                    for channel in 0..c {
+                        let value = from.and_then(|from| from.get(channel)).map_or(pad, |&value| value.into());
+                        // `k % 4` is below 4: the other bits of the position are k's own.
+                        let at = k - k % 4 + order[k % 4] as usize;
+                        patch.get_mut(at).into_iter().for_each(|to| *to = value);
+                        k += 1;
+                    }
                 }
             }
         }
+        Window { elems: to, runs, run_len, run_stride, pixel_stride }
     }
-    Strided { elems: patches, stride }
+
+    /// The input's elements from a pixel of the window on; `None` where that is padding.
+    fn pixel<'e, S>(&self, elems: &'e [S], ky: usize, column: usize) -> Option<&'e [S]> {
+        let up = self.op.upsample as u32;
+        let iy = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
+        let ix = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize) + column as isize;
+        let (h, w) = ((self.input.h as isize) << up, (self.input.w as isize) << up);
+        if iy < 0 || iy >= h || ix < 0 || ix >= w {
+            return None;
+        }
+        let [iy, ix] = [iy as usize >> up, ix as usize >> up];
+        elems.get(iy * self.input.row_elems() + ix * self.input.c as usize..)
+    }
+
+    /// The window's columns that are no padding, in kernel row `ky`.
+    fn inside(&self, ky: usize, columns: usize) -> Range<usize> {
+        let left = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize);
+        let column = |ix: isize| (ix - left).max(0).min(columns as isize) as usize;
+        let row = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
+        if row < 0 || row >= self.input.h as isize { 0..0 } else { column(0)..column(self.input.w as isize) }
+    }
 }
 
 /// Constants of the residual.
