@@ -11,9 +11,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use miette::{IntoDiagnostic, Result, miette};
 use mote_converter::draw::MoteFile;
+use mote_runtime::kernels::{Kernels, select};
 
 /// Measure drawing with a .mote file on this machine
 #[derive(Debug, Parser)]
@@ -36,9 +37,9 @@ struct Args {
     /// Pictures that are timed
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     repeat: u32,
-    /// Kernels to run
-    #[arg(long, value_enum, default_value_t = KernelChoice::Auto)]
-    kernels: KernelChoice,
+    /// Kernels to run (default: the fastest that this machine can run)
+    #[arg(long, value_name = "NAME", value_parser = kernels_named)]
+    kernels: Option<&'static Kernels>,
     /// Every operator and step
     #[arg(long)]
     verbose: bool,
@@ -47,13 +48,11 @@ struct Args {
     json: bool,
 }
 
-/// Kernel tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum KernelChoice {
-    /// The fastest that this machine can run
-    Auto,
-    /// The portable ones, which define what is correct
-    Scalar,
+/// The kernel table of that name.
+fn kernels_named(name: &str) -> std::result::Result<&'static Kernels, String> {
+    let names = || select::tables().iter().map(|table| table.name).collect::<Vec<_>>().join(", ");
+    let table = select::tables().iter().find(|table| table.name == name);
+    table.copied().ok_or_else(|| format!("this machine can run: {}", names()))
 }
 
 fn main() -> ExitCode {

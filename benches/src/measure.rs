@@ -8,7 +8,7 @@ use mote_converter::draw::{AlignedBuffer, not_runnable};
 use mote_converter::report::mote::{dtype_name, op_detail, op_name};
 use mote_runtime::format::checksum::crc32;
 use mote_runtime::format::op::Op;
-use mote_runtime::kernels::{Kernels, scalar, select};
+use mote_runtime::kernels::select;
 use mote_runtime::shape::op_macs;
 use mote_runtime::{Depth, Model, Poll, Request, Sampler, Verdict};
 use serde::Serialize;
@@ -107,11 +107,7 @@ struct Drawn {
 
 /// Draws once unseen, then `args.repeat` times by the clock.
 pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
-    static SCALAR: Kernels = scalar::KERNELS;
-    let kernels: &'static Kernels = match args.kernels {
-        KernelChoice::Auto => select::kernels(),
-        KernelChoice::Scalar => &SCALAR,
-    };
+    let kernels = args.kernels.unwrap_or_else(select::kernels);
     // No class vector is typical; zero adds nothing to the time embedding.
     let vector = vec![0.0; model.class_embedding_len()];
     let class = args.class.or(model.null_class()).or((model.classes() > 0).then_some(0));

@@ -10,7 +10,7 @@ use miette::{Result, miette};
 use mote_runtime::format::checksum::{crc32, meta_crc};
 use mote_runtime::format::op::{Modulation, Op};
 use mote_runtime::format::{Graph, Header, NONE, OpRecord, Section, SelfTest, Tensor, Weights, tag};
-use mote_runtime::kernels::{Kernels, scalar};
+use mote_runtime::kernels::scalar;
 use mote_runtime::{Model, Poll, Request, Sampler};
 
 use crate::calibrate::Classes;
@@ -158,12 +158,11 @@ fn seal(bytes: &mut [u8], meta_bytes: usize) {
 
 /// What the scalar kernels draw with this file: the definition that devices are held to.
 fn draw_self_test(bytes: &[u8], classes: Classes) -> std::result::Result<SelfTest, mote_runtime::Error> {
-    static SCALAR: Kernels = scalar::KERNELS;
     let class = if classes.count == 0 { NONE } else { 0 };
     let file = AlignedBuffer::copy_of(bytes);
     let model = Model::from_bytes(file.as_slice())?;
     let mut arena = AlignedBuffer::zeroed(model.arena_len());
-    let mut sampler = Sampler::with_kernels(&model, arena.as_mut_slice(), &SCALAR)?;
+    let mut sampler = Sampler::with_kernels(&model, arena.as_mut_slice(), &scalar::TABLE)?;
     sampler.start(Request { seed: SELF_TEST_SEED, class: (class != NONE).then_some(class), ..Default::default() })?;
     sampler.step();
     let step_crc = sampler.sample_crc();

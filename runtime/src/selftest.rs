@@ -34,8 +34,6 @@ pub enum Verdict {
     Arithmetic,
 }
 
-static SCALAR: Kernels = scalar::KERNELS;
-
 impl Sampler<'_> {
     /// Draws what the file's self-test asks for (with a class embedding of zeros, where the model takes one), and
     /// compares. A picture under way is dropped.
@@ -68,12 +66,12 @@ impl Sampler<'_> {
         let graph = self.first_graph();
         let (mut low, mut high) = (0, graph.ops);
         // `high` operators differ, `low` do not.
-        if self.prefix_crc(request, self.kernels(), high)? == self.prefix_crc(request, &SCALAR, high)? {
+        if self.prefix_crc(request, self.kernels(), high)? == self.prefix_crc(request, &scalar::TABLE, high)? {
             return Ok(Verdict::Arithmetic);
         }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
-            if self.prefix_crc(request, self.kernels(), middle)? == self.prefix_crc(request, &SCALAR, middle)? {
+            if self.prefix_crc(request, self.kernels(), middle)? == self.prefix_crc(request, &scalar::TABLE, middle)? {
                 low = middle;
             } else {
                 high = middle;

@@ -278,11 +278,7 @@ fn op_line(model: &Model, record: &OpRecord) -> OpLine {
         dtype: dtype_name(out.dtype),
         offset: out.offset,
         macs: op_macs(&record.op, model),
-        weights_bytes: weights
-            .iter()
-            .filter_map(|&id| model.weights(id))
-            .map(|weights| weights.len_bytes())
-            .sum(),
+        weights_bytes: weights.iter().filter_map(|&id| model.weights(id)).map(|weights| weights.len_bytes()).sum(),
         live_end: record.live_end,
         scratch_bytes: scratch_bytes(&record.op, &model.tensor(inputs[0]), &model.tensor(inputs[1]), &out, SCALAR),
     }

@@ -12,6 +12,7 @@
 //! Kernels assume nothing about alignment beyond the element's own, accept every length including zero, and touch
 //! nothing outside the slices they are given. Sums of products wrap; the converter has proved that they do not need to.
 
+pub mod compare;
 pub mod scalar;
 pub mod scratch;
 pub mod select;

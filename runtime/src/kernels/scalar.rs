@@ -26,6 +26,22 @@ pub const KERNELS: Kernels = Kernels {
     axpy_i8,
 };
 
+/// The table, where it lies.
+pub static TABLE: Kernels = KERNELS;
+
+pub use super::scratch::SCALAR as TILING;
+
+/// The table of a build of these kernels alone.
+pub fn kernels() -> &'static Kernels {
+    &TABLE
+}
+
+/// As [`kernels`].
+pub fn tables() -> &'static [&'static Kernels] {
+    static TABLES: [&Kernels; 1] = [&TABLE];
+    &TABLES
+}
+
 /// Elements that convert to i32.
 trait Element: Copy + Into<i32> {}
 impl Element for i8 {}

@@ -26,7 +26,7 @@ pub enum Widening {
     ByTable,
 }
 
-/// The portable tiling.
+/// The portable tiling: few pixels, so that the window is small.
 pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never };
 
 /// Rounds up to the alignment of arena tensors.

@@ -1,13 +1,22 @@
 //! Which kernels run: the only place that knows the instruction set.
+//!
+//! `build.rs` turns the target into one `cfg(isa)`. The file of that instruction set says how large scratch must be, and
+//! which tables this machine can run: on hosts that is asked at run time, on microcontrollers it is known.
 
-use super::scratch::{SCALAR, Tiling};
-use super::{Kernels, scalar};
+use super::Kernels;
+#[cfg(isa = "portable")]
+use super::scalar as isa;
+use super::scratch::Tiling;
 
-/// The tiling of this build: what scratch must be sized for. On hosts that choose at run time, the largest.
-pub const TILING: Tiling = SCALAR;
+/// The tiling of this build: what scratch is sized for. It covers every table of the build.
+pub const TILING: Tiling = isa::TILING;
 
 /// The fastest table that this machine can run.
 pub fn kernels() -> &'static Kernels {
-    static SCALAR_TABLE: Kernels = scalar::KERNELS;
-    &SCALAR_TABLE
+    isa::kernels()
+}
+
+/// Every table that this machine can run, the fastest first, scalar last: to compare them, or to force one by name.
+pub fn tables() -> &'static [&'static Kernels] {
+    isa::tables()
 }

@@ -10,7 +10,7 @@ mod cases;
 
 use mote_firmware::board::{stack_used, ticks, ticks_since};
 use mote_firmware::println;
-use mote_runtime::kernels::{Kernels, scalar, select};
+use mote_runtime::kernels::{Kernels, select};
 use mote_runtime::{Arena, Error, Model, Poll, Request, Sampler, arena_len, include_model};
 
 static DIGITS: &[u8] = include_model!("../../../../models/digits/digits.mote");
@@ -18,8 +18,6 @@ static SMALL: &[u8] = include_model!("../../../../tests/vectors/small.mote");
 
 const ARENA_LEN: usize = if arena_len(DIGITS) > arena_len(SMALL) { arena_len(DIGITS) } else { arena_len(SMALL) };
 static ARENA: Arena<ARENA_LEN> = Arena::new();
-
-static SCALAR: Kernels = scalar::KERNELS;
 
 mote_firmware::entry!(run);
 
@@ -29,11 +27,12 @@ fn run() -> Result<(), Error> {
     println!("kernels {}", fast.name);
     draw("small", SMALL, arena, fast, cases::small)?;
     draw("digits", DIGITS, arena, fast, cases::digits)?;
-    if fast.name != SCALAR.name {
-        draw("small", SMALL, arena, &SCALAR, cases::small)?;
+    for &other in select::tables().iter().filter(|table| table.name != fast.name) {
+        println!("kernels {}", other.name);
+        draw("small", SMALL, arena, other, cases::small)?;
         // In an emulated microcontroller this would take a minute.
         if cfg!(not(target_os = "none")) || cfg!(target_arch = "aarch64") {
-            draw("digits", DIGITS, arena, &SCALAR, cases::digits)?;
+            draw("digits", DIGITS, arena, other, cases::digits)?;
         }
     }
     Ok(())

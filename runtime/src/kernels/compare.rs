@@ -1,0 +1,289 @@
+//! Any table against scalar, on random inputs: shapes that leave tails, values at the ends of their ranges.
+//!
+//! Needs no allocator, so it runs on the device as well as on the host (`tests/tests/kernels.rs`, the firmware's
+//! `checks`). A difference names the kernel and the seed that shows it.
+
+use super::scalar::TABLE as SCALAR;
+use super::{Channels, Kernels, NormConstants, Strided, Window};
+use crate::format::op::Table;
+use crate::sampler::noise::chacha8;
+
+/// A kernel that does not give scalar's integers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The field of [`Kernels`].
+    pub kernel: &'static str,
+    /// The seed of the inputs that show it.
+    pub seed: u64,
+}
+
+/// Elements of the inputs, and of the outputs; all buffers together take 8 KB of stack.
+const LEN: usize = 1536;
+const OUT_LEN: usize = 256;
+
+/// Compares every kernel once, with inputs that follow from the seed.
+///
+/// # Errors
+/// The first kernel that differs.
+pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
+    let all: [(&'static str, fn(&Kernels, &mut Random) -> bool); 12] = [
+        ("widen", widen),
+        ("load", load),
+        ("conv_i8", conv_i8),
+        ("conv_i16", conv_i16),
+        ("dot_i8", dot_i8),
+        ("scale", scale),
+        ("store_i8", store_i8),
+        ("sums_i8", sums_i8),
+        ("sums_i16", sums_i16),
+        ("norm_i8", norm_i8),
+        ("norm_i16", norm_i16),
+        ("axpy_i8", axpy_i8),
+    ];
+    for (stream, (kernel, same)) in all.into_iter().enumerate() {
+        let mut random = Random { seed, stream: stream as u32, at: 0, words: [0; 16] };
+        if !same(table, &mut random) {
+            return Err(Difference { kernel, seed });
+        }
+    }
+    Ok(())
+}
+
+/// Random integers from the runtime's own generator.
+struct Random {
+    seed: u64,
+    stream: u32,
+    at: u32,
+    words: [u32; 16],
+}
+
+impl Random {
+    fn bits(&mut self) -> u32 {
+        if self.at.is_multiple_of(16) {
+            self.words = chacha8(self.seed, self.stream, self.at / 16);
+        }
+        self.at += 1;
+        self.words.get((self.at - 1) as usize % 16).copied().unwrap_or(0)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        ((self.bits() as u64 * n as u64) >> 32) as usize
+    }
+
+    fn between(&mut self, low: i32, high: i32) -> i32 {
+        (low as i64 + ((self.bits() as u64 * (high as i64 - low as i64 + 1) as u64) >> 32) as i64) as i32
+    }
+
+    /// Spread over the range, and often at its ends.
+    fn value(&mut self, low: i32, high: i32) -> i32 {
+        match self.below(16) {
+            0 => low,
+            1 => high,
+            _ => self.between(low, high),
+        }
+    }
+
+    fn i8s(&mut self) -> [i8; LEN] {
+        core::array::from_fn(|_| self.value(-128, 127) as i8)
+    }
+
+    fn i16s(&mut self) -> [i16; LEN] {
+        core::array::from_fn(|_| self.value(-32_767, 32_767) as i16)
+    }
+
+    /// Where a slice begins: kernels assume no more than the element's own alignment.
+    fn offset(&mut self) -> usize {
+        self.below(4)
+    }
+}
+
+/// Runs the kernel of both tables into equal buffers of `len` elements.
+fn both<T: Copy + PartialEq, const N: usize>(fill: T, len: usize, run: [&dyn Fn(&mut [T]); 2]) -> bool {
+    let [mut got, mut want] = [[fill; N]; 2];
+    run[0](got.get_mut(..len).unwrap_or_default());
+    run[1](want.get_mut(..len).unwrap_or_default());
+    // Behind `len` nothing may be written either.
+    got == want
+}
+
+fn widen(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, len) = (random.i8s(), random.below(12) * 4);
+    let from = |at: usize| elems.get(at..at + len).unwrap_or_default();
+    let at = random.offset();
+    both::<i16, 64>(0, len, [&|out| (table.widen)(out, from(at)), &|out| in_order(out, from(at), table.order)])
+}
+
+fn load(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, len) = (random.i16s(), random.below(12) * 4);
+    let from = |at: usize| elems.get(at..at + len).unwrap_or_default();
+    let at = random.offset();
+    both::<i16, 64>(0, len, [&|out| (table.load)(out, from(at)), &|out| in_order(out, from(at), table.order)])
+}
+
+/// What `widen` and `load` are to do.
+fn in_order<T: Copy + Into<i16>>(out: &mut [i16], elems: &[T], order: [u8; 4]) {
+    for (out, elems) in out.chunks_exact_mut(4).zip(elems.chunks_exact(4)) {
+        for (&at, &elem) in order.iter().zip(elems) {
+            out.get_mut(at as usize).into_iter().for_each(|to| *to = elem.into());
+        }
+    }
+}
+
+/// A window's shape, and how many pixels and channels there are; everything fits the buffers.
+fn window_of<'a, T>(random: &mut Random, elems: &'a [T]) -> (Window<'a, T>, usize, usize) {
+    let (runs, group) = (1 + random.below(3), 4 * (1 + random.below(8)));
+    let run_len = (group * (1 + random.below(3))).min(LEN / 8 / runs / 4 * 4).max(4);
+    // Weights of 4, 8 or 12 rows fit, and often more.
+    let channels = 1 + random.below((LEN / (runs * run_len) / 4 * 4).clamp(4, 40));
+    let pixels = 1 + random.below((OUT_LEN / channels).clamp(1, 20));
+    let pixel_stride = 4 * (1 + random.below(group / 4 * 2));
+    let most = LEN.saturating_sub(4 + (runs * run_len)) / pixel_stride.max(1);
+    let pixels = pixels.min(most.max(1));
+    let columns = (pixels - 1) * pixel_stride + run_len;
+    let run_stride = (columns.next_multiple_of(4)).min(LEN.saturating_sub(columns + 4) / runs.max(1) / 4 * 4);
+    (Window { elems, runs, run_len, run_stride, pixel_stride }, pixels, channels)
+}
+
+fn conv_i8(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, weights) = (random.i8s(), random.i8s());
+    // A tensor that is read in place is aligned to 16 bytes, its pixels to four.
+    let (window, pixels, channels) = window_of(random, &elems);
+    let weights = weights.map(|w| w.max(-127));
+    conv(
+        pixels * channels,
+        [&|out| (table.conv_i8)(out, channels, window, &weights), &|out| {
+            (SCALAR.conv_i8)(out, channels, window, &weights)
+        }],
+    )
+}
+
+fn conv_i16(table: &Kernels, random: &mut Random) -> bool {
+    let (mut elems, weights) = (random.i16s(), random.i8s().map(|w| w.max(-127)));
+    // The converter proves that no sum leaves i32; kernels that pair products rely on it.
+    elems.iter_mut().for_each(|x| *x /= 4);
+    let mut ordered = [0i16; LEN];
+    in_order(&mut ordered, &elems, table.order);
+    let (window, pixels, channels) = window_of(random, &elems);
+    let moved = Window { elems: &ordered, ..window };
+    conv(
+        pixels * channels,
+        [&|out| (table.conv_i16)(out, channels, moved, &weights), &|out| {
+            (SCALAR.conv_i16)(out, channels, window, &weights)
+        }],
+    )
+}
+
+fn conv(len: usize, run: [&dyn Fn(&mut [i32]); 2]) -> bool {
+    both::<i32, OUT_LEN>(-1, len, run)
+}
+
+fn dot_i8(table: &Kernels, random: &mut Random) -> bool {
+    let (row, rows) = (random.i8s(), random.i8s());
+    let (len, stride) = (1 + random.below(40), random.below(30));
+    let (stride, count) = (len + stride, 1 + random.below(20));
+    let (at, row_at) = (random.offset(), random.offset());
+    let row = row.get(row_at..row_at + len).unwrap_or_default();
+    let rows = Strided { elems: rows.get(at..).unwrap_or_default(), stride };
+    both::<i32, 64>(-1, count, [&|out| (table.dot_i8)(out, row, rows), &|out| (SCALAR.dot_i8)(out, row, rows)])
+}
+
+fn scale(table: &Kernels, random: &mut Random) -> bool {
+    const C: usize = 24;
+    let bias: [i32; C] = core::array::from_fn(|_| random.value(i32::MIN / 2, i32::MAX / 2));
+    let multiplier: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1));
+    let acc: [i32; OUT_LEN] = core::array::from_fn(|_| random.value(i32::MIN, i32::MAX) >> random.below(24));
+    let (c, shift) = (1 + random.below(C), random.below(16) as u32);
+    let [bias, multiplier] = [&bias, &multiplier].map(|x| x.get(..c).unwrap_or_default());
+    let channels = Channels { bias, multiplier, shift };
+    let len = random.below(OUT_LEN / c + 1) * c;
+    let run = |scale: fn(&mut [i32], Channels<'_>)| {
+        move |out: &mut [i32]| {
+            out.iter_mut().zip(acc).for_each(|(out, acc)| *out = acc);
+            scale(out, channels);
+        }
+    };
+    both::<i32, OUT_LEN>(-1, len, [&run(table.scale), &run(SCALAR.scale)])
+}
+
+fn store_i8(table: &Kernels, random: &mut Random) -> bool {
+    let acc: [i32; OUT_LEN] = core::array::from_fn(|_| random.value(i32::MIN, i32::MAX) >> random.below(24));
+    let (len, zero_point) = (random.below(OUT_LEN), random.value(-128, 127));
+    let acc = acc.get(..len).unwrap_or_default();
+    both::<i8, OUT_LEN>(
+        0,
+        len,
+        [&|out| (table.store_i8)(out, acc, zero_point), &|out| (SCALAR.store_i8)(out, acc, zero_point)],
+    )
+}
+
+/// Channels a pixel, the first of a group, the group's channels, elements of a row.
+fn group(random: &mut Random) -> (usize, usize, usize, usize) {
+    let channels = 1 + random.below(48);
+    let first = random.below(channels);
+    (channels, first, 1 + random.below(channels - first), random.below(LEN / channels) * channels)
+}
+
+fn sums_i8(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, (channels, first, group_c, len)) = (random.i8s(), group(random));
+    let row = elems.get(..len).unwrap_or_default();
+    (table.sums_i8)(row, channels, first, group_c) == (SCALAR.sums_i8)(row, channels, first, group_c)
+}
+
+fn sums_i16(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, (channels, first, group_c, len)) = (random.i16s(), group(random));
+    let row = elems.get(..len).unwrap_or_default();
+    (table.sums_i16)(row, channels, first, group_c) == (SCALAR.sums_i16)(row, channels, first, group_c)
+}
+
+/// A norm's constants, within what `prepare` makes; with a table or without one.
+fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usize, NormConstants<'_>, bool)) -> bool {
+    const C: usize = 24;
+    let limit = if dtype_i8 { 1 << 30 } else { 1 << 29 };
+    let multiplier: [i32; C] = core::array::from_fn(|_| random.value(1 - limit, limit - 1) >> random.below(12));
+    let offset: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 29), 1 << 29) >> random.below(16));
+    let table: [i16; Table::LEN] = core::array::from_fn(|_| random.value(-32_767, 32_767) as i16);
+    let (src_c, more) = (1 + random.below(C), random.below(8));
+    let pixels = random.below(OUT_LEN / (src_c + more) + 1);
+    let constants = NormConstants {
+        multiplier: multiplier.get(..src_c).unwrap_or_default(),
+        offset: offset.get(..src_c).unwrap_or_default(),
+        zero_point: if dtype_i8 { random.value(-128, 127) } else { 0 },
+        table: if random.below(3) == 0 { &[] } else { &table },
+        out_multiplier: random.value(0, 1 << 28),
+        out_zero_point: random.value(-128, 127),
+    };
+    let out_c = src_c + more;
+    let len = pixels * out_c;
+    both::<i8, OUT_LEN>(
+        0,
+        len,
+        [&|out| run(out, out_c, src_c, constants, true), &|out| run(out, out_c, src_c, constants, false)],
+    )
+}
+
+fn norm_i8(table: &Kernels, random: &mut Random) -> bool {
+    let elems = random.i8s();
+    norm(random, true, |out, out_c, src_c, constants, other| {
+        let src = elems.get(..out.len() / out_c * src_c).unwrap_or_default();
+        (if other { table.norm_i8 } else { SCALAR.norm_i8 })(out, out_c, src, src_c, constants);
+    })
+}
+
+fn norm_i16(table: &Kernels, random: &mut Random) -> bool {
+    let elems = random.i16s();
+    norm(random, false, |out, out_c, src_c, constants, other| {
+        let src = elems.get(..out.len() / out_c * src_c).unwrap_or_default();
+        (if other { table.norm_i16 } else { SCALAR.norm_i16 })(out, out_c, src, src_c, constants);
+    })
+}
+
+fn axpy_i8(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, len, weight) = (random.i8s(), random.below(64), random.value(0, 1 << 15));
+    let at = random.offset();
+    let values = elems.get(at..at + len).unwrap_or_default();
+    both::<i32, 64>(
+        -12_345,
+        len,
+        [&|out| (table.axpy_i8)(out, weight, values), &|out| (SCALAR.axpy_i8)(out, weight, values)],
+    )
+}
