@@ -13,7 +13,7 @@ use mote_runtime::shape::op_macs;
 use mote_runtime::{Depth, Model, Poll, Request, Sampler, Verdict};
 use serde::Serialize;
 
-use crate::{Args, KernelChoice};
+use crate::Args;
 
 /// A file on a machine.
 #[derive(Clone, Debug, Serialize)]
