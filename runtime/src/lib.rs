@@ -4,7 +4,7 @@
 //!
 //! 1. [`include_model!`] puts a file that `converter quantize` wrote into flash; [`format`] is its bytes.
 //! 2. [`Model::from_bytes`] checks them, once: after it nothing in the file can panic, overflow or leave bounds.
-//! 3. [`arena_len`] says at compile time how much memory a picture takes; [`Arena`] is that much static memory.
+//! 3. [`ops_used`] and [`arena_len`] says at compile time how much memory a picture takes; [`Arena`] is that much static memory.
 //! 4. [`Sampler`] draws by the file's compiled schedule, a [`poll`](Sampler::poll) at a time: [`step`] runs the network's
 //!    operators ([`ops`], geometry in [`shape`]) over the [`kernels`], [`sampler::coefficients`] updates the sample.
 //! 5. [`Image`] writes it as gray8, rgb888 or rgb565, or is drawn onto an `embedded-graphics` target (`draw`).
@@ -48,6 +48,7 @@ pub mod format;
 pub mod kernels;
 pub mod model;
 pub mod ops;
+pub mod opset;
 pub mod quant;
 pub mod sampler;
 pub mod selftest;
@@ -57,6 +58,7 @@ pub mod step;
 pub use arena::{Aligned, Arena};
 pub use error::Error;
 pub use model::{Model, arena_len};
+pub use opset::{OpSet, ops_used};
 pub use sampler::{Image, Poll, Progress, Request, Sampler};
 pub use selftest::{Depth, Verdict};
 

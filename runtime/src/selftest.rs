@@ -9,6 +9,7 @@ use crate::format::checksum::{crc32, crc32_digest};
 use crate::format::{Graph, NONE, tag};
 use crate::kernels::{Kernels, scalar};
 use crate::ops::Context;
+use crate::opset::OpSet;
 use crate::sampler::{Poll, Request, Sampler};
 use crate::step::{Position, advance};
 
@@ -34,7 +35,7 @@ pub enum Verdict {
     Arithmetic,
 }
 
-impl Sampler<'_> {
+impl<const OPS: OpSet> Sampler<'_, OPS> {
     /// Draws what the file's self-test asks for (with a class embedding of zeros, where the model takes one), and
     /// compares. A picture under way is dropped.
     ///

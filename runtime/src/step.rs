@@ -2,6 +2,7 @@
 
 use crate::format::Graph;
 use crate::ops::{Context, run_rows};
+use crate::opset::OpSet;
 use crate::shape::{op_rows, row_macs};
 
 /// How far a network call has come.
@@ -18,8 +19,8 @@ pub struct Position {
 /// An operator is split between output rows, so a call costs at most `budget`, or one row where that is more (and the
 /// preparation of one operator). `budget` is reduced by what was spent. `after` is called behind every operator that was
 /// finished, with its index among all operators of the file.
-pub fn advance(
-    ctx: &Context<'_>,
+pub fn advance<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
     arena: &mut [u8],
     graph: &Graph,
     position: &mut Position,

@@ -208,7 +208,8 @@ pub const fn arena_len_for(bytes: &[u8], tiling: Tiling) -> usize {
     longest
 }
 
-const fn section(bytes: &[u8], section: crate::format::Section) -> &[u8] {
+/// The section's bytes, or nothing.
+pub(crate) const fn section(bytes: &[u8], section: crate::format::Section) -> &[u8] {
     match tail(bytes, section.offset as usize).split_at_checked(section.bytes as usize) {
         Some((body, _)) => body,
         None => &[],

@@ -11,6 +11,7 @@ use crate::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, Norm
 use crate::format::{
     DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Schedule, Section, SelfTest, Tensor, VERSION, Weights, tag,
 };
+use crate::opset::{self, OpSet, links};
 use crate::shape::conv_len;
 
 /// Most tensors in a file: the order check keeps one bit for each on the stack.
@@ -25,7 +26,7 @@ fn ensure(holds: bool, fault: Fault) -> Check {
 }
 
 /// Header, section directory, checksum of both and of the records.
-pub(super) fn container(bytes: &[u8]) -> Result<Model<'_>, Error> {
+pub(super) fn container<const OPS: OpSet>(bytes: &[u8]) -> Result<Model<'_, OPS>, Error> {
     if bytes.get(..4).is_none_or(|magic| magic != MAGIC) {
         return Err(if bytes.len() < 4 {
             Error::Truncated { have: bytes.len() as u32, need: Header::BYTES as u32 }
@@ -120,7 +121,7 @@ pub(super) fn container(bytes: &[u8]) -> Result<Model<'_>, Error> {
 }
 
 /// The checksum of every payload block.
-pub(super) fn payload(model: &Model<'_>) -> Result<(), Error> {
+pub(super) fn payload<const OPS: OpSet>(model: &Model<'_, OPS>) -> Result<(), Error> {
     let payload = model.bytes.get(model.header.meta_bytes as usize..).unwrap_or(&[]);
     let blocks = payload.chunks(model.header.block_bytes.max(1) as usize).zip(model.blocks.chunks_exact(4));
     for (index, (block, want)) in blocks.enumerate() {
@@ -132,7 +133,7 @@ pub(super) fn payload(model: &Model<'_>) -> Result<(), Error> {
 }
 
 /// Every record.
-pub(super) fn records(model: &Model<'_>) -> Result<(), Error> {
+pub(super) fn records<const OPS: OpSet>(model: &Model<'_, OPS>) -> Result<(), Error> {
     let at = |kind, index: usize| move |what| Error::Record { kind, index: index as u32, what };
     if model.tensor_count() > TENSORS_MAX || model.row_count() > u16::MAX as usize {
         return Err(at(Record::Header, 0)(Fault::Range));
@@ -173,7 +174,7 @@ pub(super) fn records(model: &Model<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn tensor(model: &Model<'_>, record: &[u8]) -> Check {
+fn tensor<const OPS: OpSet>(model: &Model<'_, OPS>, record: &[u8]) -> Check {
     let tensor = Tensor::decode(record).ok_or(Fault::Unknown)?;
     ensure(tensor.h > 0 && tensor.w > 0 && tensor.c > 0, Fault::Shape)?;
     let elems = tensor.h as u64 * tensor.w as u64 * tensor.c as u64;
@@ -192,7 +193,7 @@ fn tensor(model: &Model<'_>, record: &[u8]) -> Check {
 }
 
 /// A blob of `len` elements of `size` bytes inside the payload.
-fn blob(model: &Model<'_>, offset: u32, len: u64, size: u64) -> Check {
+fn blob<const OPS: OpSet>(model: &Model<'_, OPS>, offset: u32, len: u64, size: u64) -> Check {
     ensure(offset.is_multiple_of(4), Fault::Alignment)?;
     let inside = offset >= model.header.meta_bytes
         && len <= LEN_MAX
@@ -200,7 +201,7 @@ fn blob(model: &Model<'_>, offset: u32, len: u64, size: u64) -> Check {
     ensure(inside, Fault::Range)
 }
 
-fn weights(model: &Model<'_>, record: &[u8]) -> Check {
+fn weights<const OPS: OpSet>(model: &Model<'_, OPS>, record: &[u8]) -> Check {
     let weights = Weights::decode(record).ok_or(Fault::Unknown)?;
     ensure(weights.rows > 0 && weights.row_elems > 0, Fault::Shape)?;
     ensure((weights.row_elems as u64) < LEN_MAX / 2, Fault::Range)?;
@@ -208,14 +209,14 @@ fn weights(model: &Model<'_>, record: &[u8]) -> Check {
     blob(model, weights.params, weights.rows as u64, Weights::PARAM_BYTES as u64)
 }
 
-fn table(model: &Model<'_>, table: &Table) -> Check {
+fn table<const OPS: OpSet>(model: &Model<'_, OPS>, table: &Table) -> Check {
     let step = |x: f32| x.is_normal() && x > 0.0;
     ensure(step(table.in_step) && step(table.out_step), Fault::Number)?;
     blob(model, table.offset, Table::LEN as u64, 2)
 }
 
 /// The tensor `id`, which must exist and have one of `types`.
-fn operand(model: &Model<'_>, id: u16, types: &[DType]) -> Result<Tensor, Fault> {
+fn operand<const OPS: OpSet>(model: &Model<'_, OPS>, id: u16, types: &[DType]) -> Result<Tensor, Fault> {
     ensure((id as usize) < model.tensor_count(), Fault::Range)?;
     let tensor = model.tensor(id);
     ensure(types.contains(&tensor.dtype), Fault::Type)?;
@@ -235,7 +236,7 @@ fn vector(tensor: &Tensor, len: usize) -> Check {
     ensure(tensor.h == 1 && tensor.w == 1 && tensor.c as usize == len, Fault::Shape)
 }
 
-fn modulation(model: &Model<'_>, modulation: Modulation, len: usize) -> Check {
+fn modulation<const OPS: OpSet>(model: &Model<'_, OPS>, modulation: Modulation, len: usize) -> Check {
     match modulation {
         Modulation::None => Ok(()),
         Modulation::Table(offset) => {
@@ -246,7 +247,7 @@ fn modulation(model: &Model<'_>, modulation: Modulation, len: usize) -> Check {
     }
 }
 
-fn op(model: &Model<'_>, index: usize) -> Check {
+fn op<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
     let OpRecord { op, live_end } = model.op(index).ok_or(Fault::Unknown)?;
     match op {
         Op::Quantize { input, out, mul, add } => {
@@ -308,7 +309,7 @@ fn op(model: &Model<'_>, index: usize) -> Check {
 }
 
 /// Returns the channels of all sources together.
-fn norm_sources(model: &Model<'_>, sources: [u16; 2], groups: u16) -> Result<usize, Fault> {
+fn norm_sources<const OPS: OpSet>(model: &Model<'_, OPS>, sources: [u16; 2], groups: u16) -> Result<usize, Fault> {
     let first = operand(model, sources[0], INT)?;
     let mut channels = first.c as usize;
     if sources[1] != NONE {
@@ -326,7 +327,7 @@ fn norm_sources(model: &Model<'_>, sources: [u16; 2], groups: u16) -> Result<usi
     Ok(channels)
 }
 
-fn conv(model: &Model<'_>, op: &Conv) -> Check {
+fn conv<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Conv) -> Check {
     let out = operand(model, op.out, &[DType::I8, DType::I16, DType::F32])?;
     let [kh, kw] = op.kernel.map(usize::from);
     let [pad_top, pad_left] = op.pad.map(usize::from);
@@ -360,7 +361,7 @@ fn conv(model: &Model<'_>, op: &Conv) -> Check {
 }
 
 /// An operator's tensors lie apart from each other and below its scratch; the output may be an input in place.
-fn placement(model: &Model<'_>, op: &Op, live_end: u32) -> Check {
+fn placement<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Op, live_end: u32) -> Check {
     ensure((live_end as usize).is_multiple_of(Tensor::ALIGN) && live_end as u64 <= LEN_MAX, Fault::Alignment)?;
     let out_id = op.out();
     let out = model.tensor(out_id).range();
@@ -387,7 +388,7 @@ fn placement(model: &Model<'_>, op: &Op, live_end: u32) -> Check {
     Ok(())
 }
 
-fn graph(model: &Model<'_>, graph: &Graph) -> Check {
+fn graph<const OPS: OpSet>(model: &Model<'_, OPS>, graph: &Graph) -> Check {
     let ops = graph.first_op as usize..graph.first_op as usize + graph.ops as usize;
     ensure(!ops.is_empty() && ops.end <= model.op_count(), Fault::Range)?;
     let input = operand(model, graph.input, F32)?;
@@ -430,11 +431,11 @@ fn is_marked(set: &[u32], id: u16) -> bool {
 }
 
 /// Tensors that the sampler keeps beside the graphs'.
-fn sampler_tensors(model: &Model<'_>) -> impl Iterator<Item = u16> {
+fn sampler_tensors<const OPS: OpSet>(model: &Model<'_, OPS>) -> impl Iterator<Item = u16> {
     core::iter::once(model.header.uncond).chain(model.header.history)
 }
 
-fn header(model: &Model<'_>) -> Check {
+fn header<const OPS: OpSet>(model: &Model<'_, OPS>) -> Check {
     let header = &model.header;
     let input = model.tensor(model.graph(0).input);
     if header.null_class != NONE {
@@ -461,7 +462,7 @@ fn header(model: &Model<'_>) -> Check {
 }
 
 /// A row reads and writes only history slots that exist.
-fn history(model: &Model<'_>, row: &Row) -> bool {
+fn history<const OPS: OpSet>(model: &Model<'_, OPS>, row: &Row) -> bool {
     let exists = |slot: usize| model.header.history.get(slot).is_some_and(|&id| id != NONE);
     let reads = row.e.iter().enumerate().all(|(slot, &e)| e == 0.0 || exists(slot));
     reads && (row.store == crate::format::Store::None || exists(row.store_slot as usize))

@@ -13,11 +13,12 @@ use crate::error::Error;
 use crate::format::op::{Modulation, Table};
 use crate::format::{Graph, Header, OpRecord, Quant, Row, Schedule, SelfTest, Tensor, Weights};
 use crate::kernels::scratch::{arena_len_for, tensor_at};
+use crate::opset::{self, OpSet};
 use crate::shape::Tensors;
 
 /// A valid `.mote` file.
 #[derive(Clone, Copy, Debug)]
-pub struct Model<'a> {
+pub struct Model<'a, const OPS: OpSet = { opset::ALL }> {
     bytes: &'a [u8],
     header: Header,
     tensors: &'a [u8],
@@ -43,16 +44,15 @@ pub const fn arena_len(bytes: &[u8]) -> usize {
 }
 
 impl<'a> Model<'a> {
-    /// Checks everything, once: magic, version, both checksums, every offset, shape, scale and dependency.
+    /// Checks everything, once: magic, version, both checksums, every offset, shape, scale and dependency. Links every
+    /// operator; [`Model::with_ops`] links those that a file needs.
     ///
     /// `bytes` begins at a multiple of four and may be longer than the file (a flash partition, say).
     ///
     /// # Errors
     /// Whatever is malformed, by name and index; see [`Error`].
     pub fn from_bytes(bytes: &'a [u8]) -> Result<Self, Error> {
-        let model = Self::from_bytes_trusting_payload(bytes)?;
-        check::payload(&model)?;
-        Ok(model)
+        Self::with_ops(bytes)
     }
 
     /// As [`Model::from_bytes`], without the checksum over the weights: for callers that trust their flash and want to
@@ -61,6 +61,27 @@ impl<'a> Model<'a> {
     /// # Errors
     /// As [`Model::from_bytes`], except [`Error::PayloadChecksum`].
     pub fn from_bytes_trusting_payload(bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::with_ops_trusting_payload(bytes)
+    }
+}
+
+impl<'a, const OPS: OpSet> Model<'a, OPS> {
+    /// As [`Model::from_bytes`], for a program that links only the operators of `OPS` (see [`opset`]).
+    ///
+    /// # Errors
+    /// As [`Model::from_bytes`], and [`Fault::NotLinked`](crate::error::Fault::NotLinked) of the first record that needs
+    /// more.
+    pub fn with_ops(bytes: &'a [u8]) -> Result<Self, Error> {
+        let model = Self::with_ops_trusting_payload(bytes)?;
+        check::payload(&model)?;
+        Ok(model)
+    }
+
+    /// As [`Model::with_ops`], without the checksum over the weights.
+    ///
+    /// # Errors
+    /// As [`Model::with_ops`], except [`Error::PayloadChecksum`].
+    pub fn with_ops_trusting_payload(bytes: &'a [u8]) -> Result<Self, Error> {
         let model = check::container(bytes)?;
         check::records(&model)?;
         Ok(model)
@@ -170,7 +191,7 @@ impl<'a> Model<'a> {
     }
 
     /// The schedules in the file, the default one first.
-    pub fn schedules(&self) -> impl Iterator<Item = Schedule> + use<'a> {
+    pub fn schedules(&self) -> impl Iterator<Item = Schedule> + use<'a, OPS> {
         self.schedules.chunks_exact(Schedule::BYTES).map(Schedule::decode)
     }
 
@@ -180,7 +201,7 @@ impl<'a> Model<'a> {
     }
 
     /// Scale and Σw of each weight row.
-    pub(crate) fn weight_params(&self, weights: &Weights) -> impl Iterator<Item = (f32, i32)> + use<'a> {
+    pub(crate) fn weight_params(&self, weights: &Weights) -> impl Iterator<Item = (f32, i32)> + use<'a, OPS> {
         let words: &[u32] = cast(self.slice(weights.params, weights.rows as usize * Weights::PARAM_BYTES));
         words.chunks_exact(2).map(|pair| match *pair {
             [scale, sum] => (f32::from_bits(scale), sum as i32),
@@ -222,7 +243,7 @@ impl<'a> Model<'a> {
     }
 }
 
-impl Tensors for Model<'_> {
+impl<const OPS: OpSet> Tensors for Model<'_, OPS> {
     fn tensor(&self, id: u16) -> Tensor {
         Model::tensor(self, id)
     }

@@ -11,13 +11,20 @@ use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Attention;
 use crate::kernels::Strided;
 use crate::kernels::scratch::AttentionScratch;
+use crate::opset::OpSet;
 use crate::quant::{exp2_neg, mul_round, multiplier, shift_for, shl_saturating};
 use core::ops::Range;
 
 /// Scores further below the maximum than this, in 1/256 nat, count as this far: exp(−16) = 1e-7.
 const INDEX_MAX: i32 = 4095;
 
-pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], op: &Attention, live_end: usize, rows: Range<usize>) {
+pub(super) fn run<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    arena: &mut [u8],
+    op: &Attention,
+    live_end: usize,
+    rows: Range<usize>,
+) {
     let model = ctx.model;
     let [q, k, v] = op.qkv.map(|id| model.tensor(id));
     let out = model.tensor(op.out);

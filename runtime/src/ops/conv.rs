@@ -15,6 +15,7 @@ use crate::format::{DType, NONE, Tensor};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, Widening, WindowShape, is_direct};
 use crate::kernels::{Channels, Window, select};
+use crate::opset::OpSet;
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, mul_round, multiplier, round_to_i32, shift_for};
 use crate::shape::window_start;
 use core::ops::Range;
@@ -31,7 +32,13 @@ struct Source<'a> {
     factor: &'a [i32],
 }
 
-pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], op: &Conv, live_end: usize, rows: Range<usize>) {
+pub(super) fn run<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    arena: &mut [u8],
+    op: &Conv,
+    live_end: usize,
+    rows: Range<usize>,
+) {
     let model = ctx.model;
     let tensors = op.sources.map(|id| model.tensor(id));
     let out = model.tensor(op.out);
@@ -131,8 +138,8 @@ pub(super) fn run(ctx: &Context<'_>, arena: &mut [u8], op: &Conv, live_end: usiz
 }
 
 /// The step's constants of every channel: per source bias and factor, and behind the first source's the shift.
-fn prepare(
-    ctx: &Context<'_>,
+fn prepare<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
     op: &Conv,
     tensors: &[Tensor; 2],
     out: &Tensor,
@@ -187,8 +194,8 @@ fn prepare(
 }
 
 /// The products of one tile of pixels with every output channel: `sums[p·out_c + c]`, without bias.
-fn accumulate(
-    ctx: &Context<'_>,
+fn accumulate<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
     op: &Conv,
     source: &Source<'_>,
     window: &mut [u8],

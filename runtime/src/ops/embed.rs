@@ -5,10 +5,11 @@
 use super::Context;
 use crate::arena::{cast, cast_mut, pieces};
 use crate::format::op::{EmbedAdd, EmbedLookup, Table};
+use crate::opset::OpSet;
 use crate::quant::round_to_i32;
 
 /// Copies the vector of (row, class) from the payload.
-pub(super) fn lookup(ctx: &Context<'_>, arena: &mut [u8], op: &EmbedLookup) {
+pub(super) fn lookup<const OPS: OpSet>(ctx: &Context<'_, OPS>, arena: &mut [u8], op: &EmbedLookup) {
     let out = ctx.model.tensor(op.out);
     let index = ctx.row * (ctx.model.classes() as usize).max(1) + ctx.class;
     let offset = op.table.saturating_add((index * out.len_bytes()) as u32);
@@ -17,7 +18,7 @@ pub(super) fn lookup(ctx: &Context<'_>, arena: &mut [u8], op: &EmbedLookup) {
 }
 
 /// `table[round((step + vector)/in_step)]`, element by element.
-pub(super) fn add(ctx: &Context<'_>, arena: &mut [u8], op: &EmbedAdd) {
+pub(super) fn add<const OPS: OpSet>(ctx: &Context<'_, OPS>, arena: &mut [u8], op: &EmbedAdd) {
     const HALF: i32 = Table::LEN as i32 / 2;
     let (vector, out) = (ctx.model.tensor(op.vector), ctx.model.tensor(op.out));
     let dim = out.elems();

@@ -13,13 +13,14 @@ mod resize;
 use crate::format::Op;
 use crate::kernels::Kernels;
 use crate::model::Model;
+use crate::opset::{self, OpSet, links};
 use core::ops::Range;
 
 /// What an operator needs to know besides its record.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'m> {
+pub struct Context<'m, const OPS: OpSet = { opset::ALL }> {
     /// The model.
-    pub model: &'m Model<'m>,
+    pub model: &'m Model<'m, OPS>,
     /// The kernels to run.
     pub kernels: &'static Kernels,
     /// Row of the schedules: selects the activations' scales and the embedding.
@@ -32,7 +33,13 @@ pub struct Context<'m> {
 ///
 /// The rows of an operator are run in order from 0, and nothing else touches the arena in between; scratch begins at
 /// `live_end`.
-pub fn run_rows(ctx: &Context<'_>, arena: &mut [u8], op: &Op, live_end: usize, rows: Range<usize>) {
+pub fn run_rows<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    arena: &mut [u8],
+    op: &Op,
+    live_end: usize,
+    rows: Range<usize>,
+) {
     match op {
         Op::Quantize { input, out, mul, add } => quantize::run(ctx, arena, [*input, *out], [*mul, *add], rows),
         Op::Conv(op) => conv::run(ctx, arena, op, live_end, rows),

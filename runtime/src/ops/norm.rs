@@ -15,6 +15,7 @@ use crate::format::op::{NormApply, NormStats};
 use crate::format::{DType, NONE, Tensor};
 use crate::kernels::NormConstants;
 use crate::kernels::scratch::{GROUP_SUM_BYTES, NormScratch, align};
+use crate::opset::OpSet;
 use crate::quant::{NORM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32};
 use core::ops::Range;
 
@@ -65,7 +66,13 @@ fn part_of(group: usize, group_c: usize, source_first: usize, source_c: usize) -
     first - source_first..end - source_first
 }
 
-pub(super) fn stats(ctx: &Context<'_>, arena: &mut [u8], op: &NormStats, live_end: usize, rows: Range<usize>) {
+pub(super) fn stats<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    arena: &mut [u8],
+    op: &NormStats,
+    live_end: usize,
+    rows: Range<usize>,
+) {
     let sources = op.sources.map(|id| ctx.model.tensor(id));
     let out = ctx.model.tensor(op.out);
     let groups = (op.groups as usize).max(1);
@@ -135,7 +142,13 @@ pub(super) fn stats(ctx: &Context<'_>, arena: &mut [u8], op: &NormStats, live_en
     }
 }
 
-pub(super) fn apply(ctx: &Context<'_>, arena: &mut [u8], op: &NormApply, live_end: usize, rows: Range<usize>) {
+pub(super) fn apply<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    arena: &mut [u8],
+    op: &NormApply,
+    live_end: usize,
+    rows: Range<usize>,
+) {
     let model = ctx.model;
     let sources = op.sources.map(|id| model.tensor(id));
     let out = model.tensor(op.out);

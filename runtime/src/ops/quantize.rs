@@ -6,11 +6,12 @@
 use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces};
 use crate::format::DType;
+use crate::opset::OpSet;
 use crate::quant::quantize;
 use core::ops::Range;
 
-pub(super) fn run(
-    ctx: &Context<'_>,
+pub(super) fn run<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
     arena: &mut [u8],
     [input, out]: [u16; 2],
     [mul, add]: [f32; 2],

@@ -3,11 +3,18 @@
 use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces};
 use crate::format::{DType, Tensor};
+use crate::opset::OpSet;
 use bytemuck::Pod;
 use core::ops::Range;
 
 /// `out = (a + b + c + d + 2) >> 2` over 2×2 pixels: the mean, rounded half up, in the input's quantization.
-pub(super) fn avg_pool(ctx: &Context<'_>, arena: &mut [u8], input: u16, out: u16, rows: Range<usize>) {
+pub(super) fn avg_pool<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    arena: &mut [u8],
+    input: u16,
+    out: u16,
+    rows: Range<usize>,
+) {
     let (input, out) = (ctx.model.tensor(input), ctx.model.tensor(out));
     let [from, to] = pieces(arena, [input.range(), out.range()]);
     match input.dtype {
@@ -41,7 +48,13 @@ fn avg_pool_rows<T: Pod + Into<i32>>(
 }
 
 /// `out[y, x] = in[y/2, x/2]`.
-pub(super) fn upsample(ctx: &Context<'_>, arena: &mut [u8], input: u16, out: u16, rows: Range<usize>) {
+pub(super) fn upsample<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    arena: &mut [u8],
+    input: u16,
+    out: u16,
+    rows: Range<usize>,
+) {
     let (input, out) = (ctx.model.tensor(input), ctx.model.tensor(out));
     let pixel_bytes = (input.c as usize * input.dtype.bytes()).max(1);
     let [from, to] = pieces(arena, [input.range(), out.range()]);

@@ -17,6 +17,7 @@ use crate::format::{Schedule, Tensor};
 use crate::kernels::{Kernels, select};
 use crate::model::Model;
 use crate::ops::Context;
+use crate::opset::{self, OpSet, links};
 use crate::step::{Position, advance};
 
 /// What to draw. Fill in what matters and take the rest from `Default`.
@@ -110,19 +111,19 @@ struct Run {
 /// }
 /// ```
 #[derive(Debug)]
-pub struct Sampler<'a> {
-    model: &'a Model<'a>,
+pub struct Sampler<'a, const OPS: OpSet = { opset::ALL }> {
+    model: &'a Model<'a, OPS>,
     arena: &'a mut [u8],
     kernels: &'static Kernels,
     run: Option<Run>,
 }
 
-impl<'a> Sampler<'a> {
+impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
     /// A sampler of this model in this arena. Nothing in the arena needs to be initialised.
     ///
     /// # Errors
     /// [`Error::ArenaTooShort`] with both lengths, [`Error::ArenaUnaligned`].
-    pub fn new(model: &'a Model<'a>, arena: &'a mut [u8]) -> Result<Self, Error> {
+    pub fn new(model: &'a Model<'a, OPS>, arena: &'a mut [u8]) -> Result<Self, Error> {
         Self::with_kernels(model, arena, select::kernels())
     }
 
@@ -130,7 +131,11 @@ impl<'a> Sampler<'a> {
     ///
     /// # Errors
     /// As [`Sampler::new`].
-    pub fn with_kernels(model: &'a Model<'a>, arena: &'a mut [u8], kernels: &'static Kernels) -> Result<Self, Error> {
+    pub fn with_kernels(
+        model: &'a Model<'a, OPS>,
+        arena: &'a mut [u8],
+        kernels: &'static Kernels,
+    ) -> Result<Self, Error> {
         let need = model.arena_len();
         if arena.len() < need {
             return Err(Error::ArenaTooShort { have: arena.len() as u32, need: need as u32 });
@@ -142,7 +147,7 @@ impl<'a> Sampler<'a> {
     }
 
     /// The model.
-    pub fn model(&self) -> &'a Model<'a> {
+    pub fn model(&self) -> &'a Model<'a, OPS> {
         self.model
     }
 
@@ -321,7 +326,7 @@ impl<'a> Sampler<'a> {
     }
 
     /// Tensors that a snapshot holds, in the order of their records.
-    fn carried(&self) -> impl Iterator<Item = Tensor> + use<'a> {
+    fn carried(&self) -> impl Iterator<Item = Tensor> + use<'a, OPS> {
         let model = self.model;
         (0..model.tensor_count()).map(move |id| model.tensor(id as u16)).filter(|tensor| tensor.carried)
     }

@@ -7,13 +7,14 @@ use super::{Run, Sampler};
 use crate::error::Error;
 use crate::format::checksum::crc32;
 use crate::format::cursor::{Encoded, f32_at, u16_at, u32_at};
+use crate::opset::OpSet;
 use crate::step::Position;
 
 const MAGIC: [u8; 4] = *b"MSNP";
 const HEADER_BYTES: usize = 48;
 const CRC_BYTES: usize = 4;
 
-impl Sampler<'_> {
+impl<const OPS: OpSet> Sampler<'_, OPS> {
     /// Bytes of a snapshot of this model.
     pub fn snapshot_len(&self) -> usize {
         HEADER_BYTES + self.carried().map(|tensor| tensor.len_bytes()).sum::<usize>() + CRC_BYTES
