@@ -9,6 +9,7 @@ use mote_converter::report::mote::{dtype_name, op_detail, op_name};
 use mote_runtime::format::checksum::crc32;
 use mote_runtime::format::op::Op;
 use mote_runtime::kernels::select;
+use mote_runtime::opset;
 use mote_runtime::shape::op_macs;
 use mote_runtime::{Depth, Model, Poll, Request, Sampler, Verdict};
 use serde::Serialize;
@@ -107,7 +108,7 @@ struct Drawn {
 
 /// Draws once unseen, then `args.repeat` times by the clock.
 pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
-    let kernels = args.kernels.unwrap_or_else(select::kernels);
+    let kernels = args.kernels.unwrap_or_else(select::kernels::<{ opset::ALL }>);
     // No class vector is typical; zero adds nothing to the time embedding.
     let vector = vec![0.0; model.class_embedding_len()];
     let class = args.class.or(model.null_class()).or((model.classes() > 0).then_some(0));

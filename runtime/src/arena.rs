@@ -82,7 +82,18 @@ pub struct Aligned<T: ?Sized>(pub T);
 ///
 /// An absent tensor is the range `0..0`.
 pub(crate) fn pieces<const N: usize>(arena: &mut [u8], ranges: [Range<usize>; N]) -> [&mut [u8]; N] {
-    arena.get_disjoint_mut(ranges).unwrap_or_else(|_| core::array::from_fn(|_| &mut [] as &mut [u8]))
+    let mut all = [const { 0..0 }; PIECES_MAX];
+    all.iter_mut().zip(ranges).for_each(|(to, range)| *to = range);
+    let mut pieces = pieces_max(arena, all).into_iter();
+    core::array::from_fn(|_| pieces.next().unwrap_or_default())
+}
+
+/// Most pieces at once. One function for all numbers of them: an instance for each would be 1 KB more.
+const PIECES_MAX: usize = 7;
+
+#[inline(never)]
+fn pieces_max(arena: &mut [u8], ranges: [Range<usize>; PIECES_MAX]) -> [&mut [u8]; PIECES_MAX] {
+    arena.get_disjoint_mut(ranges).unwrap_or_default()
 }
 
 /// The bytes as elements of another type; empty where alignment or length do not fit.

@@ -147,6 +147,8 @@ pub enum Fault {
     Type,
     /// An operator reads what no earlier operator has written.
     Order,
+    /// It needs code that this program does not link ([`opset`](crate::opset)).
+    NotLinked,
 }
 
 impl fmt::Display for Error {

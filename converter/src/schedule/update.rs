@@ -24,6 +24,8 @@ impl State {
     pub fn update(&mut self, row: &Row, model: &[f32], noise: &[f32]) {
         self.x0.copy_from_slice(model);
         let history = self.history.each_mut().map(Vec::as_mut_slice);
-        coefficients::update(row, &mut self.x, &mut self.x0, history, |i| noise.get(i).copied().unwrap_or(0.0));
+        coefficients::update::<{ mote_runtime::opset::ALL }>(row, &mut self.x, &mut self.x0, history, |i| {
+            noise.get(i).copied().unwrap_or(0.0)
+        });
     }
 }

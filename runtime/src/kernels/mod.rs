@@ -17,6 +17,9 @@ pub mod scalar;
 pub mod scratch;
 pub mod select;
 
+use crate::opset::{self, OpSet, links};
+use scratch::Widening;
+
 /// Rows of a matrix: row i begins at `elems[i·stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Strided<'a, T> {
@@ -118,4 +121,39 @@ pub struct Kernels {
     pub norm_i16: fn(out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, constants: NormConstants<'_>),
     /// `acc[c] += weight·values[c]`.
     pub axpy_i8: fn(acc: &mut [i32], weight: i32, values: &[i8]),
+}
+
+impl Kernels {
+    /// The table with only what the operators of a set call; the other entries do nothing. For builds whose instruction
+    /// set is known, where a table in flash would link every kernel.
+    pub const fn linked(self, ops: OpSet) -> Kernels {
+        let narrow = links(ops, opset::CONV_I8);
+        let widened = narrow && !matches!(select::TILING.widening, Widening::Never);
+        let mut table = self;
+        if !narrow || matches!(select::TILING.widening, Widening::Always) {
+            table.conv_i8 = |_, _, _, _| {};
+        }
+        if !widened {
+            table.widen = |_, _| {};
+        }
+        if !links(ops, opset::CONV_I16) {
+            table.load = |_, _| {};
+            if !widened {
+                table.conv_i16 = |_, _, _, _| {};
+            }
+        }
+        if !links(ops, opset::ATTENTION) {
+            table.dot_i8 = |_, _, _| {};
+            table.axpy_i8 = |_, _, _| {};
+        }
+        if !links(ops, opset::NORM) {
+            table.sums_i8 = |_, _, _, _| (0, 0);
+            table.norm_i8 = |_, _, _, _, _| {};
+        }
+        if !links(ops, opset::NORM_I16) {
+            table.sums_i16 = |_, _, _, _| (0, 0);
+            table.norm_i16 = |_, _, _, _, _| {};
+        }
+        table
+    }
 }

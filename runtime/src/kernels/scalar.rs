@@ -5,6 +5,7 @@
 
 use super::{Channels, Kernels, NormConstants, Strided, Window};
 use crate::format::op::Table;
+use crate::opset::OpSet;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
 
 /// The table of these functions.
@@ -32,11 +33,11 @@ pub static TABLE: Kernels = KERNELS;
 pub use super::scratch::SCALAR as TILING;
 
 /// The table of a build of these kernels alone.
-pub fn kernels() -> &'static Kernels {
-    &TABLE
+pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
+    const { &KERNELS.linked(OPS) }
 }
 
-/// As [`kernels`].
+/// As [`kernels`], whole.
 pub fn tables() -> &'static [&'static Kernels] {
     static TABLES: [&Kernels; 1] = [&TABLE];
     &TABLES
@@ -58,10 +59,10 @@ fn load<T: Copy + Into<i16>>(out: &mut [i16], elems: &[T]) {
 fn conv<T: Element>(out: &mut [i32], channels: usize, window: Window<'_, T>, weights: &[i8]) {
     let block_len = 4 * window.runs * window.run_len;
     for (p, pixel) in out.chunks_exact_mut(channels.max(1)).enumerate() {
-        let blocks = weights.chunks(block_len.max(1));
-        for (sums, block) in pixel.chunks_mut(4).zip(blocks) {
+        for (block, sums) in pixel.chunks_mut(4).enumerate() {
             let mut acc = [0i32; 4];
-            let (mut quads, mut at) = (block.chunks_exact(16), p * window.pixel_stride);
+            let mut quads = weights.get(block * block_len..).unwrap_or_default().chunks_exact(16);
+            let mut at = p * window.pixel_stride;
             for _ in 0..window.runs {
                 let run = window.elems.get(at..).and_then(|rest| rest.get(..window.run_len)).unwrap_or_default();
                 for (x, w) in run.chunks_exact(4).zip(&mut quads) {
@@ -84,8 +85,8 @@ fn dot<T: Element>(acc: i32, x: &[T], w: &[i8]) -> i32 {
 
 #[inline(always)]
 fn dot_i8(out: &mut [i32], row: &[i8], rows: Strided<'_, i8>) {
-    for (sum, other) in out.iter_mut().zip(rows.elems.chunks(rows.stride.max(1))) {
-        *sum = dot(0, row, other);
+    for (j, sum) in out.iter_mut().enumerate() {
+        *sum = dot(0, row, rows.elems.get(j * rows.stride..).unwrap_or_default());
     }
 }
 
@@ -128,7 +129,9 @@ fn sums<T: Element>(row: &[T], channels: usize, first: usize, group_c: usize) ->
 #[inline(always)]
 fn norm<T: Element, const SHIFT: u32>(out: &mut [i8], out_c: usize, src: &[T], src_c: usize, k: NormConstants<'_>) {
     const HALF: i32 = Table::LEN as i32 / 2;
-    for (out, src) in out.chunks_mut(out_c.max(1)).zip(src.chunks_exact(src_c.max(1))) {
+    for (p, out) in out.chunks_mut(out_c.max(1)).enumerate() {
+        let src = src.get(p * src_c..).unwrap_or_default();
+        let src = src.get(..src_c).unwrap_or_default();
         for (((out, &q), &m), &offset) in out.iter_mut().zip(src).zip(k.multiplier).zip(k.offset) {
             let centred = (q.into() - k.zero_point) << SHIFT;
             let index = mul_round(centred, m).saturating_add(offset) >> NORM_FRACTION_BITS;

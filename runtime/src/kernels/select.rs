@@ -7,13 +7,14 @@ use super::Kernels;
 #[cfg(isa = "portable")]
 use super::scalar as isa;
 use super::scratch::Tiling;
+use crate::opset::OpSet;
 
 /// The tiling of this build: what scratch is sized for. It covers every table of the build.
 pub const TILING: Tiling = isa::TILING;
 
-/// The fastest table that this machine can run.
-pub fn kernels() -> &'static Kernels {
-    isa::kernels()
+/// The fastest table that this machine can run, with what the operators of a set need (see [`Kernels::linked`]).
+pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
+    isa::kernels::<OPS>()
 }
 
 /// Every table that this machine can run, the fastest first, scalar last: to compare them, or to force one by name.

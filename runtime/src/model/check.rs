@@ -9,7 +9,8 @@ use crate::error::{Error, Fault, Record};
 use crate::format::checksum::{crc32, meta_crc};
 use crate::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Op, Table};
 use crate::format::{
-    DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Schedule, Section, SelfTest, Tensor, VERSION, Weights, tag,
+    Clip, DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Schedule, Section, SelfTest, Tensor, VERSION,
+    Weights, tag,
 };
 use crate::opset::{self, OpSet, links};
 use crate::shape::conv_len;
@@ -23,6 +24,11 @@ type Check = Result<(), Fault>;
 
 fn ensure(holds: bool, fault: Fault) -> Check {
     if holds { Ok(()) } else { Err(fault) }
+}
+
+/// Refuses what needs code that is not linked; nothing at all where it is.
+fn linked<const OPS: OpSet>(bits: OpSet, needed: bool) -> Check {
+    ensure(links(OPS, bits) || !needed, Fault::NotLinked)
 }
 
 /// Header, section directory, checksum of both and of the records.
@@ -113,8 +119,8 @@ pub(super) fn container<const OPS: OpSet>(bytes: &[u8]) -> Result<Model<'_, OPS>
         }
     }
     let payload_bytes = header.file_bytes - header.meta_bytes;
-    let blocks = model.blocks.len() as u64 / 4;
-    if header.block_bytes == 0 || blocks != (payload_bytes as u64).div_ceil(header.block_bytes as u64) {
+    let blocks = model.blocks.len() / 4;
+    if header.block_bytes == 0 || blocks != (payload_bytes as usize).div_ceil(header.block_bytes as usize) {
         return Err(Error::Section { tag: tag::BLOCKS });
     }
     Ok(model)
@@ -123,9 +129,8 @@ pub(super) fn container<const OPS: OpSet>(bytes: &[u8]) -> Result<Model<'_, OPS>
 /// The checksum of every payload block.
 pub(super) fn payload<const OPS: OpSet>(model: &Model<'_, OPS>) -> Result<(), Error> {
     let payload = model.bytes.get(model.header.meta_bytes as usize..).unwrap_or(&[]);
-    let blocks = payload.chunks(model.header.block_bytes.max(1) as usize).zip(model.blocks.chunks_exact(4));
-    for (index, (block, want)) in blocks.enumerate() {
-        if crc32(block).to_le_bytes() != want {
+    for (index, block) in payload.chunks(model.header.block_bytes.max(1) as usize).enumerate() {
+        if crc32(block) != crate::format::cursor::u32_at(model.blocks, 4 * index) {
             return Err(Error::PayloadChecksum { block: index as u32 });
         }
     }
@@ -155,6 +160,8 @@ pub(super) fn records<const OPS: OpSet>(model: &Model<'_, OPS>) -> Result<(), Er
     }
     header(model).map_err(at(Record::Header, 0))?;
     for i in 0..model.row_count() {
+        let dynamic = model.row(i).is_some_and(|row| matches!(row.clip, Clip::Dynamic { .. }));
+        linked::<OPS>(opset::CLIP_DYNAMIC, dynamic).map_err(at(Record::Row, i))?;
         let valid = model
             .row(i)
             .is_some_and(|row| (row.graph as usize) < model.graph_count() && row.is_valid() && history(model, &row));
@@ -239,6 +246,8 @@ fn vector(tensor: &Tensor, len: usize) -> Check {
 fn modulation<const OPS: OpSet>(model: &Model<'_, OPS>, modulation: Modulation, len: usize) -> Check {
     match modulation {
         Modulation::None => Ok(()),
+        Modulation::Table(_) if !links(OPS, opset::MODULATION_TABLE) => Err(Fault::NotLinked),
+        Modulation::Tensor(_) if !links(OPS, opset::MODULATION_TENSOR) => Err(Fault::NotLinked),
         Modulation::Table(offset) => {
             let vectors = model.row_count() as u64 * model.header.classes.max(1) as u64;
             blob(model, offset, vectors * len as u64, 2)
@@ -252,24 +261,28 @@ fn op<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
     match op {
         Op::Quantize { input, out, mul, add } => {
             ensure(mul.is_finite() && add.is_finite(), Fault::Number)?;
-            same_shape(&operand(model, input, F32)?, &operand(model, out, INT)?)?;
+            let out = operand(model, out, INT)?;
+            linked::<OPS>(opset::OUT_I16, out.dtype == DType::I16)?;
+            same_shape(&operand(model, input, F32)?, &out)?;
         }
         Op::Conv(op) => conv(model, &op)?,
-        Op::NormStats(NormStats { sources, out, groups, eps }) => {
+        Op::NormStats(NormStats { sources, out, groups, eps }) if links(OPS, opset::NORM) => {
             ensure(eps.is_finite() && eps >= 0.0, Fault::Number)?;
             norm_sources(model, sources, groups)?;
             vector(&operand(model, out, F32)?, 2 * groups as usize)?;
         }
-        Op::NormApply(op) => {
+        Op::NormApply(op) if links(OPS, opset::NORM) => {
             let channels = norm_sources(model, op.sources, op.groups)?;
             vector(&operand(model, op.stats, F32)?, 2 * op.groups as usize)?;
             let (first, out) = (operand(model, op.sources[0], INT)?, operand(model, op.out, I8)?);
+            linked::<OPS>(opset::NORM_MODULATED, op.modulation != Modulation::None)?;
+            linked::<OPS>(opset::NORM_IN_PLACE, first.offset == out.offset)?;
             ensure(first.h == out.h && first.w == out.w && out.c as usize == channels, Fault::Shape)?;
             blob(model, op.affine, 2 * channels as u64, 4)?;
             modulation(model, op.modulation, 2 * channels)?;
             op.table.map_or(Ok(()), |t| table(model, &t))?;
         }
-        Op::Attention(Attention { qkv, out, heads, scale, exp_table }) => {
+        Op::Attention(Attention { qkv, out, heads, scale, exp_table }) if links(OPS, opset::ATTENTION) => {
             let out = operand(model, out, I8)?;
             for id in qkv {
                 same_shape(&operand(model, id, I8)?, &out)?;
@@ -281,8 +294,11 @@ fn op<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
             ensure((0..rows).all(|row| model.quant(&q, row).zero_point == 0), Fault::Number)?;
             blob(model, exp_table, 128, 2)?;
         }
-        Op::AvgPool { input, out } | Op::Upsample { input, out } => {
+        Op::AvgPool { input, out } | Op::Upsample { input, out }
+            if links(OPS, if let Op::AvgPool { .. } = op { opset::AVG_POOL } else { opset::UPSAMPLE }) =>
+        {
             let (a, b) = (operand(model, input, INT)?, operand(model, out, INT)?);
+            linked::<OPS>(opset::OUT_I16, b.dtype == DType::I16)?;
             let halves = |long: u16, short: u16| long / 2 == short;
             let shape = match op {
                 Op::AvgPool { .. } => halves(a.h, b.h) && halves(a.w, b.w),
@@ -291,19 +307,23 @@ fn op<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
             ensure(shape && a.c == b.c, Fault::Shape)?;
             ensure(a.dtype == b.dtype && a.quant == b.quant && a.per_step == b.per_step, Fault::Type)?;
         }
-        Op::EmbedLookup(EmbedLookup { out, table }) => {
+        Op::EmbedLookup(EmbedLookup { out, table }) if links(OPS, opset::EMBED_LOOKUP) => {
             let out = operand(model, out, I16)?;
             vector(&out, out.c as usize)?;
             let vectors = model.row_count() as u64 * model.header.classes.max(1) as u64;
             blob(model, table, vectors * out.c as u64, 2)?;
         }
-        Op::EmbedAdd(EmbedAdd { vector: given, out, steps, table: activation }) => {
+        Op::EmbedAdd(EmbedAdd { vector: given, out, steps, table: activation }) if links(OPS, opset::EMBED_ADD) => {
             let out = operand(model, out, I16)?;
             vector(&out, out.c as usize)?;
             same_shape(&operand(model, given, F32)?, &out)?;
             blob(model, steps, model.row_count() as u64 * out.c as u64, 4)?;
             table(model, &activation)?;
         }
+        Op::NormStats(_) | Op::NormApply(_) | Op::Attention(_) | Op::AvgPool { .. } | Op::Upsample { .. } => {
+            return Err(Fault::NotLinked);
+        }
+        Op::EmbedLookup(_) | Op::EmbedAdd(_) => return Err(Fault::NotLinked),
     }
     placement(model, &op, live_end)
 }
@@ -312,6 +332,7 @@ fn op<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
 fn norm_sources<const OPS: OpSet>(model: &Model<'_, OPS>, sources: [u16; 2], groups: u16) -> Result<usize, Fault> {
     let first = operand(model, sources[0], INT)?;
     let mut channels = first.c as usize;
+    linked::<OPS>(opset::NORM_TWO, sources[1] != NONE)?;
     if sources[1] != NONE {
         let second = operand(model, sources[1], INT)?;
         ensure(first.h == second.h && first.w == second.w, Fault::Shape)?;
@@ -321,7 +342,9 @@ fn norm_sources<const OPS: OpSet>(model: &Model<'_, OPS>, sources: [u16; 2], gro
     // N·Σq² of a group stays below 2⁶⁴: N²·2³⁰ for I16, N²·2¹⁴ for I8.
     let group_elems = first.h as u64 * first.w as u64 * (channels as u64 / groups as u64);
     for &id in sources.iter().filter(|&&id| id != NONE) {
-        let limit = if model.tensor(id).dtype == DType::I16 { 1 << 16 } else { 1 << 24 };
+        let wide = model.tensor(id).dtype == DType::I16;
+        linked::<OPS>(opset::NORM_I16, wide)?;
+        let limit = if wide { 1 << 16 } else { 1 << 24 };
         ensure(group_elems <= limit, Fault::Shape)?;
     }
     Ok(channels)
@@ -333,11 +356,18 @@ fn conv<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Conv) -> Check {
     let [pad_top, pad_left] = op.pad.map(usize::from);
     ensure((1..=15).contains(&kh) && (1..=15).contains(&kw) && (1..=15).contains(&op.stride), Fault::Shape)?;
     ensure(pad_top <= 15 && pad_left <= 15, Fault::Shape)?;
+    linked::<OPS>(opset::CONV_TWO, op.sources[1] != NONE)?;
+    linked::<OPS>(opset::CONV_UPSAMPLED, op.upsample)?;
+    linked::<OPS>(opset::OUT_I16, out.dtype == DType::I16)?;
+    linked::<OPS>(opset::RESIDUAL, op.residual != NONE)?;
     for (&id, &weights_id) in op.sources.iter().zip(&op.weights) {
         if id == NONE && id == op.sources[1] {
             continue;
         }
         let source = operand(model, id, INT)?;
+        linked::<OPS>(opset::CONV_I8, source.dtype == DType::I8)?;
+        linked::<OPS>(opset::CONV_I16, source.dtype == DType::I16)?;
+        linked::<OPS>(opset::CONV_ODD, !source.c.is_multiple_of(4))?;
         let weights = model.weights(weights_id).ok_or(Fault::Range)?;
         ensure(weights.rows == out.c, Fault::Shape)?;
         ensure(weights.row_elems as usize == kh * kw * source.c as usize, Fault::Shape)?;
@@ -354,7 +384,9 @@ fn conv<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Conv) -> Check {
     if op.residual != NONE {
         ensure(out.dtype != DType::F32, Fault::Type)?;
         ensure(op.residual_scale.is_finite(), Fault::Number)?;
-        same_shape(&operand(model, op.residual, INT)?, &out)?;
+        let residual = operand(model, op.residual, INT)?;
+        linked::<OPS>(opset::RESIDUAL_I16, residual.dtype == DType::I16)?;
+        same_shape(&residual, &out)?;
     }
     blob(model, op.bias, out.c as u64, 4)?;
     modulation(model, op.modulation, out.c as usize)
@@ -396,6 +428,7 @@ fn graph<const OPS: OpSet>(model: &Model<'_, OPS>, graph: &Graph) -> Check {
     ensure(input.carried, Fault::Type)?;
     let mut written = [0u32; TENSORS_MAX / 32];
     mark(&mut written, graph.input);
+    linked::<OPS>(opset::EMBED_ADD, graph.class_embedding != NONE)?;
     if graph.class_embedding != NONE {
         let given = operand(model, graph.class_embedding, F32)?;
         ensure(given.carried, Fault::Type)?;
@@ -438,6 +471,8 @@ fn sampler_tensors<const OPS: OpSet>(model: &Model<'_, OPS>) -> impl Iterator<It
 fn header<const OPS: OpSet>(model: &Model<'_, OPS>) -> Check {
     let header = &model.header;
     let input = model.tensor(model.graph(0).input);
+    linked::<OPS>(opset::GUIDANCE, header.null_class != NONE)?;
+    linked::<OPS>(opset::HISTORY, header.history.iter().any(|&id| id != NONE))?;
     if header.null_class != NONE {
         ensure(header.null_class < header.classes, Fault::Range)?;
         ensure(header.uncond != NONE, Fault::Range)?;

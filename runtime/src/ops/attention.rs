@@ -59,7 +59,8 @@ pub(super) fn run<const OPS: OpSet>(
             let max = scores.iter().copied().fold(i32::MIN, i32::max);
             let mut total = 0i32;
             acc.fill(0);
-            for (score, values) in scores.iter().zip(v_elems.chunks_exact(c.max(1))) {
+            for (j, score) in scores.iter().enumerate() {
+                let values = v_elems.get(channels(j)).unwrap_or_default();
                 let below = max.saturating_sub(*score);
                 let index =
                     mul_round(shl_saturating(below, index_shift), index_multiplier).clamp(0, INDEX_MAX) as usize;
@@ -67,11 +68,7 @@ pub(super) fn run<const OPS: OpSet>(
                 let low = fine.get(index & 63).copied().unwrap_or(0) as u16 as u32;
                 let weight = ((high * low) >> exp_shift) as i32;
                 total = total.wrapping_add(weight);
-                (ctx.kernels.axpy_i8)(
-                    acc,
-                    weight,
-                    values.get(head * head_dim..(head + 1) * head_dim).unwrap_or_default(),
-                );
+                (ctx.kernels.axpy_i8)(acc, weight, values);
             }
 
             let real = vs.scale / (outs.scale * total as f32);

@@ -15,7 +15,7 @@ use crate::format::{DType, NONE, Tensor};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, Widening, WindowShape, is_direct};
 use crate::kernels::{Channels, Window, select};
-use crate::opset::OpSet;
+use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, mul_round, multiplier, round_to_i32, shift_for};
 use crate::shape::window_start;
 use core::ops::Range;
@@ -43,7 +43,8 @@ pub(super) fn run<const OPS: OpSet>(
     let tensors = op.sources.map(|id| model.tensor(id));
     let out = model.tensor(op.out);
     let residual = model.tensor(op.residual);
-    let in_place = op.residual != NONE && residual.offset == out.offset;
+    let has_residual = links(OPS, opset::RESIDUAL) && op.residual != NONE;
+    let in_place = has_residual && residual.offset == out.offset;
     let parts = ConvScratch::new(op, &tensors[0], &tensors[1], &out, select::TILING);
     let [first, second, residual_bytes, modulation, out_bytes, mut scratch] = pieces(
         arena,
@@ -81,7 +82,8 @@ pub(super) fn run<const OPS: OpSet>(
         })
     };
     let Some(main) = source(0, &*first) else { return };
-    let skip = if op.sources[1] == NONE { None } else { source(1, &*second) };
+    let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
+    let skip = if two { source(1, &*second) } else { None };
     // One source: its accumulators are the sums. Two: the second's are added to the first's.
     let (sums, extra) = if skip.is_some() { (sums, accumulators) } else { (accumulators, &mut [] as &mut [i32]) };
 
@@ -116,18 +118,20 @@ pub(super) fn run<const OPS: OpSet>(
                     (ctx.kernels.scale)(extra, Channels { bias: skip.bias, multiplier: skip.factor, shift });
                     sums.iter_mut().zip(&*extra).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
                 }
-                if op.residual != NONE {
+                if has_residual {
                     let from = if in_place { &*out_bytes } else { &*residual_bytes };
                     match residual.dtype {
                         DType::I8 => add_residual.to(sums, cast::<i8>(from).get(elems.clone()).unwrap_or_default()),
-                        DType::I16 => add_residual.to(sums, cast::<i16>(from).get(elems.clone()).unwrap_or_default()),
-                        DType::F32 => {}
+                        DType::I16 if links(OPS, opset::RESIDUAL_I16) => {
+                            add_residual.to(sums, cast::<i16>(from).get(elems.clone()).unwrap_or_default())
+                        }
+                        DType::I16 | DType::F32 => {}
                     }
                 }
                 if let DType::I8 = out.dtype {
                     let to = cast_mut(out_bytes).get_mut(elems).unwrap_or_default();
                     (ctx.kernels.store_i8)(to, sums, quant.zero_point as i32);
-                } else {
+                } else if links(OPS, opset::OUT_I16) {
                     let to = cast_mut::<i16>(out_bytes).get_mut(elems).unwrap_or_default();
                     to.iter_mut().zip(&*sums).for_each(|(q, &sum)| *q = round_sum(sum).clamp(-32_767, 32_767) as i16);
                 }
@@ -213,26 +217,26 @@ fn accumulate<const OPS: OpSet>(
         Widening::ByTable => kernels.wide,
     };
     match tile.input.dtype {
-        DType::I8 if !wide => {
+        DType::I8 if links(OPS, opset::CONV_I8) && !wide => {
             let elems = cast(source.elems);
             let window = if is_direct(op, tile.input) {
                 tile.in_place(elems)
             } else {
-                tile.load(elems, cast_mut(window), zero as i8, [0, 1, 2, 3], copy)
+                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, [0, 1, 2, 3], copy)
             };
             (kernels.conv_i8)(sums, channels, window, source.weights);
         }
-        DType::I8 => {
+        DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(source.elems);
-            let window = tile.load(elems, cast_mut(window), zero as i16, kernels.order, kernels.widen);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i16, kernels.order, kernels.widen);
             (kernels.conv_i16)(sums, channels, window, source.weights);
         }
-        DType::I16 => {
+        DType::I16 if links(OPS, opset::CONV_I16) => {
             let elems: &[i16] = cast(source.elems);
-            let window = tile.load(elems, cast_mut(window), 0, kernels.order, kernels.load);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.order, kernels.load);
             (kernels.conv_i16)(sums, channels, window, source.weights);
         }
-        DType::F32 => {}
+        DType::I8 | DType::I16 | DType::F32 => {}
     }
 }
 
@@ -254,7 +258,7 @@ impl Tile<'_> {
     }
 
     /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four.
-    fn load<'a, S: Copy, D: Copy + From<S>>(
+    fn load<'a, const OPS: OpSet, S: Copy, D: Copy + From<S>>(
         &self,
         elems: &[S],
         to: &'a mut [D],
@@ -266,29 +270,34 @@ impl Tile<'_> {
         let WindowShape { runs, run_len, run_stride, pixel_stride } = shape;
         let [c, stride] = [self.input.c as usize, self.op.stride as usize];
         let [kh, kw] = self.op.kernel.map(usize::from);
-        if c.is_multiple_of(4) {
+        if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) {
             let columns = (self.pixels - 1) * stride + kw;
             for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(runs).enumerate() {
-                let inside = if self.op.upsample { 0..0 } else { self.inside(ky, columns) };
+                let inside =
+                    if links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample { 0..0 } else { self.inside(ky, columns) };
                 let (before, rest) = run.split_at_mut_checked(inside.start * c).unwrap_or_default();
                 let (middle, after) = rest.split_at_mut_checked(inside.len() * c).unwrap_or_default();
-                if let Some(from) = self.pixel(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
+                if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
                     load(middle, from);
                 }
                 // Upsampled, or padding: pixel by pixel.
-                let edges = before.chunks_exact_mut(c.max(1)).zip(0..);
-                for (to, column) in edges.chain(after.chunks_exact_mut(c.max(1)).zip(inside.end..columns)) {
-                    match self.pixel(elems, ky, column) {
+                let mut column = 0;
+                for to in before.chunks_exact_mut(c.max(1)).chain(after.chunks_exact_mut(c.max(1))) {
+                    if column == inside.start {
+                        column = inside.end;
+                    }
+                    match self.pixel::<OPS, _>(elems, ky, column) {
                         Some(from) => load(to, from.get(..c).unwrap_or_default()),
                         None => to.fill(pad),
                     }
+                    column += 1;
                 }
             }
         } else {
             for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
                 let mut k = 0;
                 for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
-                    let from = self.pixel(elems, ky, p * stride + kx);
+                    let from = self.pixel::<OPS, _>(elems, ky, p * stride + kx);
                     for channel in 0..c {
                         let value = from.and_then(|from| from.get(channel)).map_or(pad, |&value| value.into());
                         // `k % 4` is below 4: the other bits of the position are k's own.
@@ -303,8 +312,8 @@ impl Tile<'_> {
     }
 
     /// The input's elements from a pixel of the window on; `None` where that is padding.
-    fn pixel<'e, S>(&self, elems: &'e [S], ky: usize, column: usize) -> Option<&'e [S]> {
-        let up = self.op.upsample as u32;
+    fn pixel<'e, const OPS: OpSet, S>(&self, elems: &'e [S], ky: usize, column: usize) -> Option<&'e [S]> {
+        let up = (links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample) as u32;
         let iy = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
         let ix = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize) + column as isize;
         let (h, w) = ((self.input.h as isize) << up, (self.input.w as isize) << up);
@@ -342,7 +351,8 @@ impl Residual {
 /// `out = (sums + bias)·scale`, or added to what is there.
 fn store_f32(out: &mut [f32], sums: &[i32], source: &Source<'_>, add: bool) {
     let channels = source.bias.len().max(1);
-    for (out, sums) in out.chunks_exact_mut(channels).zip(sums.chunks_exact(channels)) {
+    for (p, out) in out.chunks_exact_mut(channels).enumerate() {
+        let sums = sums.get(p * channels..).unwrap_or_default();
         for (((out, &sum), &bias), &scale) in out.iter_mut().zip(sums).zip(source.bias).zip(source.factor) {
             let value = sum.wrapping_add(bias) as f32 * f32::from_bits(scale as u32);
             *out = if add { *out + value } else { value };

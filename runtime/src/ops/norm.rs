@@ -15,7 +15,7 @@ use crate::format::op::{NormApply, NormStats};
 use crate::format::{DType, NONE, Tensor};
 use crate::kernels::NormConstants;
 use crate::kernels::scratch::{GROUP_SUM_BYTES, NormScratch, align};
-use crate::opset::OpSet;
+use crate::opset::{self, OpSet, links};
 use crate::quant::{NORM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32};
 use core::ops::Range;
 
@@ -87,53 +87,28 @@ pub(super) fn stats<const OPS: OpSet>(
         sums.fill(0);
     }
     let last = rows.end == sources[0].h as usize;
-    let mut source_first = 0;
-    for (k, (tensor, bytes)) in sources.iter().zip([&*first, second]).enumerate() {
-        let c = tensor.c as usize;
-        for (group, sums) in sums.chunks_exact_mut(4).take(groups).enumerate() {
-            let part = part_of(group, group_c, source_first, c);
-            if part.is_empty() {
-                continue;
-            }
-            for y in rows.clone() {
-                let (sum, squares) = match tensor.dtype {
-                    DType::I8 => (ctx.kernels.sums_i8)(
-                        rows_of(cast(bytes), tensor.row_elems(), y..y + 1),
-                        c,
-                        part.start,
-                        part.len(),
-                    ),
-                    DType::I16 => (ctx.kernels.sums_i16)(
-                        rows_of(cast(bytes), tensor.row_elems(), y..y + 1),
-                        c,
-                        part.start,
-                        part.len(),
-                    ),
-                    DType::F32 => (0, 0),
-                };
-                if let Some([s, q]) = sums.get_mut(2 * k..2 * k + 2) {
-                    *s = s.wrapping_add(sum as u64);
-                    *q = q.wrapping_add(squares);
-                }
-            }
-        }
-        source_first += c;
-    }
-    if !last {
-        return;
-    }
-    let quants = sources.map(|tensor| ctx.model.quant(&tensor, ctx.row));
-    let out: &mut [f32] = cast_mut(out_bytes);
-    for (group, (sums, out)) in sums.chunks_exact(4).zip(out.chunks_exact_mut(2)).enumerate() {
+    for (group, (sums, out)) in sums.chunks_exact_mut(4).zip(cast_mut(out_bytes).chunks_exact_mut(2)).enumerate() {
         let mut whole: Option<Part> = None;
         let mut source_first = 0;
-        for ((tensor, quant), sums) in sources.iter().zip(&quants).zip(sums.chunks_exact(2)) {
-            let channels = part_of(group, group_c, source_first, tensor.c as usize);
-            source_first += tensor.c as usize;
-            let (&[sum, squares], false) = (sums, channels.is_empty()) else { continue };
-            let n = tensor.h as u64 * tensor.w as u64 * channels.len() as u64;
-            let part = Part::new(n, sum as i64, squares, quant.scale, quant.zero_point as f32);
-            whole = Some(whole.map_or(part, |whole| whole.merge(part)));
+        for ((tensor, bytes), sums) in sources.iter().zip([&*first, second]).zip(sums.chunks_exact_mut(2)) {
+            let c = tensor.c as usize;
+            let part = part_of(group, group_c, source_first, c);
+            source_first += c;
+            let (false, [sum, squares]) = (part.is_empty(), sums) else { continue };
+            let row_elems = tensor.row_elems();
+            let (row_sum, row_squares) = if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
+                (ctx.kernels.sums_i16)(rows_of(cast(bytes), row_elems, rows.clone()), c, part.start, part.len())
+            } else {
+                (ctx.kernels.sums_i8)(rows_of(cast(bytes), row_elems, rows.clone()), c, part.start, part.len())
+            };
+            *sum = sum.wrapping_add(row_sum as u64);
+            *squares = squares.wrapping_add(row_squares);
+            if last {
+                let n = (tensor.h as usize * tensor.w as usize * part.len()) as u64;
+                let quant = ctx.model.quant(tensor, ctx.row);
+                let part = Part::new(n, *sum as i64, *squares, quant.scale, quant.zero_point as f32);
+                whole = Some(whole.map_or(part, |whole| whole.merge(part)));
+            }
         }
         if let (Some(whole), [mean, rstd]) = (whole, out) {
             *mean = whole.mean;
@@ -154,92 +129,98 @@ pub(super) fn apply<const OPS: OpSet>(
     let out = model.tensor(op.out);
     let c = out.c as usize;
     let parts = NormScratch::new(op, &sources[0], &out);
-    let in_place = parts.row != 0;
-    let first = if in_place { 0..0 } else { sources[0].range() };
-    let modulation = model.tensor(op.modulation.tensor());
+    let in_place = links(OPS, opset::NORM_IN_PLACE) && parts.row != 0;
     let [first, second, stats, modulation, out_bytes, mut scratch] = pieces(
         arena,
         [
-            first,
+            if in_place { 0..0 } else { sources[0].range() },
             second_range(op.sources, &sources),
             model.tensor(op.stats).range(),
-            modulation.range(),
+            model.tensor(op.modulation.tensor()).range(),
             out.range(),
             live_end..live_end + parts.constants + parts.row,
         ],
     );
+    let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
     let (multipliers, rest) = constants.split_at_mut_checked(c).unwrap_or_default();
     let (offsets, _) = rest.split_at_mut_checked(c).unwrap_or_default();
     let quant = model.quant(&out, ctx.row);
-    let in_step = op.table.map_or(quant.scale, |table| table.in_step);
     if rows.start == 0 {
-        let mut source_first = 0;
-        let affine = model.floats(op.affine, 2 * c);
-        let (gamma, beta) = affine.split_at_checked(c).unwrap_or_default();
-        let stats: &[f32] = cast(stats);
-        let given: &[f32] = cast(modulation);
-        let table = model.modulation_table(op.modulation, ctx.row, ctx.class, 2 * c);
-        let modulation = |i: usize| table.get(i).map_or_else(|| given.get(i).copied().unwrap_or(0.0), |x| x.to_f32());
-        let group_c = (c / (op.groups as usize).max(1)).max(1);
-        for tensor in &sources {
-            let scale = model.quant(tensor, ctx.row).scale;
-            let (shift, limit) = (element_shift(tensor.dtype), if tensor.dtype == DType::I8 { 127.9 } else { 0.4999 });
-            for channel in source_first..source_first + tensor.c as usize {
-                let &[mean, rstd] =
-                    stats.get(2 * (channel / group_c)..).and_then(|rest| rest.first_chunk()).unwrap_or(&[0.0; 2]);
-                let (Some(&gamma), Some(&beta)) = (gamma.get(channel), beta.get(channel)) else { continue };
-                let (factor, shift_by) = (1.0 + modulation(channel), modulation(c + channel));
-                let slope = (scale * rstd * (gamma * factor) / in_step).clamp(-limit, limit);
-                let centre = (beta * factor + shift_by) / in_step - mean / scale * slope;
-                // slope·2^(8 + 31 − shift)/2³¹ of an element that was shifted left by `shift`.
-                let m = multiplier(slope * (1 << NORM_FRACTION_BITS) as f32 * exp2_neg(shift));
-                let offset = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32).clamp(-(1 << 29), 1 << 29)
-                    + (1 << (NORM_FRACTION_BITS - 1));
-                if let (Some(to_m), Some(to_offset)) = (multipliers.get_mut(channel), offsets.get_mut(channel)) {
-                    (*to_m, *to_offset) = (m, offset);
-                }
+        let in_step = op.table.map_or(quant.scale, |table| table.in_step);
+        prepare(ctx, op, &sources, [cast(stats), cast(modulation)], in_step, multipliers, offsets);
+    }
+    let row_copy: &mut [i8] = cast_mut(scratch);
+    let mut source_first = 0;
+    for (tensor, bytes) in sources.iter().zip([&*first, second]) {
+        let source_c = tensor.c as usize;
+        let channels = source_first..source_first + source_c;
+        let k = NormConstants {
+            multiplier: multipliers.get(channels.clone()).unwrap_or_default(),
+            offset: offsets.get(channels).unwrap_or_default(),
+            zero_point: model.quant(tensor, ctx.row).zero_point as i32,
+            table: op.table.map_or(&[], |table| model.table(&table)),
+            out_multiplier: op.table.map_or(0, |table| multiplier(table.out_step / quant.scale)),
+            out_zero_point: quant.zero_point as i32,
+        };
+        // All rows at once; in place row by row, from a copy.
+        let mut y = rows.start;
+        while y < rows.end {
+            let some = y..if in_place { y + 1 } else { rows.end };
+            y = some.end;
+            let to = rows_of_mut(cast_mut(&mut *out_bytes), out.row_elems(), some.clone());
+            if in_place {
+                super::copy(row_copy, to);
             }
-            source_first += tensor.c as usize;
+            let to = to.get_mut(source_first..).unwrap_or_default();
+            if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
+                (ctx.kernels.norm_i16)(to, c, rows_of(cast(bytes), tensor.row_elems(), some), source_c, k);
+            } else {
+                let from = if in_place { &*row_copy } else { rows_of(cast(bytes), tensor.row_elems(), some) };
+                (ctx.kernels.norm_i8)(to, c, from, source_c, k);
+            }
+        }
+        source_first += source_c;
+        if !links(OPS, opset::NORM_TWO) || op.sources[1] == NONE {
+            break;
         }
     }
-    let row_copy: &mut [i8] = cast_mut(take_front(&mut scratch, parts.row));
-    let out_elems: &mut [i8] = cast_mut(out_bytes);
-    for y in rows {
-        let out_row = rows_of_mut(out_elems, out.row_elems(), y..y + 1);
-        if in_place {
-            super::copy(row_copy, out_row);
+}
+
+/// The step's multiplier and offset of every channel.
+fn prepare<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    op: &NormApply,
+    sources: &[Tensor; 2],
+    [stats, given]: [&[f32]; 2],
+    in_step: f32,
+    multipliers: &mut [i32],
+    offsets: &mut [i32],
+) {
+    let (model, c) = (ctx.model, multipliers.len());
+    let affine = model.floats(op.affine, 2 * c);
+    let table = model.modulation_table(op.modulation, ctx.row, ctx.class, 2 * c);
+    let modulation = |i: usize| {
+        if !links(OPS, opset::NORM_MODULATED) {
+            return 0.0;
         }
-        let mut source_first = 0;
-        let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
-        for (tensor, bytes) in sources.iter().zip([&*first, second]) {
-            let source_c = tensor.c as usize;
-            let k = NormConstants {
-                multiplier: multipliers.get(source_first..source_first + source_c).unwrap_or_default(),
-                offset: offsets.get(source_first..source_first + source_c).unwrap_or_default(),
-                zero_point: model.quant(tensor, ctx.row).zero_point as i32,
-                table: op.table.map_or(&[], |table| model.table(&table)),
-                out_multiplier: op.table.map_or(0, |table| multiplier(table.out_step / quant.scale)),
-                out_zero_point: quant.zero_point as i32,
-            };
-            let to = out_row.get_mut(source_first..).unwrap_or_default();
-            let row = |tensor: &Tensor| y * tensor.row_elems()..(y + 1) * tensor.row_elems();
-            match tensor.dtype {
-                DType::I8 if in_place => {
-                    (ctx.kernels.norm_i8)(to, c, row_copy.get(..out.row_elems()).unwrap_or_default(), source_c, k)
-                }
-                DType::I8 => {
-                    (ctx.kernels.norm_i8)(to, c, cast(bytes).get(row(tensor)).unwrap_or_default(), source_c, k)
-                }
-                DType::I16 => {
-                    (ctx.kernels.norm_i16)(to, c, cast(bytes).get(row(tensor)).unwrap_or_default(), source_c, k)
-                }
-                DType::F32 => {}
-            }
-            source_first += source_c;
-            if op.sources[1] == NONE {
-                break;
-            }
-        }
+        table.get(i).map_or_else(|| given.get(i).copied().unwrap_or(0.0), |x| x.to_f32())
+    };
+    let at = |values: &[f32], i: usize| values.get(i).copied().unwrap_or(0.0);
+    let group_c = (c / (op.groups as usize).max(1)).max(1);
+    let source = |tensor: &Tensor| (model.quant(tensor, ctx.row).scale, tensor.dtype);
+    let both = [source(&sources[0]), source(&sources[1])];
+    for (channel, (to_m, to_offset)) in multipliers.iter_mut().zip(offsets).enumerate() {
+        let (scale, dtype) = if channel < sources[0].c as usize { both[0] } else { both[1] };
+        let limit = if dtype == DType::I8 { 127.9 } else { 0.4999 };
+        let group = 2 * (channel / group_c);
+        let (mean, rstd) = (at(stats, group), at(stats, group + 1));
+        let (factor, shift_by) = (1.0 + modulation(channel), modulation(c + channel));
+        let slope = (scale * rstd * (at(affine, channel) * factor) / in_step).max(-limit).min(limit);
+        let centre = (at(affine, c + channel) * factor + shift_by) / in_step - mean / scale * slope;
+        // slope·2^(8 + 31 − shift)/2³¹ of an element that was shifted left by `shift`.
+        *to_m = multiplier(slope * (1 << NORM_FRACTION_BITS) as f32 * exp2_neg(element_shift(dtype)));
+        let offset = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32).clamp(-(1 << 29), 1 << 29);
+        *to_offset = offset + (1 << (NORM_FRACTION_BITS - 1));
     }
 }

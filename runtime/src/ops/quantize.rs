@@ -6,7 +6,7 @@
 use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces};
 use crate::format::DType;
-use crate::opset::OpSet;
+use crate::opset::{self, OpSet, links};
 use crate::quant::quantize;
 use core::ops::Range;
 
@@ -28,11 +28,11 @@ pub(super) fn run<const OPS: OpSet>(
                 *q = quantize(x * mul + add, quant.scale, zero_point, -128, 127) as i8;
             }
         }
-        DType::I16 => {
+        DType::I16 if links(OPS, opset::OUT_I16) => {
             for (q, &x) in rows_of_mut::<i16>(cast_mut(to), out.row_elems(), rows).iter_mut().zip(from) {
                 *q = quantize(x * mul + add, quant.scale, zero_point, -32_767, 32_767) as i16;
             }
         }
-        DType::F32 => {}
+        DType::I16 | DType::F32 => {}
     }
 }

@@ -3,7 +3,7 @@
 use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces};
 use crate::format::{DType, Tensor};
-use crate::opset::OpSet;
+use crate::opset::{self, OpSet, links};
 use bytemuck::Pod;
 use core::ops::Range;
 
@@ -19,8 +19,10 @@ pub(super) fn avg_pool<const OPS: OpSet>(
     let [from, to] = pieces(arena, [input.range(), out.range()]);
     match input.dtype {
         DType::I8 => avg_pool_rows::<i8>(cast(from), cast_mut(to), &input, &out, rows, |mean| mean as i8),
-        DType::I16 => avg_pool_rows::<i16>(cast(from), cast_mut(to), &input, &out, rows, |mean| mean as i16),
-        DType::F32 => {}
+        DType::I16 if links(OPS, opset::OUT_I16) => {
+            avg_pool_rows::<i16>(cast(from), cast_mut(to), &input, &out, rows, |mean| mean as i16)
+        }
+        DType::I16 | DType::F32 => {}
     }
 }
 

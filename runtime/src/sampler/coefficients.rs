@@ -5,12 +5,13 @@
 //! same everywhere. The converter's float sampler calls this same function.
 
 use crate::format::schedule::{Clip, HISTORY, Row, Store};
+use crate::opset::{self, OpSet, links};
 
 /// Applies a row: `x` becomes x' where the row advances, `model` becomes x₀ (the preview).
 ///
 /// All slices have the sample's length; unused history slots are empty. `noise` gives the standard normal number of an
 /// element; it is asked for each element in order, and only by rows whose `d` is not zero.
-pub fn update(
+pub fn update<const OPS: OpSet>(
     row: &Row,
     x: &mut [f32],
     model: &mut [f32],
@@ -20,10 +21,11 @@ pub fn update(
     let clip = match row.clip {
         Clip::None => Bounds { range: f32::INFINITY, divide: 1.0 },
         Clip::Range(range) => Bounds { range, divide: 1.0 },
-        Clip::Dynamic { ratio, max } => {
+        Clip::Dynamic { ratio, max } if links(OPS, opset::CLIP_DYNAMIC) => {
             let range = abs_quantile(x, model, |x, m| row.p * x + row.q * m, ratio).max(1.0).min(max);
             Bounds { range, divide: range }
         }
+        Clip::Dynamic { .. } => Bounds { range: 1.0, divide: 1.0 },
     };
     let stored = match row.store {
         Store::None => None,
@@ -36,17 +38,21 @@ pub fn update(
         if row.d != 0.0 {
             next += row.d * noise(i);
         }
-        for (slot, (&e, values)) in row.e.iter().zip(&mut history).enumerate() {
-            let Some(value) = values.get_mut(i) else { continue };
-            if e != 0.0 {
-                next += e * *value;
-            }
-            if stored == Some(slot) {
-                *value = match row.store {
-                    Store::Eps => eps,
-                    Store::X0 => x0,
-                    Store::Model | Store::None => *model,
-                };
+        if !links(OPS, opset::HISTORY) {
+            // Neither read nor stored.
+        } else {
+            for (slot, (&e, values)) in row.e.iter().zip(&mut history).enumerate() {
+                let Some(value) = values.get_mut(i) else { continue };
+                if e != 0.0 {
+                    next += e * *value;
+                }
+                if stored == Some(slot) {
+                    *value = match row.store {
+                        Store::Eps => eps,
+                        Store::X0 => x0,
+                        Store::Model | Store::None => *model,
+                    };
+                }
             }
         }
         if row.advance {
@@ -133,7 +139,7 @@ mod tests {
     #[test]
     fn a_row_is_its_formula() {
         let (mut x, mut m) = ([2.0f32, -3.0], [1.0f32, 0.5]);
-        update(&ROW, &mut x, &mut m, Default::default(), SILENT);
+        update::<{ opset::ALL }>(&ROW, &mut x, &mut m, Default::default(), SILENT);
         assert_eq!(x, [1.0 + 0.5 + 2.0, -1.5 - 0.75 + 1.0]);
         assert_eq!(m, [2.0, -3.0]);
     }
@@ -144,7 +150,7 @@ mod tests {
         let row = Row { a: 1.0, b: 0.0, c: 1.5, e: [-0.5, 0.0, 0.0, 0.0], store: Store::Eps, ..ROW };
         let (mut x, mut history) = ([1.0f32], [10.0f32]);
         for (model, want, kept) in [(2.0f32, 1.0 + 3.0 - 5.0, 2.0), (4.0, -1.0 + 6.0 - 1.0, 4.0)] {
-            update(&row, &mut x, &mut [model], [&mut history, &mut [], &mut [], &mut []], SILENT);
+            update::<{ opset::ALL }>(&row, &mut x, &mut [model], [&mut history, &mut [], &mut [], &mut []], SILENT);
             assert_eq!((x[0], history[0]), (want, kept));
         }
     }
@@ -152,7 +158,7 @@ mod tests {
     #[test]
     fn noise_is_added_element_by_element() {
         let (mut x, mut m) = ([0.0f32; 3], [0.0f32; 3]);
-        update(&Row { d: 0.5, ..ROW }, &mut x, &mut m, Default::default(), |i| i as f32);
+        update::<{ opset::ALL }>(&Row { d: 0.5, ..ROW }, &mut x, &mut m, Default::default(), |i| i as f32);
         assert_eq!(x, [0.0, 0.5, 1.0]);
     }
 
@@ -167,7 +173,7 @@ mod tests {
         assert_eq!(abs_quantile(&ties, &ties, |x, _| x, 0.5), 2.0);
         let row = Row { clip: Clip::Dynamic { ratio: 1.0, max: 4.0 }, a: 0.0, b: 1.0, c: 0.0, ..ROW };
         let (mut x, mut m) = ([8.0f32, -2.0, 0.5], [0.0f32; 3]);
-        update(&row, &mut x, &mut m, Default::default(), SILENT);
+        update::<{ opset::ALL }>(&row, &mut x, &mut m, Default::default(), SILENT);
         assert_eq!(x, [1.0, -0.5, 0.125]);
     }
 

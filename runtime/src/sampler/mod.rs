@@ -124,7 +124,7 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
     /// # Errors
     /// [`Error::ArenaTooShort`] with both lengths, [`Error::ArenaUnaligned`].
     pub fn new(model: &'a Model<'a, OPS>, arena: &'a mut [u8]) -> Result<Self, Error> {
-        Self::with_kernels(model, arena, select::kernels())
+        Self::with_kernels(model, arena, select::kernels::<OPS>())
     }
 
     /// As [`Sampler::new`] with a chosen kernel table, to compare tables with each other.
@@ -201,11 +201,15 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
         if let Some(noise) = request.noise.filter(|noise| noise.len() != x.elems()) {
             return Err(Error::Length { have: noise.len() as u32, need: x.elems() as u32 });
         }
-        for tensor in model.header().history.map(|id| model.tensor(id)) {
-            self.floats_mut(&tensor).fill(0.0);
+        if links(OPS, opset::HISTORY) {
+            for tensor in model.header().history.map(|id| model.tensor(id)) {
+                self.floats_mut(&tensor).fill(0.0);
+            }
         }
-        let given = request.class_embedding.unwrap_or_default().iter().copied().chain(core::iter::repeat(0.0));
-        self.floats_mut(&vector).iter_mut().zip(given).for_each(|(to, from)| *to = from);
+        if links(OPS, opset::EMBED_ADD) {
+            let given = request.class_embedding.unwrap_or_default().iter().copied().chain(core::iter::repeat(0.0));
+            self.floats_mut(&vector).iter_mut().zip(given).for_each(|(to, from)| *to = from);
+        }
         let to = self.floats_mut(&x);
         match request.noise {
             Some(noise) => to.iter_mut().zip(noise).for_each(|(to, &from)| *to = from),
@@ -241,7 +245,7 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
         let row_index = schedule.first_row as usize + run.row as usize;
         let (Some(row), true) = (model.row(row_index), run.row < schedule.rows) else { return Poll::Ready };
         let graph = model.graph(row.graph as usize);
-        let guided = run.guidance != 1.0;
+        let guided = links(OPS, opset::GUIDANCE) && run.guidance != 1.0;
         let mut budget = run.poll_budget.max(1);
         run.preview = false;
         let pending =
@@ -263,7 +267,8 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
             return pending(run, false);
         }
 
-        let history = model.header().history.map(|id| model.tensor(id).range());
+        let history =
+            model.header().history.map(|id| if links(OPS, opset::HISTORY) { model.tensor(id).range() } else { 0..0 });
         let [h0, h1, h2, h3] = history;
         let x = model.tensor(graph.input).range();
         let [x, output, uncond, h0, h1, h2, h3] =
@@ -273,7 +278,7 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
             coefficients::guide(output, cast(uncond), run.guidance);
         }
         let mut noise = noise::Stream::new(run.seed, 1 + run.row as u32);
-        coefficients::update(&row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), |i| noise.at(i));
+        coefficients::update::<OPS>(&row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), |i| noise.at(i));
         run.row += 1;
         run.step += row.advance as u16;
         (run.branch_done, run.position, run.preview) = (false, Position::default(), true);

@@ -11,6 +11,7 @@ mod cases;
 use mote_firmware::board::{stack_used, ticks, ticks_since};
 use mote_firmware::println;
 use mote_runtime::kernels::{Kernels, select};
+use mote_runtime::opset;
 use mote_runtime::{Arena, Error, Model, Poll, Request, Sampler, arena_len, include_model};
 
 static DIGITS: &[u8] = include_model!("../../../../models/digits/digits.mote");
@@ -23,7 +24,7 @@ mote_firmware::entry!(run);
 
 fn run() -> Result<(), Error> {
     let arena = ARENA.take()?;
-    let fast = select::kernels();
+    let fast = select::kernels::<{ opset::ALL }>();
     println!("kernels {}", fast.name);
     draw("small", SMALL, arena, fast, cases::small)?;
     draw("digits", DIGITS, arena, fast, cases::digits)?;

@@ -11,9 +11,10 @@ use embedded_graphics::Drawable;
 use mote_firmware::board::{ticks, ticks_since};
 use mote_firmware::frame::{Frame, PICTURE_AT, ring_errors};
 use mote_firmware::{info, println};
-use mote_runtime::{Arena, Depth, Error, Model, Poll, Request, Sampler, arena_len, include_model};
+use mote_runtime::{Arena, Depth, Error, Model, OpSet, Poll, Request, Sampler, arena_len, include_model, ops_used};
 
 static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
+const OPS: OpSet = ops_used(MODEL);
 static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
 
 /// Multiply-adds between two looks at the world.
@@ -22,7 +23,7 @@ const POLL_BUDGET: u32 = 250_000;
 mote_firmware::entry!(draw);
 
 fn draw() -> Result<(), Error> {
-    let model = Model::from_bytes(MODEL)?;
+    let model = Model::<OPS>::with_ops(MODEL)?;
     let mut sampler = Sampler::new(&model, ARENA.take()?)?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: POLL_BUDGET, ..Default::default() })?;
     info!("model of {=usize} bytes, arena of {=usize}", MODEL.len(), model.arena_len());

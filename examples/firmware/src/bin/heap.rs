@@ -10,7 +10,7 @@ extern crate alloc;
 use alloc::vec::Vec;
 use embedded_alloc::LlffHeap;
 use mote_firmware::println;
-use mote_runtime::{Aligned, Error, Model, Request, Sampler, include_model};
+use mote_runtime::{Aligned, Error, Model, OpSet, Request, Sampler, include_model, ops_used};
 
 #[global_allocator]
 static HEAP: LlffHeap = LlffHeap::empty();
@@ -18,6 +18,7 @@ static HEAP: LlffHeap = LlffHeap::empty();
 const HEAP_BYTES: usize = 192 << 10;
 
 static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
+const OPS: OpSet = ops_used(MODEL);
 
 mote_firmware::entry!(draw);
 
@@ -26,7 +27,7 @@ fn draw() -> Result<(), Error> {
     unsafe {
         embedded_alloc::init!(HEAP, HEAP_BYTES);
     }
-    let model = Model::from_bytes(MODEL)?;
+    let model = Model::<OPS>::with_ops(MODEL)?;
     // Blocks that are aligned to 16, as the arena has to be.
     let block = Aligned([0u8; 16]);
     let mut blocks: Vec<Aligned<[u8; 16]>> = alloc::vec![block; model.arena_len().div_ceil(16)];

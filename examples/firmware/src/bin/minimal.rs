@@ -5,9 +5,11 @@
 #![no_main]
 
 use mote_firmware::board;
-use mote_runtime::{Arena, Error, Model, Poll, Request, Sampler, arena_len, include_model};
+use mote_runtime::{Arena, Error, Model, OpSet, Poll, Request, Sampler, arena_len, include_model, ops_used, opset};
 
 static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
+/// What the model uses; with the feature `all-ops` everything, to see what that costs.
+const OPS: OpSet = if cfg!(feature = "all-ops") { opset::ALL } else { ops_used(MODEL) };
 static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
 
 mote_firmware::start!(program);
@@ -17,7 +19,7 @@ fn program() -> ! {
 }
 
 fn draw() -> Result<(), Error> {
-    let model = Model::from_bytes(MODEL)?;
+    let model = Model::<OPS>::with_ops(MODEL)?;
     let mut sampler = Sampler::new(&model, ARENA.take()?)?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: 250_000, ..Default::default() })?;
     while let Poll::Pending(_) = sampler.poll() {}

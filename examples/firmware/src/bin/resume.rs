@@ -10,9 +10,10 @@
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use mote_firmware::{board, println};
-use mote_runtime::{Arena, Error, Model, Poll, Request, Sampler, arena_len, include_model};
+use mote_runtime::{Arena, Error, Model, OpSet, Poll, Request, Sampler, arena_len, include_model, ops_used};
 
 static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
+const OPS: OpSet = ops_used(MODEL);
 static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
 
 const SNAPSHOT_BYTES: usize = 4096;
@@ -22,7 +23,7 @@ const POLLS: usize = 77;
 mote_firmware::entry!(draw);
 
 fn draw() -> Result<(), Error> {
-    let model = Model::from_bytes(MODEL)?;
+    let model = Model::<OPS>::with_ops(MODEL)?;
     let mut sampler = Sampler::new(&model, ARENA.take()?)?;
     let kept = kept();
     match sampler.restore(kept) {
