@@ -41,10 +41,8 @@ pub struct ConvScratch {
     pub constants: usize,
     /// The window of the larger source; 0 where the input's rows serve as they are.
     pub window: usize,
-    /// i32 accumulators, `pixels` × out_c.
+    /// i32 accumulators, `pixels` × out_c for each source.
     pub accumulators: usize,
-    /// i32 sums, as the accumulators; 0 with one source.
-    pub sums: usize,
 }
 
 impl ConvScratch {
@@ -60,14 +58,13 @@ impl ConvScratch {
         ConvScratch {
             constants: align(out_c * 8 + 4) * if two { 2 } else { 1 },
             window,
-            accumulators: tile,
-            sums: if two { tile } else { 0 },
+            accumulators: if two { 2 * tile } else { tile },
         }
     }
 
     /// All parts together.
     pub const fn len_bytes(&self) -> usize {
-        self.constants + self.window + self.accumulators + self.sums
+        self.constants + self.window + self.accumulators
     }
 }
 

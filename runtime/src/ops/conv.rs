@@ -20,18 +20,6 @@ use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, mul_round, multip
 use crate::shape::window_start;
 use core::ops::Range;
 
-/// One input: its elements, its weights, its constants.
-struct Source<'a> {
-    tensor: Tensor,
-    zero_point: i32,
-    elems: &'a [u8],
-    weights: &'a [i8],
-    /// `[out_c]`, at accumulator scale.
-    bias: &'a [i32],
-    /// `[out_c]`: multipliers, or the bits of f32 scales where the output is f32.
-    factor: &'a [i32],
-}
-
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     arena: &mut [u8],
@@ -60,33 +48,16 @@ pub(super) fn run<const OPS: OpSet>(
     let out_c = out.c as usize;
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
     let window = take_front(&mut scratch, parts.window);
-    let accumulators: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
-    let sums: &mut [i32] = cast_mut(take_front(&mut scratch, parts.sums));
-    let per_source = if op.sources[1] == NONE { constants.len() } else { constants.len() / 2 };
+    let accumulators: &mut [i32] = cast_mut(scratch);
+    let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
+    let count = if two { 2 } else { 1 };
+    let (per_source, tile_len) = (constants.len() / count, accumulators.len() / count);
+    let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
     if rows.start == 0 {
         prepare(ctx, op, &tensors, &out, cast(modulation), constants, per_source);
     }
 
     let shift = constants.get(2 * out_c).copied().unwrap_or(0) as u32;
-    let source = |k: usize, elems| -> Option<Source<'_>> {
-        let (&tensor, &weights) = (tensors.get(k)?, op.weights.get(k)?);
-        let weights = model.weights(weights)?;
-        let constants = constants.get(k * per_source..)?;
-        Some(Source {
-            tensor,
-            zero_point: model.quant(&tensor, ctx.row).zero_point as i32,
-            elems,
-            weights: model.weight_blocks(&weights),
-            bias: constants.get(..out_c)?,
-            factor: constants.get(out_c..2 * out_c)?,
-        })
-    };
-    let Some(main) = source(0, &*first) else { return };
-    let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
-    let skip = if two { source(1, &*second) } else { None };
-    // One source: its accumulators are the sums. Two: the second's are added to the first's.
-    let (sums, extra) = if skip.is_some() { (sums, accumulators) } else { (accumulators, &mut [] as &mut [i32]) };
-
     let quant = model.quant(&out, ctx.row);
     let residual_quant = model.quant(&residual, ctx.row);
     let residual_shift = element_shift(residual.dtype);
@@ -103,38 +74,41 @@ pub(super) fn run<const OPS: OpSet>(
             let pixels = select::TILING.pixels.min(out_w - x);
             let elems = y * out.row_elems() + x * out_c..y * out.row_elems() + (x + pixels) * out_c;
             let Some(sums) = sums.get_mut(..pixels * out_c) else { return };
-            accumulate(ctx, op, &main, window, sums, y, x);
-            if let DType::F32 = out.dtype {
-                let to: &mut [f32] = cast_mut::<f32>(out_bytes).get_mut(elems).unwrap_or_default();
-                store_f32(to, sums, &main, false);
-                if let Some(skip) = &skip {
-                    accumulate(ctx, op, skip, window, sums, y, x);
-                    store_f32(to, sums, skip, true);
+            for k in 0..count {
+                let constants = constants.get(k * per_source..).unwrap_or_default();
+                let channels = Channels {
+                    bias: constants.get(..out_c).unwrap_or_default(),
+                    multiplier: constants.get(out_c..2 * out_c).unwrap_or_default(),
+                    shift,
+                };
+                let (tensor, weights, elems_of) =
+                    if k == 0 { (&tensors[0], op.weights[0], &*first) } else { (&tensors[1], op.weights[1], &*second) };
+                let acc = if k == 0 { &mut *sums } else { second_sums.get_mut(..pixels * out_c).unwrap_or_default() };
+                accumulate(ctx, op, tensor, elems_of, weights, window, acc, out_c, [y, x]);
+                if let DType::F32 = out.dtype {
+                    let to = cast_mut::<f32>(out_bytes).get_mut(elems.clone()).unwrap_or_default();
+                    store_f32(to, acc, channels, k > 0);
+                } else {
+                    (ctx.kernels.scale)(acc, channels);
                 }
-            } else {
-                (ctx.kernels.scale)(sums, Channels { bias: main.bias, multiplier: main.factor, shift });
-                if let (Some(skip), Some(extra)) = (&skip, extra.get_mut(..pixels * out_c)) {
-                    accumulate(ctx, op, skip, window, extra, y, x);
-                    (ctx.kernels.scale)(extra, Channels { bias: skip.bias, multiplier: skip.factor, shift });
-                    sums.iter_mut().zip(&*extra).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
+            }
+            if two {
+                sums.iter_mut().zip(&*second_sums).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
+            }
+            if has_residual {
+                let from = if in_place { &*out_bytes } else { &*residual_bytes };
+                if links(OPS, opset::RESIDUAL_I16) && residual.dtype == DType::I16 {
+                    add_residual.to(sums, cast::<i16>(from).get(elems.clone()).unwrap_or_default());
+                } else {
+                    add_residual.to(sums, cast::<i8>(from).get(elems.clone()).unwrap_or_default());
                 }
-                if has_residual {
-                    let from = if in_place { &*out_bytes } else { &*residual_bytes };
-                    match residual.dtype {
-                        DType::I8 => add_residual.to(sums, cast::<i8>(from).get(elems.clone()).unwrap_or_default()),
-                        DType::I16 if links(OPS, opset::RESIDUAL_I16) => {
-                            add_residual.to(sums, cast::<i16>(from).get(elems.clone()).unwrap_or_default())
-                        }
-                        DType::I16 | DType::F32 => {}
-                    }
-                }
-                if let DType::I8 = out.dtype {
-                    let to = cast_mut(out_bytes).get_mut(elems).unwrap_or_default();
-                    (ctx.kernels.store_i8)(to, sums, quant.zero_point as i32);
-                } else if links(OPS, opset::OUT_I16) {
-                    let to = cast_mut::<i16>(out_bytes).get_mut(elems).unwrap_or_default();
-                    to.iter_mut().zip(&*sums).for_each(|(q, &sum)| *q = round_sum(sum).clamp(-32_767, 32_767) as i16);
-                }
+            }
+            if out.dtype == DType::I8 {
+                let to = cast_mut(out_bytes).get_mut(elems).unwrap_or_default();
+                (ctx.kernels.store_i8)(to, sums, quant.zero_point as i32);
+            } else if links(OPS, opset::OUT_I16) && out.dtype == DType::I16 {
+                let to = cast_mut::<i16>(out_bytes).get_mut(elems).unwrap_or_default();
+                to.iter_mut().zip(&*sums).for_each(|(q, &sum)| *q = round_sum(sum).clamp(-32_767, 32_767) as i16);
             }
             x += pixels;
         }
@@ -198,19 +172,22 @@ fn prepare<const OPS: OpSet>(
 }
 
 /// The products of one tile of pixels with every output channel: `sums[p·out_c + c]`, without bias.
+#[allow(clippy::too_many_arguments)] // all of them change from call to call
 fn accumulate<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     op: &Conv,
-    source: &Source<'_>,
+    input: &Tensor,
+    elems: &[u8],
+    weights: u16,
     window: &mut [u8],
     sums: &mut [i32],
-    y: usize,
-    x: usize,
+    channels: usize,
+    [y, x]: [usize; 2],
 ) {
-    let channels = source.bias.len();
-    let tile = Tile { op, input: &source.tensor, y, x, pixels: sums.len() / channels.max(1) };
+    let tile = Tile { op, input, y, x, pixels: sums.len() / channels.max(1) };
     let kernels = ctx.kernels;
-    let zero = source.zero_point;
+    let weights = ctx.model.weights(weights).map(|weights| ctx.model.weight_blocks(&weights)).unwrap_or_default();
+    let zero = ctx.model.quant(input, ctx.row).zero_point;
     let wide = match select::TILING.widening {
         Widening::Never => false,
         Widening::Always => true,
@@ -218,23 +195,23 @@ fn accumulate<const OPS: OpSet>(
     };
     match tile.input.dtype {
         DType::I8 if links(OPS, opset::CONV_I8) && !wide => {
-            let elems = cast(source.elems);
+            let elems = cast(elems);
             let window = if is_direct(op, tile.input) {
                 tile.in_place(elems)
             } else {
                 tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, [0, 1, 2, 3], copy)
             };
-            (kernels.conv_i8)(sums, channels, window, source.weights);
+            (kernels.conv_i8)(sums, channels, window, weights);
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
-            let elems: &[i8] = cast(source.elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i16, kernels.order, kernels.widen);
-            (kernels.conv_i16)(sums, channels, window, source.weights);
+            let elems: &[i8] = cast(elems);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.order, kernels.widen);
+            (kernels.conv_i16)(sums, channels, window, weights);
         }
         DType::I16 if links(OPS, opset::CONV_I16) => {
-            let elems: &[i16] = cast(source.elems);
+            let elems: &[i16] = cast(elems);
             let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.order, kernels.load);
-            (kernels.conv_i16)(sums, channels, window, source.weights);
+            (kernels.conv_i16)(sums, channels, window, weights);
         }
         DType::I8 | DType::I16 | DType::F32 => {}
     }
@@ -348,12 +325,12 @@ impl Residual {
     }
 }
 
-/// `out = (sums + bias)·scale`, or added to what is there.
-fn store_f32(out: &mut [f32], sums: &[i32], source: &Source<'_>, add: bool) {
-    let channels = source.bias.len().max(1);
-    for (p, out) in out.chunks_exact_mut(channels).enumerate() {
-        let sums = sums.get(p * channels..).unwrap_or_default();
-        for (((out, &sum), &bias), &scale) in out.iter_mut().zip(sums).zip(source.bias).zip(source.factor) {
+/// `out = (sums + bias)·scale`, or added to what is there; the multipliers are the bits of f32 scales.
+fn store_f32(out: &mut [f32], sums: &[i32], channels: Channels<'_>, add: bool) {
+    let out_c = channels.bias.len().max(1);
+    for (p, out) in out.chunks_exact_mut(out_c).enumerate() {
+        let sums = sums.get(p * out_c..).unwrap_or_default();
+        for (((out, &sum), &bias), &scale) in out.iter_mut().zip(sums).zip(channels.bias).zip(channels.multiplier) {
             let value = sum.wrapping_add(bias) as f32 * f32::from_bits(scale as u32);
             *out = if add { *out + value } else { value };
         }
