@@ -16,6 +16,8 @@ pub mod compare;
 pub mod scalar;
 pub mod scratch;
 pub mod select;
+#[cfg(isa = "x86_64")]
+mod x86_64;
 
 /// Rows of a matrix: row i begins at `elems[i·stride]`.
 #[derive(Clone, Copy, Debug)]
