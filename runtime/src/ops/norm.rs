@@ -88,26 +88,24 @@ pub(super) fn stats(ctx: &Context<'_>, arena: &mut [u8], op: &NormStats, live_en
             if part.is_empty() {
                 continue;
             }
-            for y in rows.clone() {
-                let (sum, squares) = match tensor.dtype {
-                    DType::I8 => (ctx.kernels.sums_i8)(
-                        rows_of(cast(bytes), tensor.row_elems(), y..y + 1),
-                        c,
-                        part.start,
-                        part.len(),
-                    ),
-                    DType::I16 => (ctx.kernels.sums_i16)(
-                        rows_of(cast(bytes), tensor.row_elems(), y..y + 1),
-                        c,
-                        part.start,
-                        part.len(),
-                    ),
-                    DType::F32 => (0, 0),
-                };
-                if let Some([s, q]) = sums.get_mut(2 * k..2 * k + 2) {
-                    *s = s.wrapping_add(sum as u64);
-                    *q = q.wrapping_add(squares);
-                }
+            let sums_of = match tensor.dtype {
+                DType::I8 => (ctx.kernels.sums_i8)(
+                    rows_of(cast(bytes), tensor.row_elems(), rows.clone()),
+                    c,
+                    part.start,
+                    part.len(),
+                ),
+                DType::I16 => (ctx.kernels.sums_i16)(
+                    rows_of(cast(bytes), tensor.row_elems(), rows.clone()),
+                    c,
+                    part.start,
+                    part.len(),
+                ),
+                DType::F32 => (0, 0),
+            };
+            if let Some([sum, squares]) = sums.get_mut(2 * k..2 * k + 2) {
+                *sum = sum.wrapping_add(sums_of.0 as u64);
+                *squares = squares.wrapping_add(sums_of.1);
             }
         }
         source_first += c;
