@@ -2,8 +2,8 @@
 
 use std::env;
 
-/// Every `isa`; each has a file of that name in `src/kernels`, and `portable` has `scalar.rs`.
-const ISAS: [&str; 1] = ["portable"];
+/// Every `isa`; each has a file or folder of that name in `src/kernels`, and `portable` has `scalar.rs`.
+const ISAS: [&str; 2] = ["portable", "x86_64"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -13,7 +13,10 @@ fn main() {
 }
 
 fn isa() -> &'static str {
+    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     match env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default().as_str() {
+        // Not where kernels or enclaves do without vector registers.
+        "x86_64" if features.split(',').any(|feature| feature == "sse2") => "x86_64",
         _ => "portable",
     }
 }

@@ -18,6 +18,22 @@ fn every_table_equals_scalar() {
     }
 }
 
+/// Rows may be joined to as many pixels as a picture has, and no partial sum overflows.
+#[test]
+fn sums_of_whole_pictures_are_exact() {
+    let elems = vec![-128i8; 9 << 18];
+    let shorts = vec![-32_767i16; 9 << 18];
+    for table in select::tables() {
+        for group_c in [1, 2, 4, 9] {
+            let pixels = group_c as u64 * (1 << 18);
+            let want = (-128 * pixels as i64, (128 * 128) * pixels);
+            assert_eq!((table.sums_i8)(&elems, 9, 0, group_c), want, "{}", table.name);
+            let want = (-32_767 * pixels as i64, (32_767 * 32_767) * pixels);
+            assert_eq!((table.sums_i16)(&shorts, 9, 0, group_c), want, "{}", table.name);
+        }
+    }
+}
+
 /// The comparison sees an error of one unit in every kernel.
 #[test]
 fn a_wrong_kernel_is_found() {
@@ -73,5 +89,12 @@ fn a_wrong_kernel_is_found() {
         },
         "norm_i16",
     );
-    bump(Kernels { axpy_i8: |out, w, x| ((scalar::KERNELS.axpy_i8)(out, w, x), last(out)).1, ..scalar }, "axpy_i8");
+    bump(Kernels { offset: 1, ..scalar }, "conv_i8");
+    bump(Kernels { add_i8: |out, x, z, m| ((scalar::KERNELS.add_i8)(out, x, z, m), last(out)).1, ..scalar }, "add_i8");
+    bump(
+        Kernels { add_i16: |out, x, z, m| ((scalar::KERNELS.add_i16)(out, x, z, m), last(out)).1, ..scalar },
+        "add_i16",
+    );
+    bump(Kernels { softmax: |out, k| (scalar::KERNELS.softmax)(out, k) + (k.right == 16) as i32, ..scalar }, "softmax");
+    bump(Kernels { mix_i8: |out, w, x| ((scalar::KERNELS.mix_i8)(out, w, x), last(out)).1, ..scalar }, "mix_i8");
 }

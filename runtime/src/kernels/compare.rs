@@ -4,7 +4,7 @@
 //! `checks`). A difference names the kernel and the seed that shows it.
 
 use super::scalar::TABLE as SCALAR;
-use super::{Channels, Kernels, NormConstants, Strided, Window};
+use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
 use crate::format::op::Table;
 use crate::sampler::noise::chacha8;
 
@@ -26,19 +26,22 @@ const OUT_LEN: usize = 256;
 /// # Errors
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
-    let all: [(&'static str, fn(&Kernels, &mut Random) -> bool); 12] = [
+    let all: [(&'static str, fn(&Kernels, &mut Random) -> bool); 15] = [
         ("widen", widen),
         ("load", load),
         ("conv_i8", conv_i8),
         ("conv_i16", conv_i16),
         ("dot_i8", dot_i8),
         ("scale", scale),
+        ("add_i8", add_i8),
+        ("add_i16", add_i16),
         ("store_i8", store_i8),
         ("sums_i8", sums_i8),
         ("sums_i16", sums_i16),
         ("norm_i8", norm_i8),
         ("norm_i16", norm_i16),
-        ("axpy_i8", axpy_i8),
+        ("softmax", softmax),
+        ("mix_i8", mix_i8),
     ];
     for (stream, (kernel, same)) in all.into_iter().enumerate() {
         let mut random = Random { seed, stream: stream as u32, at: 0, words: [0; 16] };
@@ -149,10 +152,18 @@ fn conv_i8(table: &Kernels, random: &mut Random) -> bool {
     // A tensor that is read in place is aligned to 16 bytes, its pixels to four.
     let (window, pixels, channels) = window_of(random, &elems);
     let weights = weights.map(|w| w.max(-127));
+    // The offset is scalar's sum over a window of nothing but offsets.
+    let offsets = [table.offset as i16; LEN];
+    let Window { runs, run_len, run_stride, pixel_stride, .. } = window;
+    let offsets = Window { elems: &offsets, runs, run_len, run_stride, pixel_stride };
     conv(
         pixels * channels,
         [&|out| (table.conv_i8)(out, channels, window, &weights), &|out| {
-            (SCALAR.conv_i8)(out, channels, window, &weights)
+            let mut sums = [0; OUT_LEN];
+            let sums = sums.get_mut(..out.len()).unwrap_or_default();
+            (SCALAR.conv_i16)(sums, channels, offsets, &weights);
+            (SCALAR.conv_i8)(out, channels, window, &weights);
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum);
         }],
     )
 }
@@ -203,6 +214,39 @@ fn scale(table: &Kernels, random: &mut Random) -> bool {
         }
     };
     both::<i32, OUT_LEN>(-1, len, [&run(table.scale), &run(SCALAR.scale)])
+}
+
+fn add_i8(table: &Kernels, random: &mut Random) -> bool {
+    let elems = random.i8s();
+    let (at, len, zero_point) = (random.offset(), random.below(OUT_LEN), random.value(-128, 127));
+    let elems = elems.get(at..at + len).unwrap_or_default();
+    add(
+        random,
+        len,
+        [&|acc, m| (table.add_i8)(acc, elems, zero_point, m), &|acc, m| (SCALAR.add_i8)(acc, elems, zero_point, m)],
+    )
+}
+
+fn add_i16(table: &Kernels, random: &mut Random) -> bool {
+    let elems = random.i16s();
+    let (at, len, zero_point) = (random.offset(), random.below(OUT_LEN), random.value(-128, 127));
+    let elems = elems.get(at..at + len).unwrap_or_default();
+    add(
+        random,
+        len,
+        [&|acc, m| (table.add_i16)(acc, elems, zero_point, m), &|acc, m| (SCALAR.add_i16)(acc, elems, zero_point, m)],
+    )
+}
+
+fn add(random: &mut Random, len: usize, run: [&dyn Fn(&mut [i32], i32); 2]) -> bool {
+    let acc: [i32; OUT_LEN] = core::array::from_fn(|_| random.value(i32::MIN / 2, i32::MAX / 2));
+    let multiplier = random.value(-(1 << 30) + 1, (1 << 30) - 1);
+    let [got, want] = run.map(|add| {
+        let mut acc = acc;
+        add(acc.get_mut(..len).unwrap_or_default(), multiplier);
+        acc
+    });
+    got == want
 }
 
 fn store_i8(table: &Kernels, random: &mut Random) -> bool {
@@ -277,13 +321,28 @@ fn norm_i16(table: &Kernels, random: &mut Random) -> bool {
     })
 }
 
-fn axpy_i8(table: &Kernels, random: &mut Random) -> bool {
-    let (elems, len, weight) = (random.i8s(), random.below(64), random.value(0, 1 << 15));
-    let at = random.offset();
-    let values = elems.get(at..at + len).unwrap_or_default();
+fn softmax(table: &Kernels, random: &mut Random) -> bool {
+    let scores: [i32; 64] = core::array::from_fn(|_| random.value(-(1 << 22), 1 << 22) >> random.below(12));
+    let entries: [u16; 128] = core::array::from_fn(|_| random.value(0, 1 << 15) as u16);
+    let (coarse, fine) = entries.split_at_checked(64).unwrap_or_default();
+    let (shift, multiplier) = (random.below(16) as u32, random.value(0, (1 << 30) - 1) >> random.below(16));
+    let constants = Exponential { shift, multiplier, coarse, fine, right: 15 + random.below(5) as u32 };
+    let len = random.below(64);
+    let [mut got, mut want] = [scores; 2];
+    let [got_sum, want_sum] = [(&mut got, table), (&mut want, &SCALAR)]
+        .map(|(scores, table)| (table.softmax)(scores.get_mut(..len).unwrap_or_default(), constants));
+    (got, got_sum) == (want, want_sum)
+}
+
+fn mix_i8(table: &Kernels, random: &mut Random) -> bool {
+    let elems = random.i8s();
+    let (len, stride, at) = (random.below(64), random.below(30), random.offset());
+    let weights: [i32; 32] = core::array::from_fn(|_| random.value(0, 1 << 15));
+    let weights = weights.get(..random.below((LEN - 64) / (len + stride).max(46))).unwrap_or_default();
+    let rows = Strided { elems: elems.get(at..).unwrap_or_default(), stride: len + stride };
     both::<i32, 64>(
         -12_345,
         len,
-        [&|out| (table.axpy_i8)(out, weight, values), &|out| (SCALAR.axpy_i8)(out, weight, values)],
+        [&|out| (table.mix_i8)(out, weights, rows), &|out| (SCALAR.mix_i8)(out, weights, rows)],
     )
 }

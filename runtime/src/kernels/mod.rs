@@ -16,6 +16,8 @@ pub mod compare;
 pub mod scalar;
 pub mod scratch;
 pub mod select;
+#[cfg(isa = "x86_64")]
+mod x86_64;
 
 use crate::opset::{self, OpSet, links};
 use scratch::Widening;
@@ -86,6 +88,26 @@ pub struct NormConstants<'a> {
     pub out_zero_point: i32,
 }
 
+/// Constants of a softmax: the distance below the maximum, in 1/256 nat, indexes `exp(−(64·i + j)/256) = coarse[i]·fine[j]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Exponential<'a> {
+    /// Saturating left shift of the distance, before the multiplication.
+    pub shift: u32,
+    /// From distances to indices.
+    pub multiplier: i32,
+    /// Of the index's bits 6 to 11, unsigned; 64 entries.
+    pub coarse: &'a [u16],
+    /// Of its bits 0 to 5, unsigned; 64 entries.
+    pub fine: &'a [u16],
+    /// Right shift of the product of both, 15 to 31.
+    pub right: u32,
+}
+
+impl Exponential<'_> {
+    /// Scores further below the maximum than this, in 1/256 nat, count as this far: exp(−16) = 1e-7.
+    pub const INDEX_MAX: i32 = 4095;
+}
+
 /// One implementation of every kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
@@ -100,17 +122,24 @@ pub struct Kernels {
     pub widen: fn(out: &mut [i16], elems: &[i8]),
     /// Loads 16-bit elements into a window, in `order`; whole groups of four.
     pub load: fn(out: &mut [i16], elems: &[i16]),
-    /// `out[p·channels + c] = Σₖ patch_p[k]·weights_c[k]`; `out` is a whole number of pixels.
+    /// What `conv_i8` adds to every input element: 128 where the instruction takes unsigned bytes, else 0. The operator
+    /// takes it back with the zero point, so it costs nothing.
+    pub offset: i32,
+    /// `out[p·channels + c] = Σₖ (patch_p[k] + offset)·weights_c[k]`; `out` is a whole number of pixels.
     pub conv_i8: fn(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]),
-    /// As `conv_i8` for a 16-bit window, in `order`.
+    /// As `conv_i8` for a 16-bit window, in `order`, without an offset.
     pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
     /// `out[j] = Σₖ row[k]·rows[j][k]`, k below the row's length: one row against many.
     pub dot_i8: fn(out: &mut [i32], row: &[i8], rows: Strided<'_, i8>),
     /// `acc = mul_round(shl_saturating(acc + bias, shift), multiplier)`, pixel by pixel.
     pub scale: fn(acc: &mut [i32], channels: Channels<'_>),
+    /// A residual: `acc += mul_round((q − zero_point) << 16, multiplier)`.
+    pub add_i8: fn(acc: &mut [i32], elems: &[i8], zero_point: i32, multiplier: i32),
+    /// As `add_i8` for 16-bit elements, shifted by 8.
+    pub add_i16: fn(acc: &mut [i32], elems: &[i16], zero_point: i32, multiplier: i32),
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
-    /// Σq and Σq² of `group_c` consecutive channels of each pixel, exact.
+    /// Σq and Σq² of `group_c` consecutive channels of each pixel, exact; `row` is a row or several.
     pub sums_i8: fn(row: &[i8], channels: usize, first: usize, group_c: usize) -> (i64, u64),
     /// As `sums_i8` for 16-bit elements.
     pub sums_i16: fn(row: &[i16], channels: usize, first: usize, group_c: usize) -> (i64, u64),
@@ -119,8 +148,11 @@ pub struct Kernels {
     pub norm_i8: fn(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, constants: NormConstants<'_>),
     /// As `norm_i8` for 16-bit elements.
     pub norm_i16: fn(out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, constants: NormConstants<'_>),
-    /// `acc[c] += weight·values[c]`.
-    pub axpy_i8: fn(acc: &mut [i32], weight: i32, values: &[i8]),
+    /// Scores to softmax weights, `coarse[i >> 6]·fine[i & 63] >> right` where
+    /// `i = clamp(mul_round(shl_saturating(max − score, shift), multiplier), 0, 4095)`; returns their sum.
+    pub softmax: fn(scores: &mut [i32], constants: Exponential<'_>) -> i32,
+    /// `out[c] = Σⱼ weights[j]·rows[j][c]`, weights from 0 to 2¹⁵.
+    pub mix_i8: fn(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>),
 }
 
 impl Kernels {
@@ -144,7 +176,14 @@ impl Kernels {
         }
         if !links(ops, opset::ATTENTION) {
             table.dot_i8 = |_, _, _| {};
-            table.axpy_i8 = |_, _, _| {};
+            table.softmax = |_, _| 0;
+            table.mix_i8 = |_, _, _| {};
+        }
+        if !links(ops, opset::RESIDUAL) {
+            table.add_i8 = |_, _, _, _| {};
+        }
+        if !links(ops, opset::RESIDUAL_I16) {
+            table.add_i16 = |_, _, _, _| {};
         }
         if !links(ops, opset::NORM) {
             table.sums_i8 = |_, _, _, _| (0, 0);

@@ -3,7 +3,7 @@
 //! Written as the formulas read, in forms that LLVM vectorises: equal-length slices, no early exits, products of
 //! narrow integers summed in i32.
 
-use super::{Channels, Kernels, NormConstants, Strided, Window};
+use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
 use crate::format::op::Table;
 use crate::opset::OpSet;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
@@ -15,16 +15,20 @@ pub const KERNELS: Kernels = Kernels {
     order: [0, 1, 2, 3],
     widen: load,
     load,
+    offset: 0,
     conv_i8: conv,
     conv_i16: conv,
     dot_i8,
     scale,
+    add_i8: add::<i8, 16>,
+    add_i16: add::<i16, 8>,
     store_i8,
     sums_i8: sums::<i8>,
     sums_i16: sums::<i16>,
     norm_i8: norm::<i8, 16>,
     norm_i16: norm::<i16, 8>,
-    axpy_i8,
+    softmax,
+    mix_i8,
 };
 
 /// The table, where it lies.
@@ -100,6 +104,13 @@ fn scale(acc: &mut [i32], channels: Channels<'_>) {
 }
 
 #[inline(always)]
+fn add<T: Element, const SHIFT: u32>(acc: &mut [i32], elems: &[T], zero_point: i32, multiplier: i32) {
+    for (acc, &q) in acc.iter_mut().zip(elems) {
+        *acc = acc.wrapping_add(mul_round((q.into() - zero_point) << SHIFT, multiplier));
+    }
+}
+
+#[inline(always)]
 fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
     for (q, &sum) in out.iter_mut().zip(acc) {
         *q = round_sum(sum).saturating_add(zero_point).clamp(-128, 127) as i8;
@@ -147,8 +158,29 @@ fn norm<T: Element, const SHIFT: u32>(out: &mut [i8], out_c: usize, src: &[T], s
 }
 
 #[inline(always)]
-fn axpy_i8(acc: &mut [i32], weight: i32, values: &[i8]) {
-    for (acc, &v) in acc.iter_mut().zip(values) {
-        *acc = acc.wrapping_add(weight.wrapping_mul(v as i32));
+fn softmax(scores: &mut [i32], k: Exponential<'_>) -> i32 {
+    let max = scores.iter().copied().fold(i32::MIN, i32::max);
+    scores.iter_mut().fold(0, |total, score| {
+        *score = weight(max.saturating_sub(*score), k);
+        total.wrapping_add(*score)
+    })
+}
+
+/// The softmax weight of a score that is `below` the maximum.
+#[inline(always)]
+pub fn weight(below: i32, k: Exponential<'_>) -> i32 {
+    let index = mul_round(shl_saturating(below, k.shift), k.multiplier).clamp(0, Exponential::INDEX_MAX) as usize;
+    let high = k.coarse.get(index >> 6).copied().unwrap_or(0) as u32;
+    let low = k.fine.get(index & 63).copied().unwrap_or(0) as u32;
+    ((high * low) >> k.right) as i32
+}
+
+#[inline(always)]
+fn mix_i8(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>) {
+    out.fill(0);
+    for (&weight, row) in weights.iter().zip(rows.elems.chunks(rows.stride.max(1))) {
+        for (out, &v) in out.iter_mut().zip(row) {
+            *out = out.wrapping_add(weight.wrapping_mul(v as i32));
+        }
     }
 }

@@ -29,6 +29,9 @@ pub enum Widening {
 /// The portable tiling: few pixels, so that the window is small.
 pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never };
 
+/// x86-64: a row of most pictures at once, since a host has the memory; one build has tables of either kind of window.
+pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable };
+
 /// Rounds up to the alignment of arena tensors.
 pub const fn align(bytes: usize) -> usize {
     bytes.next_multiple_of(Tensor::ALIGN)

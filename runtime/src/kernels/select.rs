@@ -7,6 +7,8 @@ use super::Kernels;
 #[cfg(isa = "portable")]
 use super::scalar as isa;
 use super::scratch::Tiling;
+#[cfg(isa = "x86_64")]
+use super::x86_64 as isa;
 use crate::opset::OpSet;
 
 /// The tiling of this build: what scratch is sized for. It covers every table of the build.

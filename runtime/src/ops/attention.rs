@@ -9,14 +9,11 @@
 use super::Context;
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Attention;
-use crate::kernels::Strided;
 use crate::kernels::scratch::AttentionScratch;
+use crate::kernels::{Exponential, Strided};
 use crate::opset::OpSet;
 use crate::quant::{exp2_neg, mul_round, multiplier, shift_for, shl_saturating};
 use core::ops::Range;
-
-/// Scores further below the maximum than this, in 1/256 nat, count as this far: exp(−16) = 1e-7.
-const INDEX_MAX: i32 = 4095;
 
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -44,10 +41,15 @@ pub(super) fn run<const OPS: OpSet>(
     let out_elems: &mut [i8] = cast_mut(out_bytes);
 
     let (coarse, fine) = model.shorts(op.exp_table, 128).split_at_checked(64).unwrap_or_default();
-    let exp_shift = 15 + exp_shift(positions);
     let index_real = qs.scale * ks.scale * op.scale * 256.0;
-    let index_shift = shift_for(index_real);
-    let index_multiplier = multiplier(index_real * exp2_neg(index_shift));
+    let shift = shift_for(index_real);
+    let exponential = Exponential {
+        shift,
+        multiplier: multiplier(index_real * exp2_neg(shift)),
+        coarse: bytemuck::cast_slice(coarse),
+        fine: bytemuck::cast_slice(fine),
+        right: 15 + exp_shift(positions),
+    };
 
     for position in rows.start * out.w as usize..rows.end * out.w as usize {
         for head in 0..op.heads as usize {
@@ -56,20 +58,9 @@ pub(super) fn run<const OPS: OpSet>(
             let keys = k_elems.get(head * head_dim..).unwrap_or_default();
             (ctx.kernels.dot_i8)(scores, query, Strided { elems: keys, stride: c });
 
-            let max = scores.iter().copied().fold(i32::MIN, i32::max);
-            let mut total = 0i32;
-            acc.fill(0);
-            for (j, score) in scores.iter().enumerate() {
-                let values = v_elems.get(channels(j)).unwrap_or_default();
-                let below = max.saturating_sub(*score);
-                let index =
-                    mul_round(shl_saturating(below, index_shift), index_multiplier).clamp(0, INDEX_MAX) as usize;
-                let high = coarse.get(index >> 6).copied().unwrap_or(0) as u16 as u32;
-                let low = fine.get(index & 63).copied().unwrap_or(0) as u16 as u32;
-                let weight = ((high * low) >> exp_shift) as i32;
-                total = total.wrapping_add(weight);
-                (ctx.kernels.axpy_i8)(acc, weight, values);
-            }
+            let total = (ctx.kernels.softmax)(scores, exponential);
+            let values = v_elems.get(head * head_dim..).unwrap_or_default();
+            (ctx.kernels.mix_i8)(acc, scores, Strided { elems: values, stride: c });
 
             let real = vs.scale / (outs.scale * total as f32);
             let shift = shift_for(real);

@@ -14,9 +14,9 @@ use crate::format::op::Conv;
 use crate::format::{DType, NONE, Tensor};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, Widening, WindowShape, is_direct};
-use crate::kernels::{Channels, Window, select};
+use crate::kernels::{Channels, Kernels, Window, select};
 use crate::opset::{self, OpSet, links};
-use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, mul_round, multiplier, round_to_i32, shift_for};
+use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for};
 use crate::shape::window_start;
 use core::ops::Range;
 
@@ -60,13 +60,9 @@ pub(super) fn run<const OPS: OpSet>(
     let shift = constants.get(2 * out_c).copied().unwrap_or(0) as u32;
     let quant = model.quant(&out, ctx.row);
     let residual_quant = model.quant(&residual, ctx.row);
-    let residual_shift = element_shift(residual.dtype);
     let residual_real = residual_quant.scale * op.residual_scale / quant.scale * (1 << SUM_FRACTION_BITS) as f32;
-    let add_residual = Residual {
-        multiplier: multiplier(residual_real * exp2_neg(residual_shift)),
-        zero_point: residual_quant.zero_point as i32,
-        shift: residual_shift,
-    };
+    let residual_multiplier = multiplier(residual_real * exp2_neg(element_shift(residual.dtype)));
+    let residual_zero = residual_quant.zero_point as i32;
     let out_w = out.w as usize;
     for y in rows {
         let mut x = 0;
@@ -98,9 +94,11 @@ pub(super) fn run<const OPS: OpSet>(
             if has_residual {
                 let from = if in_place { &*out_bytes } else { &*residual_bytes };
                 if links(OPS, opset::RESIDUAL_I16) && residual.dtype == DType::I16 {
-                    add_residual.to(sums, cast::<i16>(from).get(elems.clone()).unwrap_or_default());
+                    let from = cast(from).get(elems.clone()).unwrap_or_default();
+                    (ctx.kernels.add_i16)(sums, from, residual_zero, residual_multiplier);
                 } else {
-                    add_residual.to(sums, cast::<i8>(from).get(elems.clone()).unwrap_or_default());
+                    let from = cast(from).get(elems.clone()).unwrap_or_default();
+                    (ctx.kernels.add_i8)(sums, from, residual_zero, residual_multiplier);
                 }
             }
             if out.dtype == DType::I8 {
@@ -139,10 +137,11 @@ fn prepare<const OPS: OpSet>(
         let (Some(weights), Some(to)) = (model.weights(weights), constants.get_mut(k * per_source..)) else { return };
         let (to_bias, rest) = to.split_at_mut_checked(out_c).unwrap_or_default();
         let quant = model.quant(tensor, ctx.row);
+        let offset = if tensor.dtype == DType::I8 && !is_wide(ctx.kernels) { ctx.kernels.offset } else { 0 };
         let params = model.weight_params(&weights).enumerate();
         for ((c, (weight_scale, weight_sum)), (to_bias, to_factor)) in params.zip(to_bias.iter_mut().zip(rest)) {
             let scale = quant.scale * weight_scale;
-            let zero = (quant.zero_point as i32).wrapping_mul(weight_sum);
+            let zero = (quant.zero_point as i32 + offset).wrapping_mul(weight_sum);
             let bias = if k == 0 {
                 let modulation = table.get(c).map_or_else(|| given.get(c).copied().unwrap_or(0.0), |x| x.to_f32());
                 round_to_i32((biases.get(c).copied().unwrap_or(0.0) + modulation) / scale)
@@ -171,6 +170,15 @@ fn prepare<const OPS: OpSet>(
     }
 }
 
+/// Whether windows over 8-bit inputs hold 16-bit elements.
+fn is_wide(kernels: &Kernels) -> bool {
+    match select::TILING.widening {
+        Widening::Never => false,
+        Widening::Always => true,
+        Widening::ByTable => kernels.wide,
+    }
+}
+
 /// The products of one tile of pixels with every output channel: `sums[p·out_c + c]`, without bias.
 #[allow(clippy::too_many_arguments)] // all of them change from call to call
 fn accumulate<const OPS: OpSet>(
@@ -188,13 +196,8 @@ fn accumulate<const OPS: OpSet>(
     let kernels = ctx.kernels;
     let weights = ctx.model.weights(weights).map(|weights| ctx.model.weight_blocks(&weights)).unwrap_or_default();
     let zero = ctx.model.quant(input, ctx.row).zero_point;
-    let wide = match select::TILING.widening {
-        Widening::Never => false,
-        Widening::Always => true,
-        Widening::ByTable => kernels.wide,
-    };
     match tile.input.dtype {
-        DType::I8 if links(OPS, opset::CONV_I8) && !wide => {
+        DType::I8 if links(OPS, opset::CONV_I8) && !is_wide(kernels) => {
             let elems = cast(elems);
             let window = if is_direct(op, tile.input) {
                 tile.in_place(elems)
@@ -307,21 +310,6 @@ impl Tile<'_> {
         let column = |ix: isize| (ix - left).max(0).min(columns as isize) as usize;
         let row = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
         if row < 0 || row >= self.input.h as isize { 0..0 } else { column(0)..column(self.input.w as isize) }
-    }
-}
-
-/// Constants of the residual.
-struct Residual {
-    multiplier: i32,
-    zero_point: i32,
-    shift: u32,
-}
-
-impl Residual {
-    fn to<T: Copy + Into<i32>>(&self, sums: &mut [i32], elems: &[T]) {
-        for (sum, &q) in sums.iter_mut().zip(elems) {
-            *sum = sum.wrapping_add(mul_round((q.into() - self.zero_point) << self.shift, self.multiplier));
-        }
     }
 }
 

@@ -1,0 +1,142 @@
+//! AVX2, eight lanes of 32 bits.
+//!
+//! Windows of 8-bit inputs are widened to 16 bits, so that `vpmaddwd` (16 exact products, summed in pairs) serves both
+//! input types; `vpmaddubsw`, its 8-bit sibling, saturates. A convolution keeps a tile of 8 channels × up to 6 pixels in
+//! registers: 16 weight bytes, a block's four rows of four, become 16 lanes of 16 bits, four input elements are
+//! broadcast beside each row, and an accumulator holds two partial sums a channel, added in the end.
+
+use super::super::scalar;
+use super::super::{Kernels, Window};
+use core::arch::x86_64::*;
+
+/// The table. Only [`super::tables`] hands it out.
+// SAFETY of every call below: `super::tables` has found AVX2, which is all that the called functions ask for.
+pub(super) static TABLE: Kernels = Kernels {
+    name: "avx2",
+    wide: true,
+    widen: |out, elems| unsafe { widen(out, elems) },
+    conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
+    ..scalar::KERNELS
+};
+
+/// Sign-extends sixteen at a time.
+#[target_feature(enable = "avx2")]
+fn widen(out: &mut [i16], elems: &[i8]) {
+    for (out, &elem) in out.iter_mut().zip(elems) {
+        *out = elem as i16;
+    }
+}
+
+/// Pixels of the largest register tile: 2 × 6 accumulators, two weight vectors, an input and a product fill the 16
+/// registers.
+const TILE_PIXELS: usize = 6;
+
+#[target_feature(enable = "avx2")]
+fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]) {
+    let pixels = out.len() / channels.max(1);
+    if pixels == 0 || !window.holds(pixels, channels, weights) {
+        return;
+    }
+    let patch = window.runs * window.run_len;
+    // Tiles of nearly equal size: 7 pixels are 4 + 3, not 6 + 1.
+    let size = pixels.div_ceil(pixels.div_ceil(TILE_PIXELS));
+    for first in (0..channels).step_by(8) {
+        let lanes = (channels - first).min(8);
+        for p in (0..pixels).step_by(size) {
+            let tile = Tile {
+                // SAFETY: pixel p and rows from `first` on exist: `holds`.
+                x: unsafe { window.elems.as_ptr().add(p * window.pixel_stride) },
+                w: unsafe { weights.as_ptr().add(first * patch) },
+                // SAFETY: p·channels + first is below out.len().
+                out: unsafe { out.as_mut_ptr().add(p * channels + first) },
+                window: &window,
+                channels,
+                lanes,
+            };
+            // SAFETY: `holds` says that all patches and all rows (rounded up to blocks of four) are there; the tile has
+            // `lanes` channels from `first` on in each of its pixels, all within `out`.
+            unsafe {
+                match (lanes > 4, (pixels - p).min(size)) {
+                    (true, 1) => tile.run::<2, 1>(),
+                    (true, 2) => tile.run::<2, 2>(),
+                    (true, 3) => tile.run::<2, 3>(),
+                    (true, 4) => tile.run::<2, 4>(),
+                    (true, 5) => tile.run::<2, 5>(),
+                    (true, _) => tile.run::<2, 6>(),
+                    (false, 1) => tile.run::<1, 1>(),
+                    (false, 2) => tile.run::<1, 2>(),
+                    (false, 3) => tile.run::<1, 3>(),
+                    (false, 4) => tile.run::<1, 4>(),
+                    (false, 5) => tile.run::<1, 5>(),
+                    (false, _) => tile.run::<1, 6>(),
+                }
+            }
+        }
+    }
+}
+
+/// A register tile: where its first pixel, its first weights and its first sum lie.
+struct Tile<'a> {
+    x: *const i16,
+    w: *const i8,
+    out: *mut i32,
+    window: &'a Window<'a, i16>,
+    /// Sums from one pixel to the next.
+    channels: usize,
+    /// Channels of the tile, at most 4·BLOCKS.
+    lanes: usize,
+}
+
+impl Tile<'_> {
+    /// `PIXELS` pixels by `BLOCKS` blocks of four channels.
+    ///
+    /// # Safety
+    /// From `x` on there are `PIXELS` patches of the window, from `w` on `BLOCKS` blocks, from `out` on `lanes` elements
+    /// in each of `PIXELS` rows of `channels`.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn run<const BLOCKS: usize, const PIXELS: usize>(self) {
+        let Window { runs, run_len, run_stride, pixel_stride, .. } = *self.window;
+        let block_len = 4 * runs * run_len;
+        let mut acc = [[_mm256_setzero_si256(); BLOCKS]; PIXELS];
+        let mut w = self.w;
+        for run in 0..runs {
+            // SAFETY: run `run` of the first patch.
+            let x = unsafe { self.x.add(run * run_stride) };
+            for k in (0..run_len).step_by(4) {
+                // SAFETY: group k of the run, in each block: the caller's promise.
+                let rows: [__m256i; BLOCKS] = core::array::from_fn(|b| unsafe {
+                    _mm256_cvtepi8_epi16(_mm_loadu_si128(w.add(b * block_len).cast()))
+                });
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: elements k to k + 3 of the run of pixel p.
+                    let group = unsafe { x.add(p * pixel_stride + k).cast::<i64>().read_unaligned() };
+                    let group = _mm256_set1_epi64x(group);
+                    for (acc, &row) in acc.iter_mut().zip(&rows) {
+                        *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(group, row));
+                    }
+                }
+                // SAFETY: at most one behind the block.
+                w = unsafe { w.add(16) };
+            }
+        }
+        for (p, acc) in acc.iter().enumerate() {
+            let [first, last] = [acc[0], acc[BLOCKS - 1]];
+            let pairs = _mm256_hadd_epi32(first, last);
+            let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+            // SAFETY: `lanes` sums of pixel p.
+            unsafe {
+                let to = self.out.add(p * self.channels);
+                match self.lanes {
+                    8 => _mm256_storeu_si256(to.cast(), sums),
+                    4 => _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(sums)),
+                    lanes => {
+                        let mut all = [0i32; 8];
+                        _mm256_storeu_si256(all.as_mut_ptr().cast(), sums);
+                        core::ptr::copy_nonoverlapping(all.as_ptr(), to, lanes);
+                    }
+                }
+            }
+        }
+    }
+}
