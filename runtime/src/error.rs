@@ -151,6 +151,36 @@ pub enum Fault {
     NotLinked,
 }
 
+impl Error {
+    /// The words for it, without the numbers.
+    pub const fn text(&self) -> &'static str {
+        match self {
+            Error::NotMote => "not a .mote file (it does not begin with MOTE)",
+            Error::Version { .. } => "another .mote format version than this runtime reads",
+            Error::Truncated { .. } => "the .mote file is cut short",
+            Error::Unaligned => "the .mote bytes do not begin at a multiple of 4",
+            Error::MetaChecksum => "the .mote header or records are damaged (checksum)",
+            Error::PayloadChecksum { .. } => "the .mote weights are damaged (checksum)",
+            Error::Section { .. } => "a section of the .mote file is missing, twice there or not known to this runtime",
+            Error::Record { what: Fault::NotLinked, .. } => "the model needs an operator that is not linked",
+            Error::Record { .. } => "a record of the .mote file is malformed",
+            Error::ArenaTooShort { .. } => "the arena is too short",
+            Error::ArenaUnaligned => "the arena does not begin at a multiple of 16",
+            Error::ArenaTaken => "the static arena was taken before",
+            Error::Class { .. } => "the model has no such class",
+            Error::ClassMissing => "the model needs a class",
+            Error::ClassEmbedding { .. } => "the class embedding has another length than the model takes",
+            Error::Guidance => "guidance other than 1 needs a finite factor and a model with a null class",
+            Error::Steps { .. } => "the file holds no schedule of that many steps",
+            Error::Length { .. } => "a buffer has another length than is needed",
+            Error::Channels { .. } => "the picture has another number of channels than this output takes",
+            Error::NotStarted => "the sampler was not started",
+            Error::SnapshotChecksum => "the snapshot is damaged",
+            Error::SnapshotModel => "the snapshot was taken with another model",
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

@@ -62,6 +62,30 @@ pub use opset::{OpSet, ops_used};
 pub use sampler::{Image, Poll, Progress, Request, Sampler};
 pub use selftest::{Depth, Verdict};
 
+/// A model in flash, checked by the compiler: a static of type [`Model`], of which only the needed operators are linked.
+///
+/// A malformed file does not compile. The path is relative to the source file, as with `include_bytes!`.
+///
+/// ```ignore
+/// mote_runtime::model!(static MODEL = "digits.mote");
+/// static ARENA: Arena<{ MODEL.arena_len() }> = Arena::new();
+/// ```
+#[macro_export]
+macro_rules! model {
+    ($(#[$attribute:meta])* $visibility:vis static $name:ident = $path:expr) => {
+        $(#[$attribute])*
+        // A compiler asks back after two million steps; the records of a large model may take as many.
+        #[allow(long_running_const_eval)]
+        $visibility static $name: $crate::Model<'static, { $crate::ops_used($crate::include_model!($path)) }> = {
+            static FILE: &$crate::Aligned<[u8]> = &$crate::Aligned(*include_bytes!($path));
+            match $crate::Model::from_aligned(FILE) {
+                Ok(model) => model,
+                Err(error) => panic!("{}", error.text()),
+            }
+        };
+    };
+}
+
 /// The bytes of a `.mote` file, aligned, as a `&'static [u8]` in read-only memory.
 ///
 /// The path is relative to the source file, as with `include_bytes!`.

@@ -141,14 +141,22 @@ impl Row {
     }
 
     /// Whether every number is one that the update can take: finite, ranges positive.
-    pub fn is_valid(&self) -> bool {
-        let numbers = [self.p, self.q, self.r, self.s, self.a, self.b, self.c, self.d];
+    pub const fn is_valid(&self) -> bool {
+        let [e0, e1, e2, e3] = self.e;
+        let numbers = [self.p, self.q, self.r, self.s, self.a, self.b, self.c, self.d, e0, e1, e2, e3];
+        let mut i = 0;
+        while i < numbers.len() {
+            if !numbers[i].is_finite() {
+                return false;
+            }
+            i += 1;
+        }
         let clip = match self.clip {
             Clip::None => true,
             Clip::Range(range) => range.is_finite() && range > 0.0,
-            Clip::Dynamic { ratio, max } => (0.0..=1.0).contains(&ratio) && max.is_finite() && max >= 1.0,
+            Clip::Dynamic { ratio, max } => ratio >= 0.0 && ratio <= 1.0 && max.is_finite() && max >= 1.0,
         };
-        clip && numbers.iter().chain(&self.e).all(|x| x.is_finite()) && (self.store_slot as usize) < HISTORY
+        clip && (self.store_slot as usize) < HISTORY
     }
 }
 

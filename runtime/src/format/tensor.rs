@@ -148,9 +148,9 @@ impl Quant {
     }
 
     /// Whether a tensor of `dtype` may have it.
-    pub fn is_valid(&self, dtype: DType) -> bool {
+    pub const fn is_valid(&self, dtype: DType) -> bool {
         let zero_point = match dtype {
-            DType::I8 => (-128..=127).contains(&self.zero_point),
+            DType::I8 => self.zero_point >= -128 && self.zero_point <= 127,
             DType::I16 | DType::F32 => self.zero_point == 0,
         };
         zero_point && self.scale.is_normal() && self.scale > 0.0

@@ -3,14 +3,17 @@
 //! After these checks nothing derived from the file can leave bounds or overflow: offsets lie in the payload, tensors
 //! in an arena of less than 2³¹ bytes, shapes fit their operators, scales are positive numbers, and every input was
 //! written by an earlier operator of its graph. Contents of the payload are not judged: any bytes there are safe.
+//!
+//! All of it is `const fn`, so that a model in flash is checked by the compiler ([`model!`](crate::model!)): a malformed
+//! file does not compile, and the 8 KB of this file are not linked. That is why it has loops and macros where other
+//! files have iterators and `?`.
 
-use super::Model;
+use super::{Model, SECTIONS, section};
 use crate::error::{Error, Fault, Record};
-use crate::format::checksum::{crc32, meta_crc};
+use crate::format::cursor::tail;
 use crate::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Op, Table};
 use crate::format::{
-    Clip, DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Schedule, Section, SelfTest, Tensor, VERSION,
-    Weights, tag,
+    Clip, DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Section, Store, Tensor, VERSION, Weights,
 };
 use crate::opset::{self, OpSet, links};
 use crate::shape::conv_len;
@@ -22,303 +25,316 @@ const LEN_MAX: u64 = 1 << 30;
 
 type Check = Result<(), Fault>;
 
-fn ensure(holds: bool, fault: Fault) -> Check {
-    if holds { Ok(()) } else { Err(fault) }
+/// Ends the function with a fault unless something holds.
+macro_rules! ensure {
+    ($holds:expr, $fault:ident) => {
+        if !$holds {
+            return Err(Fault::$fault);
+        }
+    };
+}
+
+/// What `?` does, in a `const fn`.
+macro_rules! attempt {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(error) => return Err(error),
+        }
+    };
 }
 
 /// Refuses what needs code that is not linked; nothing at all where it is.
-fn linked<const OPS: OpSet>(bits: OpSet, needed: bool) -> Check {
-    ensure(links(OPS, bits) || !needed, Fault::NotLinked)
+macro_rules! linked {
+    ($ops:expr, $bits:ident, $needed:expr) => {
+        if !links($ops, opset::$bits) && $needed {
+            return Err(Fault::NotLinked);
+        }
+    };
 }
 
-/// Header, section directory, checksum of both and of the records.
-pub(super) fn container<const OPS: OpSet>(bytes: &[u8]) -> Result<Model<'_, OPS>, Error> {
-    if bytes.get(..4).is_none_or(|magic| magic != MAGIC) {
-        return Err(if bytes.len() < 4 {
-            Error::Truncated { have: bytes.len() as u32, need: Header::BYTES as u32 }
-        } else {
-            Error::NotMote
-        });
+/// The file and its first part: magic, version, lengths.
+pub(super) const fn extent(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
+    let have = bytes.len() as u32;
+    if bytes.len() < 4 {
+        return Err(Error::Truncated { have, need: Header::BYTES as u32 });
     }
-    let truncated = |need: usize| Error::Truncated { have: bytes.len() as u32, need: need as u32 };
+    if crate::format::cursor::u32_at(bytes, 0) != u32::from_le_bytes(MAGIC) {
+        return Err(Error::NotMote);
+    }
     if bytes.len() < Header::BYTES {
-        return Err(truncated(Header::BYTES));
-    }
-    if !(bytes.as_ptr() as usize).is_multiple_of(4) {
-        return Err(Error::Unaligned);
+        return Err(Error::Truncated { have, need: Header::BYTES as u32 });
     }
     let version = crate::format::cursor::u16_at(bytes, 4);
     if version != VERSION {
         return Err(Error::Version { found: version });
     }
     let header = Header::decode(bytes);
-    let Some(file) = bytes.get(..header.file_bytes as usize) else { return Err(truncated(header.file_bytes as usize)) };
-    let malformed = |what| Error::Record { kind: Record::Header, index: 0, what };
+    let Some((file, _)) = bytes.split_at_checked(header.file_bytes as usize) else {
+        return Err(Error::Truncated { have, need: header.file_bytes });
+    };
     let directory = Header::BYTES + header.sections as usize * Section::BYTES;
-    let Some(meta) = file.get(..header.meta_bytes as usize).filter(|meta| meta.len() >= directory) else {
-        return Err(malformed(Fault::Range));
-    };
-    if meta_crc(meta) != header.meta_crc {
-        return Err(Error::MetaChecksum);
+    match file.split_at_checked(header.meta_bytes as usize) {
+        Some((meta, _)) if meta.len() >= directory => Ok((file, meta)),
+        _ => Err(Error::Record { kind: Record::Header, index: 0, what: Fault::Range }),
     }
-    if !header.meta_bytes.is_multiple_of(16) || header.file_bytes as u64 > LEN_MAX {
-        return Err(malformed(Fault::Range));
-    }
+}
 
-    let mut model = Model {
-        bytes: file,
-        header,
-        tensors: &[],
-        quants: &[],
-        weights: &[],
-        ops: &[],
-        graphs: &[],
-        rows: &[],
-        schedules: &[],
-        blocks: &[],
-        info: &[],
-        self_test: &[],
-    };
-    let mut seen = 0u32;
-    for (index, entry) in meta.get(Header::BYTES..directory).unwrap_or(&[]).chunks_exact(Section::BYTES).enumerate() {
-        let section = Section::decode(entry);
-        let malformed = |what| Error::Record { kind: Record::Section, index: index as u32, what };
-        let range = section.offset as usize..section.offset as usize + section.bytes as usize;
-        let body = meta.get(range).filter(|_| section.offset as usize >= directory).ok_or(malformed(Fault::Range))?;
-        if !section.offset.is_multiple_of(4) {
-            return Err(malformed(Fault::Alignment));
-        }
-        let (slot, record_bytes, bit) = match section.tag {
-            tag::TENSORS => (&mut model.tensors, Tensor::BYTES, 0),
-            tag::QUANTS => (&mut model.quants, Quant::BYTES, 1),
-            tag::WEIGHTS => (&mut model.weights, Weights::BYTES, 2),
-            tag::OPS => (&mut model.ops, OpRecord::BYTES, 3),
-            tag::GRAPHS => (&mut model.graphs, Graph::BYTES, 4),
-            tag::ROWS => (&mut model.rows, Row::BYTES, 5),
-            tag::SCHEDULES => (&mut model.schedules, Schedule::BYTES, 6),
-            tag::BLOCKS => (&mut model.blocks, 4, 7),
-            tag::INFO => (&mut model.info, 1, 8),
-            tag::SELF_TEST => (&mut model.self_test, SelfTest::BYTES, 9),
-            [first, ..] if first.is_ascii_lowercase() => continue,
-            tag => return Err(Error::Section { tag }),
+/// The section directory of a file whose first part has passed its checksum.
+pub(super) const fn container<'a, const OPS: OpSet>(file: &'a [u8], meta: &'a [u8]) -> Result<Model<'a, OPS>, Error> {
+    let header = Header::decode(file);
+    let directory = Header::BYTES + header.sections as usize * Section::BYTES;
+    if !header.meta_bytes.is_multiple_of(16) || file.len() as u64 > LEN_MAX {
+        return Err(Error::Record { kind: Record::Header, index: 0, what: Fault::Range });
+    }
+    let mut model = Model { bytes: file, header, sections: [&[]; SECTIONS.len()], arena_len: 0 };
+    let (mut seen, mut index) = (0u32, 0);
+    while index < header.sections as u32 {
+        let section = Section::decode(tail(meta, Header::BYTES + index as usize * Section::BYTES));
+        let (kind, bytes) = (Record::Section, section.bytes as usize);
+        let body = match tail(meta, section.offset as usize).split_at_checked(bytes) {
+            Some((body, _)) if section.offset as usize >= directory => body,
+            _ => return Err(Error::Record { kind, index, what: Fault::Range }),
         };
-        if seen & (1 << bit) != 0 {
+        if !section.offset.is_multiple_of(4) {
+            return Err(Error::Record { kind, index, what: Fault::Alignment });
+        }
+        let mut slot = 0;
+        while slot < SECTIONS.len() && u32::from_le_bytes(SECTIONS[slot].0) != u32::from_le_bytes(section.tag) {
+            slot += 1;
+        }
+        if slot < SECTIONS.len() {
+            if seen & (1 << slot) != 0 {
+                return Err(Error::Section { tag: section.tag });
+            }
+            if !bytes.is_multiple_of(SECTIONS[slot].1) {
+                return Err(Error::Record { kind, index, what: Fault::Range });
+            }
+            seen |= 1 << slot;
+            model.sections[slot] = body;
+        } else if !section.tag[0].is_ascii_lowercase() {
             return Err(Error::Section { tag: section.tag });
         }
-        seen |= 1 << bit;
-        if !body.len().is_multiple_of(record_bytes) {
-            return Err(malformed(Fault::Range));
-        }
-        *slot = body;
+        index += 1;
     }
-    let required =
-        [tag::TENSORS, tag::QUANTS, tag::WEIGHTS, tag::OPS, tag::GRAPHS, tag::ROWS, tag::SCHEDULES, tag::BLOCKS];
-    for (bit, tag) in required.into_iter().enumerate() {
-        if seen & (1 << bit) == 0 {
-            return Err(Error::Section { tag });
+    let mut slot = 0;
+    while slot < SECTIONS.len() {
+        // The rule of the format: lower-case sections are optional.
+        if seen & (1 << slot) == 0 && !SECTIONS[slot].0[0].is_ascii_lowercase() {
+            return Err(Error::Section { tag: SECTIONS[slot].0 });
         }
+        slot += 1;
     }
     let payload_bytes = header.file_bytes - header.meta_bytes;
-    let blocks = model.blocks.len() / 4;
-    if header.block_bytes == 0 || blocks != (payload_bytes as usize).div_ceil(header.block_bytes as usize) {
-        return Err(Error::Section { tag: tag::BLOCKS });
+    let blocks = model.sections[section::BLOCKS].len() / 4;
+    if header.block_bytes == 0 || blocks != payload_bytes.div_ceil(header.block_bytes) as usize {
+        return Err(Error::Section { tag: SECTIONS[section::BLOCKS].0 });
     }
     Ok(model)
 }
 
-/// The checksum of every payload block.
-pub(super) fn payload<const OPS: OpSet>(model: &Model<'_, OPS>) -> Result<(), Error> {
-    let payload = model.bytes.get(model.header.meta_bytes as usize..).unwrap_or(&[]);
-    for (index, block) in payload.chunks(model.header.block_bytes.max(1) as usize).enumerate() {
-        if crc32(block) != crate::format::cursor::u32_at(model.blocks, 4 * index) {
-            return Err(Error::PayloadChecksum { block: index as u32 });
-        }
-    }
-    Ok(())
-}
-
 /// Every record.
-pub(super) fn records<const OPS: OpSet>(model: &Model<'_, OPS>) -> Result<(), Error> {
-    let at = |kind, index: usize| move |what| Error::Record { kind, index: index as u32, what };
+pub(super) const fn records<const OPS: OpSet>(model: &Model<'_, OPS>) -> Result<(), Error> {
+    let counts = [
+        (Record::Tensor, model.tensor_count()),
+        (Record::Weights, model.weights_count()),
+        (Record::Op, model.op_count()),
+        (Record::Graph, model.graph_count()),
+        (Record::Header, 1),
+        (Record::Row, model.row_count()),
+        (Record::Schedule, model.schedule_count()),
+    ];
     if model.tensor_count() > TENSORS_MAX || model.row_count() > u16::MAX as usize {
-        return Err(at(Record::Header, 0)(Fault::Range));
+        return Err(Error::Record { kind: Record::Header, index: 0, what: Fault::Range });
     }
-    for (i, record) in model.tensors.chunks_exact(Tensor::BYTES).enumerate() {
-        tensor(model, record).map_err(at(Record::Tensor, i))?;
-    }
-    for (i, record) in model.weights.chunks_exact(Weights::BYTES).enumerate() {
-        weights(model, record).map_err(at(Record::Weights, i))?;
-    }
-    for i in 0..model.op_count() {
-        op(model, i).map_err(at(Record::Op, i))?;
-    }
-    if model.graph_count() == 0 {
-        return Err(at(Record::Graph, 0)(Fault::Range));
-    }
-    for i in 0..model.graph_count() {
-        graph(model, &model.graph(i)).map_err(at(Record::Graph, i))?;
-    }
-    header(model).map_err(at(Record::Header, 0))?;
-    for i in 0..model.row_count() {
-        let dynamic = model.row(i).is_some_and(|row| matches!(row.clip, Clip::Dynamic { .. }));
-        linked::<OPS>(opset::CLIP_DYNAMIC, dynamic).map_err(at(Record::Row, i))?;
-        let valid = model
-            .row(i)
-            .is_some_and(|row| (row.graph as usize) < model.graph_count() && row.is_valid() && history(model, &row));
-        ensure(valid, Fault::Number).map_err(at(Record::Row, i))?;
-    }
-    if model.schedules().next().is_none() {
-        return Err(at(Record::Schedule, 0)(Fault::Range));
-    }
-    for (i, schedule) in model.schedules().enumerate() {
-        let end = schedule.first_row as usize + schedule.rows as usize;
-        let steps =
-            (schedule.first_row as usize..end).filter(|&row| model.row(row).is_some_and(|row| row.advance)).count();
-        let last_advances = end.checked_sub(1).and_then(|last| model.row(last)).is_some_and(|row| row.advance);
-        let valid = schedule.rows > 0 && end <= model.row_count() && steps == schedule.steps as usize && last_advances;
-        ensure(valid, Fault::Range).map_err(at(Record::Schedule, i))?;
+    let mut i = 0;
+    while i < counts.len() {
+        let (kind, count) = counts[i];
+        // Every kind but the weights is there at least once: this finds the missing one.
+        let mut index = 0;
+        while index < count || index == 0 && !matches!(kind, Record::Weights) {
+            let checked = match kind {
+                _ if index >= count => Err(Fault::Range),
+                Record::Tensor => tensor(model, index),
+                Record::Weights => weights(model, index),
+                Record::Op => op(model, index),
+                Record::Graph => graph(model, &model.graph(index)),
+                Record::Header | Record::Section | Record::Quant => header(model),
+                Record::Row => row(model, index),
+                Record::Schedule => schedule(model, index),
+            };
+            if let Err(what) = checked {
+                return Err(Error::Record { kind, index: index as u32, what });
+            }
+            index += 1;
+        }
+        i += 1;
     }
     Ok(())
 }
 
-fn tensor<const OPS: OpSet>(model: &Model<'_, OPS>, record: &[u8]) -> Check {
-    let tensor = Tensor::decode(record).ok_or(Fault::Unknown)?;
-    ensure(tensor.h > 0 && tensor.w > 0 && tensor.c > 0, Fault::Shape)?;
+const fn tensor<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
+    let record = tail(model.sections[section::TENSORS], index * Tensor::BYTES);
+    let Some(tensor) = Tensor::decode(record) else { return Err(Fault::Unknown) };
+    ensure!(tensor.h > 0 && tensor.w > 0 && tensor.c > 0, Shape);
     let elems = tensor.h as u64 * tensor.w as u64 * tensor.c as u64;
-    ensure(
-        elems <= LEN_MAX / 4 && tensor.offset as u64 + elems * tensor.dtype.bytes() as u64 <= LEN_MAX,
-        Fault::Range,
-    )?;
-    ensure((tensor.offset as usize).is_multiple_of(Tensor::ALIGN), Fault::Alignment)?;
-    if tensor.dtype == DType::F32 {
+    let end = tensor.offset as u64 + elems * tensor.dtype.bytes() as u64;
+    ensure!(elems <= LEN_MAX / 4 && end <= LEN_MAX, Range);
+    ensure!((tensor.offset as usize).is_multiple_of(Tensor::ALIGN), Alignment);
+    if matches!(tensor.dtype, DType::F32) {
         return Ok(());
     }
     let count = if tensor.per_step { model.row_count() } else { 1 };
     let end = tensor.quant as u64 + count as u64;
-    ensure(end <= (model.quants.len() / Quant::BYTES) as u64, Fault::Range)?;
-    ensure((0..count).all(|row| model.quant(&tensor, row).is_valid(tensor.dtype)), Fault::Number)
+    ensure!(end <= (model.sections[section::QUANTS].len() / Quant::BYTES) as u64, Range);
+    let mut row = 0;
+    while row < count {
+        ensure!(model.quant(&tensor, row).is_valid(tensor.dtype), Number);
+        row += 1;
+    }
+    Ok(())
 }
 
 /// A blob of `len` elements of `size` bytes inside the payload.
-fn blob<const OPS: OpSet>(model: &Model<'_, OPS>, offset: u32, len: u64, size: u64) -> Check {
-    ensure(offset.is_multiple_of(4), Fault::Alignment)?;
-    let inside = offset >= model.header.meta_bytes
-        && len <= LEN_MAX
-        && offset as u64 + len * size <= model.header.file_bytes as u64;
-    ensure(inside, Fault::Range)
+const fn blob<const OPS: OpSet>(model: &Model<'_, OPS>, offset: u32, len: u64, size: u64) -> Check {
+    ensure!(offset.is_multiple_of(4), Alignment);
+    let fits = len <= LEN_MAX && offset as u64 + len * size <= model.header.file_bytes as u64;
+    ensure!(offset >= model.header.meta_bytes && fits, Range);
+    Ok(())
 }
 
-fn weights<const OPS: OpSet>(model: &Model<'_, OPS>, record: &[u8]) -> Check {
-    let weights = Weights::decode(record).ok_or(Fault::Unknown)?;
-    ensure(weights.rows > 0 && weights.row_elems > 0, Fault::Shape)?;
-    ensure((weights.row_elems as u64) < LEN_MAX / 2, Fault::Range)?;
-    blob(model, weights.offset, weights.rows.next_multiple_of(4) as u64 * weights.row_bytes() as u64, 1)?;
+const fn weights<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
+    let Some(weights) = model.weights(index as u16) else { return Err(Fault::Unknown) };
+    ensure!(weights.rows > 0 && weights.row_elems > 0, Shape);
+    ensure!((weights.row_elems as u64) < LEN_MAX / 2, Range);
+    let rows = (weights.rows as u64).next_multiple_of(Weights::BLOCK_ROWS as u64);
+    attempt!(blob(model, weights.offset, rows * weights.row_bytes() as u64, 1));
     blob(model, weights.params, weights.rows as u64, Weights::PARAM_BYTES as u64)
 }
 
-fn table<const OPS: OpSet>(model: &Model<'_, OPS>, table: &Table) -> Check {
-    let step = |x: f32| x.is_normal() && x > 0.0;
-    ensure(step(table.in_step) && step(table.out_step), Fault::Number)?;
+const fn is_step(x: f32) -> bool {
+    x.is_normal() && x > 0.0
+}
+
+const fn table<const OPS: OpSet>(model: &Model<'_, OPS>, table: &Table) -> Check {
+    ensure!(is_step(table.in_step) && is_step(table.out_step), Number);
     blob(model, table.offset, Table::LEN as u64, 2)
 }
 
+/// Sets of element types, one bit each.
+const I8: u32 = 1 << DType::I8 as u32;
+const I16: u32 = 1 << DType::I16 as u32;
+const F32: u32 = 1 << DType::F32 as u32;
+const INT: u32 = I8 | I16;
+
 /// The tensor `id`, which must exist and have one of `types`.
-fn operand<const OPS: OpSet>(model: &Model<'_, OPS>, id: u16, types: &[DType]) -> Result<Tensor, Fault> {
-    ensure((id as usize) < model.tensor_count(), Fault::Range)?;
+const fn operand<const OPS: OpSet>(model: &Model<'_, OPS>, id: u16, types: u32) -> Result<Tensor, Fault> {
+    ensure!((id as usize) < model.tensor_count(), Range);
     let tensor = model.tensor(id);
-    ensure(types.contains(&tensor.dtype), Fault::Type)?;
+    ensure!(types & 1 << tensor.dtype as u32 != 0, Type);
     Ok(tensor)
 }
 
-const INT: &[DType] = &[DType::I8, DType::I16];
-const I8: &[DType] = &[DType::I8];
-const I16: &[DType] = &[DType::I16];
-const F32: &[DType] = &[DType::F32];
-
-fn same_shape(a: &Tensor, b: &Tensor) -> Check {
-    ensure(a.h == b.h && a.w == b.w && a.c == b.c, Fault::Shape)
+const fn is_i16(tensor: &Tensor) -> bool {
+    matches!(tensor.dtype, DType::I16)
 }
 
-fn vector(tensor: &Tensor, len: usize) -> Check {
-    ensure(tensor.h == 1 && tensor.w == 1 && tensor.c as usize == len, Fault::Shape)
+const fn same_shape(a: &Tensor, b: &Tensor) -> Check {
+    ensure!(a.h == b.h && a.w == b.w && a.c == b.c, Shape);
+    Ok(())
 }
 
-fn modulation<const OPS: OpSet>(model: &Model<'_, OPS>, modulation: Modulation, len: usize) -> Check {
+const fn vector(tensor: &Tensor, len: usize) -> Check {
+    ensure!(tensor.h == 1 && tensor.w == 1 && tensor.c as usize == len, Shape);
+    Ok(())
+}
+
+/// Vectors of a table that has one for each row and class.
+const fn vectors<const OPS: OpSet>(model: &Model<'_, OPS>) -> u64 {
+    let classes = if model.header.classes == 0 { 1 } else { model.header.classes };
+    model.row_count() as u64 * classes as u64
+}
+
+const fn modulation<const OPS: OpSet>(model: &Model<'_, OPS>, modulation: Modulation, len: usize) -> Check {
     match modulation {
         Modulation::None => Ok(()),
-        Modulation::Table(_) if !links(OPS, opset::MODULATION_TABLE) => Err(Fault::NotLinked),
-        Modulation::Tensor(_) if !links(OPS, opset::MODULATION_TENSOR) => Err(Fault::NotLinked),
         Modulation::Table(offset) => {
-            let vectors = model.row_count() as u64 * model.header.classes.max(1) as u64;
-            blob(model, offset, vectors * len as u64, 2)
+            linked!(OPS, MODULATION_TABLE, true);
+            blob(model, offset, vectors(model) * len as u64, 2)
         }
-        Modulation::Tensor(id) => vector(&operand(model, id, F32)?, len),
+        Modulation::Tensor(id) => {
+            linked!(OPS, MODULATION_TENSOR, true);
+            vector(&attempt!(operand(model, id, F32)), len)
+        }
     }
 }
 
-fn op<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
-    let OpRecord { op, live_end } = model.op(index).ok_or(Fault::Unknown)?;
+const fn op<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
+    let Some(OpRecord { op, live_end }) = model.op(index) else { return Err(Fault::Unknown) };
     match op {
         Op::Quantize { input, out, mul, add } => {
-            ensure(mul.is_finite() && add.is_finite(), Fault::Number)?;
-            let out = operand(model, out, INT)?;
-            linked::<OPS>(opset::OUT_I16, out.dtype == DType::I16)?;
-            same_shape(&operand(model, input, F32)?, &out)?;
+            ensure!(mul.is_finite() && add.is_finite(), Number);
+            let out = attempt!(operand(model, out, INT));
+            linked!(OPS, OUT_I16, is_i16(&out));
+            attempt!(same_shape(&attempt!(operand(model, input, F32)), &out));
         }
-        Op::Conv(op) => conv(model, &op)?,
+        Op::Conv(op) => attempt!(conv(model, &op)),
         Op::NormStats(NormStats { sources, out, groups, eps }) if links(OPS, opset::NORM) => {
-            ensure(eps.is_finite() && eps >= 0.0, Fault::Number)?;
-            norm_sources(model, sources, groups)?;
-            vector(&operand(model, out, F32)?, 2 * groups as usize)?;
+            ensure!(eps.is_finite() && eps >= 0.0, Number);
+            attempt!(norm_sources(model, sources, groups));
+            attempt!(vector(&attempt!(operand(model, out, F32)), 2 * groups as usize));
         }
         Op::NormApply(op) if links(OPS, opset::NORM) => {
-            let channels = norm_sources(model, op.sources, op.groups)?;
-            vector(&operand(model, op.stats, F32)?, 2 * op.groups as usize)?;
-            let (first, out) = (operand(model, op.sources[0], INT)?, operand(model, op.out, I8)?);
-            linked::<OPS>(opset::NORM_MODULATED, op.modulation != Modulation::None)?;
-            linked::<OPS>(opset::NORM_IN_PLACE, first.offset == out.offset)?;
-            ensure(first.h == out.h && first.w == out.w && out.c as usize == channels, Fault::Shape)?;
-            blob(model, op.affine, 2 * channels as u64, 4)?;
-            modulation(model, op.modulation, 2 * channels)?;
-            op.table.map_or(Ok(()), |t| table(model, &t))?;
-        }
-        Op::Attention(Attention { qkv, out, heads, scale, exp_table }) if links(OPS, opset::ATTENTION) => {
-            let out = operand(model, out, I8)?;
-            for id in qkv {
-                same_shape(&operand(model, id, I8)?, &out)?;
+            let channels = attempt!(norm_sources(model, op.sources, op.groups));
+            attempt!(vector(&attempt!(operand(model, op.stats, F32)), 2 * op.groups as usize));
+            let first = attempt!(operand(model, op.sources[0], INT));
+            let out = attempt!(operand(model, op.out, I8));
+            linked!(OPS, NORM_MODULATED, !matches!(op.modulation, Modulation::None));
+            linked!(OPS, NORM_IN_PLACE, first.offset == out.offset);
+            ensure!(first.h == out.h && first.w == out.w && out.c as usize == channels, Shape);
+            attempt!(blob(model, op.affine, 2 * channels as u64, 4));
+            attempt!(modulation(model, op.modulation, 2 * channels));
+            if let Some(activation) = &op.table {
+                attempt!(table(model, activation));
             }
-            ensure(heads > 0 && out.c.is_multiple_of(heads), Fault::Shape)?;
-            ensure(scale.is_finite() && scale > 0.0, Fault::Number)?;
-            let q = model.tensor(qkv[0]);
-            let rows = if q.per_step { model.row_count() } else { 1 };
-            ensure((0..rows).all(|row| model.quant(&q, row).zero_point == 0), Fault::Number)?;
-            blob(model, exp_table, 128, 2)?;
         }
-        Op::AvgPool { input, out } | Op::Upsample { input, out }
-            if links(OPS, if let Op::AvgPool { .. } = op { opset::AVG_POOL } else { opset::UPSAMPLE }) =>
-        {
-            let (a, b) = (operand(model, input, INT)?, operand(model, out, INT)?);
-            linked::<OPS>(opset::OUT_I16, b.dtype == DType::I16)?;
-            let halves = |long: u16, short: u16| long / 2 == short;
-            let shape = match op {
-                Op::AvgPool { .. } => halves(a.h, b.h) && halves(a.w, b.w),
-                _ => b.h.is_multiple_of(2) && b.w.is_multiple_of(2) && halves(b.h, a.h) && halves(b.w, a.w),
-            };
-            ensure(shape && a.c == b.c, Fault::Shape)?;
-            ensure(a.dtype == b.dtype && a.quant == b.quant && a.per_step == b.per_step, Fault::Type)?;
+        Op::Attention(Attention { qkv: [q, k, v], out, heads, scale, exp_table }) if links(OPS, opset::ATTENTION) => {
+            let out = attempt!(operand(model, out, I8));
+            let q = attempt!(operand(model, q, I8));
+            attempt!(same_shape(&q, &out));
+            attempt!(same_shape(&attempt!(operand(model, k, I8)), &out));
+            attempt!(same_shape(&attempt!(operand(model, v, I8)), &out));
+            ensure!(heads > 0 && out.c.is_multiple_of(heads), Shape);
+            ensure!(scale.is_finite() && scale > 0.0, Number);
+            let mut row = if q.per_step { model.row_count() } else { 1 };
+            while row > 0 {
+                row -= 1;
+                ensure!(model.quant(&q, row).zero_point == 0, Number);
+            }
+            attempt!(blob(model, exp_table, 128, 2));
+        }
+        Op::AvgPool { input, out } if links(OPS, opset::AVG_POOL) => {
+            attempt!(resampling(model, input, out));
+            let (long, short) = (model.tensor(input), model.tensor(out));
+            ensure!(long.h / 2 == short.h && long.w / 2 == short.w, Shape);
+        }
+        Op::Upsample { input, out } if links(OPS, opset::UPSAMPLE) => {
+            attempt!(resampling(model, input, out));
+            let (short, long) = (model.tensor(input), model.tensor(out));
+            ensure!(long.h / 2 == short.h && long.w / 2 == short.w, Shape);
+            ensure!(long.h.is_multiple_of(2) && long.w.is_multiple_of(2), Shape);
         }
         Op::EmbedLookup(EmbedLookup { out, table }) if links(OPS, opset::EMBED_LOOKUP) => {
-            let out = operand(model, out, I16)?;
-            vector(&out, out.c as usize)?;
-            let vectors = model.row_count() as u64 * model.header.classes.max(1) as u64;
-            blob(model, table, vectors * out.c as u64, 2)?;
+            let out = attempt!(operand(model, out, I16));
+            attempt!(vector(&out, out.c as usize));
+            attempt!(blob(model, table, vectors(model) * out.c as u64, 2));
         }
         Op::EmbedAdd(EmbedAdd { vector: given, out, steps, table: activation }) if links(OPS, opset::EMBED_ADD) => {
-            let out = operand(model, out, I16)?;
-            vector(&out, out.c as usize)?;
-            same_shape(&operand(model, given, F32)?, &out)?;
-            blob(model, steps, model.row_count() as u64 * out.c as u64, 4)?;
-            table(model, &activation)?;
+            let out = attempt!(operand(model, out, I16));
+            attempt!(vector(&out, out.c as usize));
+            attempt!(same_shape(&attempt!(operand(model, given, F32)), &out));
+            attempt!(blob(model, steps, model.row_count() as u64 * out.c as u64, 4));
+            attempt!(table(model, &activation));
         }
         Op::NormStats(_) | Op::NormApply(_) | Op::Attention(_) | Op::AvgPool { .. } | Op::Upsample { .. } => {
             return Err(Fault::NotLinked);
@@ -328,177 +344,246 @@ fn op<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
     placement(model, &op, live_end)
 }
 
+/// What halving and doubling have in common: type, channels and quantization stay.
+const fn resampling<const OPS: OpSet>(model: &Model<'_, OPS>, input: u16, out: u16) -> Check {
+    let (a, b) = (attempt!(operand(model, input, INT)), attempt!(operand(model, out, INT)));
+    linked!(OPS, OUT_I16, is_i16(&b));
+    ensure!(a.c == b.c, Shape);
+    ensure!(a.dtype as u8 == b.dtype as u8 && a.quant == b.quant && a.per_step == b.per_step, Type);
+    Ok(())
+}
+
 /// Returns the channels of all sources together.
-fn norm_sources<const OPS: OpSet>(model: &Model<'_, OPS>, sources: [u16; 2], groups: u16) -> Result<usize, Fault> {
-    let first = operand(model, sources[0], INT)?;
+const fn norm_sources<const OPS: OpSet>(
+    model: &Model<'_, OPS>,
+    sources: [u16; 2],
+    groups: u16,
+) -> Result<usize, Fault> {
+    let first = attempt!(operand(model, sources[0], INT));
     let mut channels = first.c as usize;
-    linked::<OPS>(opset::NORM_TWO, sources[1] != NONE)?;
+    let mut wide = is_i16(&first);
     if sources[1] != NONE {
-        let second = operand(model, sources[1], INT)?;
-        ensure(first.h == second.h && first.w == second.w, Fault::Shape)?;
+        linked!(OPS, NORM_TWO, true);
+        let second = attempt!(operand(model, sources[1], INT));
+        ensure!(first.h == second.h && first.w == second.w, Shape);
         channels += second.c as usize;
+        wide |= is_i16(&second);
     }
-    ensure(groups > 0 && channels.is_multiple_of(groups as usize) && channels <= u16::MAX as usize, Fault::Shape)?;
+    linked!(OPS, NORM_I16, wide);
+    ensure!(groups > 0 && channels.is_multiple_of(groups as usize) && channels <= u16::MAX as usize, Shape);
     // N·Σq² of a group stays below 2⁶⁴: N²·2³⁰ for I16, N²·2¹⁴ for I8.
-    let group_elems = first.h as u64 * first.w as u64 * (channels as u64 / groups as u64);
-    for &id in sources.iter().filter(|&&id| id != NONE) {
-        let wide = model.tensor(id).dtype == DType::I16;
-        linked::<OPS>(opset::NORM_I16, wide)?;
-        let limit = if wide { 1 << 16 } else { 1 << 24 };
-        ensure(group_elems <= limit, Fault::Shape)?;
-    }
+    let group_elems = first.h as u64 * first.w as u64 * (channels / groups as usize) as u64;
+    ensure!(group_elems <= if wide { 1 << 16 } else { 1 << 24 }, Shape);
     Ok(channels)
 }
 
-fn conv<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Conv) -> Check {
-    let out = operand(model, op.out, &[DType::I8, DType::I16, DType::F32])?;
-    let [kh, kw] = op.kernel.map(usize::from);
-    let [pad_top, pad_left] = op.pad.map(usize::from);
-    ensure((1..=15).contains(&kh) && (1..=15).contains(&kw) && (1..=15).contains(&op.stride), Fault::Shape)?;
-    ensure(pad_top <= 15 && pad_left <= 15, Fault::Shape)?;
-    linked::<OPS>(opset::CONV_TWO, op.sources[1] != NONE)?;
-    linked::<OPS>(opset::CONV_UPSAMPLED, op.upsample)?;
-    linked::<OPS>(opset::OUT_I16, out.dtype == DType::I16)?;
-    linked::<OPS>(opset::RESIDUAL, op.residual != NONE)?;
-    for (&id, &weights_id) in op.sources.iter().zip(&op.weights) {
-        if id == NONE && id == op.sources[1] {
-            continue;
-        }
-        let source = operand(model, id, INT)?;
-        linked::<OPS>(opset::CONV_I8, source.dtype == DType::I8)?;
-        linked::<OPS>(opset::CONV_I16, source.dtype == DType::I16)?;
-        linked::<OPS>(opset::CONV_ODD, !source.c.is_multiple_of(4))?;
-        let weights = model.weights(weights_id).ok_or(Fault::Range)?;
-        ensure(weights.rows == out.c, Fault::Shape)?;
-        ensure(weights.row_elems as usize == kh * kw * source.c as usize, Fault::Shape)?;
-        let up = if op.upsample { 2 } else { 1 };
-        let fits = |input: u16, kernel: usize, pad: usize, out: u16| {
-            // The padding after the input follows from the output's length; it is at most 15 too.
-            let input = input as usize * up;
-            let least = conv_len(input, kernel, op.stride as usize, pad, 0);
-            let most = conv_len(input, kernel, op.stride as usize, pad, 15);
-            (least.max(1)..=most).contains(&(out as usize))
-        };
-        ensure(fits(source.h, kh, pad_top, out.h) && fits(source.w, kw, pad_left, out.w), Fault::Shape)?;
+const fn conv<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Conv) -> Check {
+    let out = attempt!(operand(model, op.out, INT | F32));
+    let [kh, kw] = op.kernel;
+    ensure!(kh >= 1 && kh <= 15 && kw >= 1 && kw <= 15 && op.stride >= 1 && op.stride <= 15, Shape);
+    ensure!(op.pad[0] <= 15 && op.pad[1] <= 15, Shape);
+    linked!(OPS, CONV_TWO, op.sources[1] != NONE);
+    linked!(OPS, CONV_UPSAMPLED, op.upsample);
+    linked!(OPS, OUT_I16, is_i16(&out));
+    linked!(OPS, RESIDUAL, op.residual != NONE);
+    let mut k = 0;
+    while k < 2 && (k == 0 || op.sources[1] != NONE) {
+        let source = attempt!(operand(model, op.sources[k], INT));
+        linked!(OPS, CONV_I8, !is_i16(&source));
+        linked!(OPS, CONV_I16, is_i16(&source));
+        linked!(OPS, CONV_ODD, !source.c.is_multiple_of(4));
+        let Some(weights) = model.weights(op.weights[k]) else { return Err(Fault::Range) };
+        ensure!(weights.rows == out.c, Shape);
+        ensure!(weights.row_elems == kh as u32 * kw as u32 * source.c as u32, Shape);
+        let up = op.upsample as usize;
+        ensure!(fits((source.h as usize) << up, kh, op.stride, op.pad[0], out.h), Shape);
+        ensure!(fits((source.w as usize) << up, kw, op.stride, op.pad[1], out.w), Shape);
+        k += 1;
     }
     if op.residual != NONE {
-        ensure(out.dtype != DType::F32, Fault::Type)?;
-        ensure(op.residual_scale.is_finite(), Fault::Number)?;
-        let residual = operand(model, op.residual, INT)?;
-        linked::<OPS>(opset::RESIDUAL_I16, residual.dtype == DType::I16)?;
-        same_shape(&residual, &out)?;
+        ensure!(!matches!(out.dtype, DType::F32), Type);
+        ensure!(op.residual_scale.is_finite(), Number);
+        let residual = attempt!(operand(model, op.residual, INT));
+        linked!(OPS, RESIDUAL_I16, is_i16(&residual));
+        attempt!(same_shape(&residual, &out));
     }
-    blob(model, op.bias, out.c as u64, 4)?;
+    attempt!(blob(model, op.bias, out.c as u64, 4));
     modulation(model, op.modulation, out.c as usize)
 }
 
+/// Whether an output of this length is possible. The padding after the input follows from it; it is at most 15 too.
+const fn fits(input: usize, kernel: u8, stride: u8, pad: u8, out: u16) -> bool {
+    let least = conv_len(input, kernel as usize, stride as usize, pad as usize, 0);
+    let most = conv_len(input, kernel as usize, stride as usize, pad as usize, 15);
+    out as usize >= least && out >= 1 && out as usize <= most
+}
+
+const fn apart(a: &Tensor, b: &Tensor) -> bool {
+    let (a, b) = (a.range(), b.range());
+    a.end <= b.start || b.end <= a.start
+}
+
 /// An operator's tensors lie apart from each other and below its scratch; the output may be an input in place.
-fn placement<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Op, live_end: u32) -> Check {
-    ensure((live_end as usize).is_multiple_of(Tensor::ALIGN) && live_end as u64 <= LEN_MAX, Fault::Alignment)?;
-    let out_id = op.out();
-    let out = model.tensor(out_id).range();
-    ensure(out.end <= live_end as usize, Fault::Range)?;
+const fn placement<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Op, live_end: u32) -> Check {
+    ensure!((live_end as usize).is_multiple_of(Tensor::ALIGN) && live_end as u64 <= LEN_MAX, Alignment);
+    let out = model.tensor(op.out());
+    ensure!(out.range().end <= live_end as usize, Range);
     let in_place = match *op {
         Op::Conv(Conv { residual, .. }) => residual,
-        Op::NormApply(NormApply { sources: [first, NONE], .. }) if model.tensor(first).dtype == DType::I8 => first,
+        Op::NormApply(NormApply { sources: [first, NONE], .. }) if matches!(model.tensor(first).dtype, DType::I8) => {
+            first
+        }
         _ => NONE,
     };
     // One tensor in two places is read through two slices, so only the norms, which know of it, take it.
     let twice_is_fine = matches!(op, Op::NormStats(_) | Op::NormApply(_));
-    for id in op.inputs().into_iter().filter(|&id| id != NONE) {
-        let places = op.inputs().into_iter().filter(|&other| other == id).count();
-        ensure(places == 1 || twice_is_fine, Fault::Overlap)?;
-        let range = model.tensor(id).range();
-        ensure(range.end <= live_end as usize, Fault::Range)?;
-        let same = id == in_place && range == out && model.tensor(id).dtype == model.tensor(out_id).dtype;
-        ensure(same || range.end <= out.start || out.end <= range.start, Fault::Overlap)?;
-        let others = op.inputs().into_iter().filter(|&other| other != NONE && other != id);
-        for other in others.map(|other| model.tensor(other).range()) {
-            ensure(range.end <= other.start || other.end <= range.start, Fault::Overlap)?;
+    let inputs = op.inputs();
+    let mut i = 0;
+    while i < inputs.len() {
+        let (id, input) = (inputs[i], model.tensor(inputs[i]));
+        i += 1;
+        if id == NONE {
+            continue;
+        }
+        ensure!(input.range().end <= live_end as usize, Range);
+        let same = id == in_place && input.offset == out.offset && input.len_bytes() == out.len_bytes();
+        ensure!(same && input.dtype as u8 == out.dtype as u8 || apart(&input, &out), Overlap);
+        let mut j = i;
+        while j < inputs.len() {
+            if inputs[j] == id {
+                ensure!(twice_is_fine, Overlap);
+            } else if inputs[j] != NONE {
+                ensure!(apart(&input, &model.tensor(inputs[j])), Overlap);
+            }
+            j += 1;
         }
     }
     Ok(())
 }
 
-fn graph<const OPS: OpSet>(model: &Model<'_, OPS>, graph: &Graph) -> Check {
-    let ops = graph.first_op as usize..graph.first_op as usize + graph.ops as usize;
-    ensure(!ops.is_empty() && ops.end <= model.op_count(), Fault::Range)?;
-    let input = operand(model, graph.input, F32)?;
-    same_shape(&input, &operand(model, graph.output, F32)?)?;
-    ensure(input.carried, Fault::Type)?;
+const fn graph<const OPS: OpSet>(model: &Model<'_, OPS>, graph: &Graph) -> Check {
+    ensure!(graph.ops > 0 && graph.first_op as usize + graph.ops as usize <= model.op_count(), Range);
+    let input = attempt!(operand(model, graph.input, F32));
+    attempt!(same_shape(&input, &attempt!(operand(model, graph.output, F32))));
+    ensure!(input.carried, Type);
     let mut written = [0u32; TENSORS_MAX / 32];
     mark(&mut written, graph.input);
-    linked::<OPS>(opset::EMBED_ADD, graph.class_embedding != NONE)?;
+    let mut kept = sampler_tensors(model, graph);
+    kept[1] = NONE;
     if graph.class_embedding != NONE {
-        let given = operand(model, graph.class_embedding, F32)?;
-        ensure(given.carried, Fault::Type)?;
-        vector(&given, given.c as usize)?;
+        linked!(OPS, EMBED_ADD, true);
+        let given = attempt!(operand(model, graph.class_embedding, F32));
+        ensure!(given.carried, Type);
+        attempt!(vector(&given, given.c as usize));
         mark(&mut written, graph.class_embedding);
+        kept[1] = graph.class_embedding;
     }
-    for OpRecord { op, live_end } in ops.filter_map(|index| model.op(index)) {
-        let known = op.inputs().into_iter().filter(|&id| id != NONE).all(|id| is_marked(&written, id));
-        ensure(known, Fault::Order)?;
-        // Neither the operator nor its scratch may lie over what the sampler keeps.
-        let out = op.out();
-        ensure(out != graph.input && out != graph.class_embedding, Fault::Order)?;
-        for kept in
-            [graph.input, graph.class_embedding].into_iter().chain(sampler_tensors(model)).filter(|&id| id != NONE)
-        {
-            let (kept, out) = (model.tensor(kept).range(), model.tensor(out).range());
-            ensure(kept.end <= out.start || out.end <= kept.start, Fault::Overlap)?;
-            ensure(kept.end <= live_end as usize, Fault::Overlap)?;
+    let mut index = graph.first_op as usize;
+    let end = index + graph.ops as usize;
+    while index < end {
+        let Some(OpRecord { op, live_end }) = model.op(index) else { return Err(Fault::Unknown) };
+        index += 1;
+        let inputs = op.inputs();
+        let mut i = 0;
+        while i < inputs.len() {
+            ensure!(inputs[i] == NONE || is_marked(&written, inputs[i]), Order);
+            i += 1;
         }
-        mark(&mut written, out);
+        // Neither the operator nor its scratch may lie over what the sampler keeps.
+        ensure!(op.out() != graph.input && op.out() != graph.class_embedding, Order);
+        let out = model.tensor(op.out());
+        let mut i = 0;
+        while i < kept.len() {
+            if kept[i] != NONE {
+                let kept = model.tensor(kept[i]);
+                ensure!(apart(&kept, &out) && kept.range().end <= live_end as usize, Overlap);
+            }
+            i += 1;
+        }
+        mark(&mut written, op.out());
     }
-    ensure(is_marked(&written, graph.output), Fault::Order)
+    ensure!(is_marked(&written, graph.output), Order);
+    Ok(())
 }
 
-fn mark(set: &mut [u32], id: u16) {
-    if let Some(word) = set.get_mut(id as usize / 32) {
-        *word |= 1 << (id % 32);
+const fn mark(set: &mut [u32; TENSORS_MAX / 32], id: u16) {
+    if (id as usize) < TENSORS_MAX {
+        set[id as usize / 32] |= 1 << (id % 32);
     }
 }
 
-fn is_marked(set: &[u32], id: u16) -> bool {
-    set.get(id as usize / 32).is_some_and(|word| word & (1 << (id % 32)) != 0)
+const fn is_marked(set: &[u32; TENSORS_MAX / 32], id: u16) -> bool {
+    (id as usize) < TENSORS_MAX && set[id as usize / 32] & (1 << (id % 32)) != 0
 }
 
-/// Tensors that the sampler keeps beside the graphs'.
-fn sampler_tensors<const OPS: OpSet>(model: &Model<'_, OPS>) -> impl Iterator<Item = u16> {
-    core::iter::once(model.header.uncond).chain(model.header.history)
+/// What the sampler keeps: input and output of a graph, the unconditional output, the history.
+const fn sampler_tensors<const OPS: OpSet>(model: &Model<'_, OPS>, graph: &Graph) -> [u16; 7] {
+    let [a, b, c, d] = model.header.history;
+    [graph.input, graph.output, model.header.uncond, a, b, c, d]
 }
 
-fn header<const OPS: OpSet>(model: &Model<'_, OPS>) -> Check {
+const fn header<const OPS: OpSet>(model: &Model<'_, OPS>) -> Check {
     let header = &model.header;
     let input = model.tensor(model.graph(0).input);
-    linked::<OPS>(opset::GUIDANCE, header.null_class != NONE)?;
-    linked::<OPS>(opset::HISTORY, header.history.iter().any(|&id| id != NONE))?;
     if header.null_class != NONE {
-        ensure(header.null_class < header.classes, Fault::Range)?;
-        ensure(header.uncond != NONE, Fault::Range)?;
+        linked!(OPS, GUIDANCE, true);
+        ensure!(header.null_class < header.classes, Range);
+        ensure!(header.uncond != NONE, Range);
     }
-    for id in sampler_tensors(model).filter(|&id| id != NONE) {
-        same_shape(&operand(model, id, F32)?, &input)?;
-    }
-    ensure(header.history.iter().all(|&id| id == NONE || model.tensor(id).carried), Fault::Type)?;
-    // All of the sampler's own tensors are used together.
-    for i in 0..model.graph_count() {
-        let graph = model.graph(i);
-        let kept = || [graph.input, graph.output].into_iter().chain(sampler_tensors(model)).filter(|&id| id != NONE);
-        same_shape(&model.tensor(graph.input), &input)?;
-        for id in kept() {
-            for other in kept().filter(|&other| other != id) {
-                let (a, b) = (model.tensor(id).range(), model.tensor(other).range());
-                ensure(a.end <= b.start || b.end <= a.start, Fault::Overlap)?;
+    let mut index = 0;
+    while index < model.graph_count() {
+        let kept = sampler_tensors(model, &model.graph(index));
+        attempt!(same_shape(&model.tensor(kept[0]), &input));
+        let mut i = 0;
+        while i < kept.len() {
+            // Behind input and output come the sampler's own, the history from place 3 on.
+            if i >= 2 && kept[i] != NONE {
+                attempt!(same_shape(&attempt!(operand(model, kept[i], F32)), &input));
+                if i >= 3 {
+                    linked!(OPS, HISTORY, true);
+                    ensure!(model.tensor(kept[i]).carried, Type);
+                }
             }
+            // All of them are used together.
+            let mut j = 0;
+            while j < i {
+                if kept[i] != NONE && kept[j] != NONE && kept[i] != kept[j] {
+                    ensure!(apart(&model.tensor(kept[i]), &model.tensor(kept[j])), Overlap);
+                }
+                j += 1;
+            }
+            i += 1;
         }
+        index += 1;
     }
     Ok(())
 }
 
-/// A row reads and writes only history slots that exist.
-fn history<const OPS: OpSet>(model: &Model<'_, OPS>, row: &Row) -> bool {
-    let exists = |slot: usize| model.header.history.get(slot).is_some_and(|&id| id != NONE);
-    let reads = row.e.iter().enumerate().all(|(slot, &e)| e == 0.0 || exists(slot));
-    reads && (row.store == crate::format::Store::None || exists(row.store_slot as usize))
+const fn row<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
+    let Some(row) = model.row(index) else { return Err(Fault::Number) };
+    linked!(OPS, CLIP_DYNAMIC, matches!(row.clip, Clip::Dynamic { .. }));
+    ensure!((row.graph as usize) < model.graph_count() && row.is_valid(), Number);
+    // It reads and writes only history slots that exist.
+    let history = &model.header.history;
+    let mut slot = 0;
+    while slot < history.len() {
+        let stores = !matches!(row.store, Store::None) && row.store_slot as usize == slot;
+        ensure!(history[slot] != NONE || row.e[slot] == 0.0 && !stores, Number);
+        slot += 1;
+    }
+    Ok(())
+}
+
+const fn schedule<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
+    let schedule = model.schedule(index);
+    let end = schedule.first_row as usize + schedule.rows as usize;
+    ensure!(schedule.rows > 0 && end <= model.row_count(), Range);
+    let (mut row, mut steps, mut advances) = (schedule.first_row as usize, 0, false);
+    while row < end {
+        advances = matches!(model.row(row), Some(Row { advance: true, .. }));
+        steps += advances as usize;
+        row += 1;
+    }
+    ensure!(steps == schedule.steps as usize && advances, Range);
+    Ok(())
 }

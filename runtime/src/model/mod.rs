@@ -8,8 +8,11 @@
 
 mod check;
 
-use crate::arena::cast;
+use crate::arena::{Aligned, cast};
 use crate::error::Error;
+use crate::format::checksum::{crc32, meta_crc, meta_crc_const};
+use crate::format::cursor::{tail, u32_at};
+use crate::format::header::{Tag, tag};
 use crate::format::op::{Modulation, Table};
 use crate::format::{Graph, Header, OpRecord, Quant, Row, Schedule, SelfTest, Tensor, Weights};
 use crate::kernels::scratch::{arena_len_for, tensor_at};
@@ -21,16 +24,37 @@ use crate::shape::Tensors;
 pub struct Model<'a, const OPS: OpSet = { opset::ALL }> {
     bytes: &'a [u8],
     header: Header,
-    tensors: &'a [u8],
-    quants: &'a [u8],
-    weights: &'a [u8],
-    ops: &'a [u8],
-    graphs: &'a [u8],
-    rows: &'a [u8],
-    schedules: &'a [u8],
-    blocks: &'a [u8],
-    info: &'a [u8],
-    self_test: &'a [u8],
+    /// The bodies of [`SECTIONS`], in that order; empty where an optional one is missing.
+    sections: [&'a [u8]; SECTIONS.len()],
+    arena_len: usize,
+}
+
+/// The sections that this runtime knows, with the bytes of a record.
+const SECTIONS: [(Tag, usize); 10] = [
+    (tag::TENSORS, Tensor::BYTES),
+    (tag::QUANTS, Quant::BYTES),
+    (tag::WEIGHTS, Weights::BYTES),
+    (tag::OPS, OpRecord::BYTES),
+    (tag::GRAPHS, Graph::BYTES),
+    (tag::ROWS, Row::BYTES),
+    (tag::SCHEDULES, Schedule::BYTES),
+    (tag::BLOCKS, 4),
+    (tag::INFO, 1),
+    (tag::SELF_TEST, SelfTest::BYTES),
+];
+
+/// Places in [`SECTIONS`].
+mod section {
+    pub(super) const TENSORS: usize = 0;
+    pub(super) const QUANTS: usize = 1;
+    pub(super) const WEIGHTS: usize = 2;
+    pub(super) const OPS: usize = 3;
+    pub(super) const GRAPHS: usize = 4;
+    pub(super) const ROWS: usize = 5;
+    pub(super) const SCHEDULES: usize = 6;
+    pub(super) const BLOCKS: usize = 7;
+    pub(super) const INFO: usize = 8;
+    pub(super) const SELF_TEST: usize = 9;
 }
 
 /// The arena bytes that a model needs on this machine, from its records alone; 0 bytes where `bytes` is no model.
@@ -44,10 +68,11 @@ pub const fn arena_len(bytes: &[u8]) -> usize {
 }
 
 impl<'a> Model<'a> {
-    /// Checks everything, once: magic, version, both checksums, every offset, shape, scale and dependency. Links every
-    /// operator; [`Model::with_ops`] links those that a file needs.
+    /// Checks everything, once: magic, version, both checksums, every offset, shape, scale and dependency. For a file
+    /// that is only known at run time (a flash partition, a download); one that is linked in is better checked by the
+    /// compiler, see [`model!`](crate::model!).
     ///
-    /// `bytes` begins at a multiple of four and may be longer than the file (a flash partition, say).
+    /// `bytes` begins at a multiple of four and may be longer than the file.
     ///
     /// # Errors
     /// Whatever is malformed, by name and index; see [`Error`].
@@ -73,7 +98,7 @@ impl<'a, const OPS: OpSet> Model<'a, OPS> {
     /// more.
     pub fn with_ops(bytes: &'a [u8]) -> Result<Self, Error> {
         let model = Self::with_ops_trusting_payload(bytes)?;
-        check::payload(&model)?;
+        model.verify_payload()?;
         Ok(model)
     }
 
@@ -82,9 +107,65 @@ impl<'a, const OPS: OpSet> Model<'a, OPS> {
     /// # Errors
     /// As [`Model::with_ops`], except [`Error::PayloadChecksum`].
     pub fn with_ops_trusting_payload(bytes: &'a [u8]) -> Result<Self, Error> {
-        let model = check::container(bytes)?;
-        check::records(&model)?;
+        let (file, meta) = check::extent(bytes)?;
+        if !(bytes.as_ptr() as usize).is_multiple_of(4) {
+            return Err(Error::Unaligned);
+        }
+        Self::of_parts(file, meta, meta_crc(meta))
+    }
+
+    /// Checks everything but the weights' checksum, as a `const fn`: a file that is linked in is checked by the compiler,
+    /// and the code of the checks is not. [`model!`](crate::model!) does that; [`Model::verify`] finds damage to the
+    /// flash later.
+    ///
+    /// # Errors
+    /// As [`Model::with_ops`], except [`Error::PayloadChecksum`] and [`Error::Unaligned`].
+    pub const fn from_aligned(file: &'a Aligned<[u8]>) -> Result<Self, Error> {
+        match check::extent(&file.0) {
+            Ok((file, meta)) => Self::of_parts(file, meta, meta_crc_const(meta)),
+            Err(error) => Err(error),
+        }
+    }
+
+    const fn of_parts(file: &'a [u8], meta: &'a [u8], crc: u32) -> Result<Self, Error> {
+        if crc != Header::decode(file).meta_crc {
+            return Err(Error::MetaChecksum);
+        }
+        let mut model = match check::container(file, meta) {
+            Ok(model) => model,
+            Err(error) => return Err(error),
+        };
+        if let Err(error) = check::records(&model) {
+            return Err(error);
+        }
+        model.arena_len = arena_len(file);
         Ok(model)
+    }
+
+    /// Whether the file still is what was checked: both checksums anew.
+    ///
+    /// # Errors
+    /// [`Error::MetaChecksum`], [`Error::PayloadChecksum`].
+    pub fn verify(&self) -> Result<(), Error> {
+        if meta_crc(self.bytes.get(..self.header.meta_bytes as usize).unwrap_or_default()) != self.header.meta_crc {
+            return Err(Error::MetaChecksum);
+        }
+        self.verify_payload()
+    }
+
+    fn verify_payload(&self) -> Result<(), Error> {
+        let payload = self.bytes.get(self.header.meta_bytes as usize..).unwrap_or_default();
+        for (index, block) in payload.chunks(self.header.block_bytes.max(1) as usize).enumerate() {
+            if crc32(block) != u32_at(self.sections[section::BLOCKS], 4 * index) {
+                return Err(Error::PayloadChecksum { block: index as u32 });
+            }
+        }
+        Ok(())
+    }
+
+    /// The operators that the program links for it.
+    pub const fn ops(&self) -> OpSet {
+        OPS
     }
 
     /// The file's bytes, without what lies behind it in the buffer.
@@ -98,8 +179,8 @@ impl<'a, const OPS: OpSet> Model<'a, OPS> {
     }
 
     /// The arena bytes that a [`Sampler`](crate::Sampler) of this model needs on this machine.
-    pub fn arena_len(&self) -> usize {
-        arena_len(self.bytes)
+    pub const fn arena_len(&self) -> usize {
+        self.arena_len
     }
 
     /// Height, width and channels of the pictures.
@@ -125,74 +206,86 @@ impl<'a, const OPS: OpSet> Model<'a, OPS> {
 
     /// Lines `key=value` for people, such as `name` and `license`.
     pub fn info(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        core::str::from_utf8(self.info).unwrap_or("").lines().filter_map(|line| line.split_once('='))
+        core::str::from_utf8(self.sections[section::INFO]).unwrap_or("").lines().filter_map(|line| line.split_once('='))
     }
 
     /// What the file says a correct runtime draws, if it does.
     pub fn self_test(&self) -> Option<SelfTest> {
-        (!self.self_test.is_empty()).then(|| SelfTest::decode(self.self_test))
+        let record = self.sections[section::SELF_TEST];
+        (!record.is_empty()).then(|| SelfTest::decode(record))
     }
 
     /// Number of tensor records.
-    pub fn tensor_count(&self) -> usize {
-        self.tensors.len() / Tensor::BYTES
+    pub const fn tensor_count(&self) -> usize {
+        self.sections[section::TENSORS].len() / Tensor::BYTES
     }
 
     /// The tensor; one without elements for [`NONE`](crate::format::NONE).
-    #[inline]
-    pub fn tensor(&self, id: u16) -> Tensor {
-        tensor_at(self.tensors, id)
+    pub const fn tensor(&self, id: u16) -> Tensor {
+        tensor_at(self.sections[section::TENSORS], id)
     }
 
     /// The quantization of a tensor at a row of the schedules.
-    pub fn quant(&self, tensor: &Tensor, row: usize) -> Quant {
+    pub const fn quant(&self, tensor: &Tensor, row: usize) -> Quant {
         let index = tensor.quant as usize + if tensor.per_step { row } else { 0 };
-        Quant::decode(self.quants.get(index * Quant::BYTES..).unwrap_or(&[]))
+        Quant::decode(tail(self.sections[section::QUANTS], index * Quant::BYTES))
     }
 
     /// Number of weight records.
-    pub fn weights_count(&self) -> usize {
-        self.weights.len() / Weights::BYTES
+    pub const fn weights_count(&self) -> usize {
+        self.sections[section::WEIGHTS].len() / Weights::BYTES
     }
 
     /// The weight record.
-    pub fn weights(&self, id: u16) -> Option<Weights> {
-        Weights::decode(self.weights.get(id as usize * Weights::BYTES..)?)
+    pub const fn weights(&self, id: u16) -> Option<Weights> {
+        let record = tail(self.sections[section::WEIGHTS], id as usize * Weights::BYTES);
+        if record.is_empty() { None } else { Weights::decode(record) }
     }
 
     /// Number of operators, of all graphs.
-    pub fn op_count(&self) -> usize {
-        self.ops.len() / OpRecord::BYTES
+    pub const fn op_count(&self) -> usize {
+        self.sections[section::OPS].len() / OpRecord::BYTES
     }
 
     /// The operator.
-    pub fn op(&self, index: usize) -> Option<OpRecord> {
-        OpRecord::decode(self.ops.get(index * OpRecord::BYTES..(index + 1) * OpRecord::BYTES)?)
+    pub const fn op(&self, index: usize) -> Option<OpRecord> {
+        // Zeros, which stand for what is not there, are no operator.
+        OpRecord::decode(tail(self.sections[section::OPS], index * OpRecord::BYTES))
     }
 
     /// Number of graphs.
-    pub fn graph_count(&self) -> usize {
-        self.graphs.len() / Graph::BYTES
+    pub const fn graph_count(&self) -> usize {
+        self.sections[section::GRAPHS].len() / Graph::BYTES
     }
 
     /// The graph.
-    pub fn graph(&self, index: usize) -> Graph {
-        Graph::decode(self.graphs.get(index * Graph::BYTES..).unwrap_or(&[]))
+    pub const fn graph(&self, index: usize) -> Graph {
+        Graph::decode(tail(self.sections[section::GRAPHS], index * Graph::BYTES))
     }
 
     /// Number of rows, of all schedules.
-    pub fn row_count(&self) -> usize {
-        self.rows.len() / Row::BYTES
+    pub const fn row_count(&self) -> usize {
+        self.sections[section::ROWS].len() / Row::BYTES
     }
 
     /// The row of the schedules.
-    pub fn row(&self, index: usize) -> Option<Row> {
-        Row::decode(self.rows.get(index * Row::BYTES..(index + 1) * Row::BYTES)?)
+    pub const fn row(&self, index: usize) -> Option<Row> {
+        let record = tail(self.sections[section::ROWS], index * Row::BYTES);
+        if record.is_empty() { None } else { Row::decode(record) }
     }
 
     /// The schedules in the file, the default one first.
     pub fn schedules(&self) -> impl Iterator<Item = Schedule> + use<'a, OPS> {
-        self.schedules.chunks_exact(Schedule::BYTES).map(Schedule::decode)
+        self.sections[section::SCHEDULES].chunks_exact(Schedule::BYTES).map(Schedule::decode)
+    }
+
+    /// Number of schedules.
+    const fn schedule_count(&self) -> usize {
+        self.sections[section::SCHEDULES].len() / Schedule::BYTES
+    }
+
+    const fn schedule(&self, index: usize) -> Schedule {
+        Schedule::decode(tail(self.sections[section::SCHEDULES], index * Schedule::BYTES))
     }
 
     /// The weights' blocks.

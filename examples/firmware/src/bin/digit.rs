@@ -11,11 +11,10 @@ use embedded_graphics::Drawable;
 use mote_firmware::board::{ticks, ticks_since};
 use mote_firmware::frame::{Frame, PICTURE_AT, ring_errors};
 use mote_firmware::{info, println};
-use mote_runtime::{Arena, Depth, Error, Model, OpSet, Poll, Request, Sampler, arena_len, include_model, ops_used};
+use mote_runtime::{Arena, Depth, Error, Poll, Request, Sampler};
 
-static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
-const OPS: OpSet = ops_used(MODEL);
-static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
+mote_runtime::model!(static MODEL = "../../../../models/digits/digits.mote");
+static ARENA: Arena<{ MODEL.arena_len() }> = Arena::new();
 
 /// Multiply-adds between two looks at the world.
 const POLL_BUDGET: u32 = 250_000;
@@ -23,10 +22,10 @@ const POLL_BUDGET: u32 = 250_000;
 mote_firmware::entry!(draw);
 
 fn draw() -> Result<(), Error> {
-    let model = Model::<OPS>::with_ops(MODEL)?;
-    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
+    MODEL.verify()?;
+    let mut sampler = Sampler::new(&MODEL, ARENA.take()?)?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: POLL_BUDGET, ..Default::default() })?;
-    info!("model of {=usize} bytes, arena of {=usize}", MODEL.len(), model.arena_len());
+    info!("model of {=usize} bytes, arena of {=usize}", MODEL.bytes().len(), MODEL.arena_len());
 
     let mut frame = Frame::new();
     // Clock ticks that each step took: small state in a container of fixed capacity.

@@ -10,15 +10,14 @@ extern crate alloc;
 use alloc::vec::Vec;
 use embedded_alloc::LlffHeap;
 use mote_firmware::println;
-use mote_runtime::{Aligned, Error, Model, OpSet, Request, Sampler, include_model, ops_used};
+use mote_runtime::{Aligned, Error, Request, Sampler};
 
 #[global_allocator]
 static HEAP: LlffHeap = LlffHeap::empty();
 
 const HEAP_BYTES: usize = 192 << 10;
 
-static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
-const OPS: OpSet = ops_used(MODEL);
+mote_runtime::model!(static MODEL = "../../../../models/digits/digits.mote");
 
 mote_firmware::entry!(draw);
 
@@ -27,19 +26,19 @@ fn draw() -> Result<(), Error> {
     unsafe {
         embedded_alloc::init!(HEAP, HEAP_BYTES);
     }
-    let model = Model::<OPS>::with_ops(MODEL)?;
+    MODEL.verify()?;
     // Blocks that are aligned to 16, as the arena has to be.
     let block = Aligned([0u8; 16]);
-    let mut blocks: Vec<Aligned<[u8; 16]>> = alloc::vec![block; model.arena_len().div_ceil(16)];
+    let mut blocks: Vec<Aligned<[u8; 16]>> = alloc::vec![block; MODEL.arena_len().div_ceil(16)];
 
     let blocks_len = blocks.len();
     let short = blocks.get_mut(..blocks_len - 1).unwrap_or_default();
-    match Sampler::new(&model, bytes(short)) {
+    match Sampler::new(&MODEL, bytes(short)) {
         Ok(_) => println!("an arena that is too short was accepted"),
         Err(error) => println!("too short: {error}"),
     }
 
-    let mut sampler = Sampler::new(&model, bytes(&mut blocks))?;
+    let mut sampler = Sampler::new(&MODEL, bytes(&mut blocks))?;
     sampler.generate(Request { seed: 7, class: Some(7), ..Default::default() })?;
     println!("crc digits 7 {:08x}", sampler.sample_crc());
     drop(blocks);

@@ -5,12 +5,10 @@
 #![no_main]
 
 use mote_firmware::board;
-use mote_runtime::{Arena, Error, Model, OpSet, Poll, Request, Sampler, arena_len, include_model, ops_used, opset};
+use mote_runtime::{Arena, Error, Poll, Request, Sampler};
 
-static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
-/// What the model uses; with the feature `all-ops` everything, to see what that costs.
-const OPS: OpSet = if cfg!(feature = "all-ops") { opset::ALL } else { ops_used(MODEL) };
-static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
+mote_runtime::model!(static MODEL = "../../../../models/digits/digits.mote");
+static ARENA: Arena<{ MODEL.arena_len() }> = Arena::new();
 
 mote_firmware::start!(program);
 
@@ -19,8 +17,16 @@ fn program() -> ! {
 }
 
 fn draw() -> Result<(), Error> {
-    let model = Model::<OPS>::with_ops(MODEL)?;
-    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
+    // A model that the compiler has checked, and of which only the needed operators are linked; with the feature
+    // `all-ops` one that might be any, to see what all of it costs.
+    #[cfg(not(feature = "all-ops"))]
+    let model = {
+        MODEL.verify()?;
+        &MODEL
+    };
+    #[cfg(feature = "all-ops")]
+    let model = &mote_runtime::Model::from_bytes(core::hint::black_box(MODEL.bytes()))?;
+    let mut sampler = Sampler::new(model, ARENA.take()?)?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: 250_000, ..Default::default() })?;
     while let Poll::Pending(_) = sampler.poll() {}
     let mut pixels = [0; 28 * 28];

@@ -10,11 +10,10 @@
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use mote_firmware::{board, println};
-use mote_runtime::{Arena, Error, Model, OpSet, Poll, Request, Sampler, arena_len, include_model, ops_used};
+use mote_runtime::{Arena, Error, Poll, Request, Sampler};
 
-static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
-const OPS: OpSet = ops_used(MODEL);
-static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
+mote_runtime::model!(static MODEL = "../../../../models/digits/digits.mote");
+static ARENA: Arena<{ MODEL.arena_len() }> = Arena::new();
 
 const SNAPSHOT_BYTES: usize = 4096;
 /// Polls before the reset: in the middle of the picture, and of a step.
@@ -23,8 +22,8 @@ const POLLS: usize = 77;
 mote_firmware::entry!(draw);
 
 fn draw() -> Result<(), Error> {
-    let model = Model::<OPS>::with_ops(MODEL)?;
-    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
+    MODEL.verify()?;
+    let mut sampler = Sampler::new(&MODEL, ARENA.take()?)?;
     let kept = kept();
     match sampler.restore(kept) {
         Ok(()) => println!("resumed"),

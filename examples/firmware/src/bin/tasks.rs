@@ -16,11 +16,10 @@ use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use embassy_sync::blocking_mutex::{Mutex, raw::ThreadModeRawMutex};
 use embassy_sync::signal::Signal;
 use mote_firmware::{board, info, println};
-use mote_runtime::{Arena, Error, Model, OpSet, Poll, Request, Sampler, arena_len, include_model, ops_used};
+use mote_runtime::{Arena, Error, Poll, Request, Sampler};
 
-static MODEL: &[u8] = include_model!("../../../../models/digits/digits.mote");
-const OPS: OpSet = ops_used(MODEL);
-static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
+mote_runtime::model!(static MODEL = "../../../../models/digits/digits.mote");
+static ARENA: Arena<{ MODEL.arena_len() }> = Arena::new();
 
 /// Clock ticks between interrupts: 40 ms at 25 MHz.
 const PERIOD: u32 = 1_000_000;
@@ -81,8 +80,7 @@ async fn drawing() {
 
 async fn draw() -> Result<(), Error> {
     // The checksum over the weights alone would take longer than a poll.
-    let model = Model::<OPS>::with_ops_trusting_payload(MODEL)?;
-    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
+    let mut sampler = Sampler::new(&MODEL, ARENA.take()?)?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: 250_000, ..Default::default() })?;
     yield_now().await;
     let mut longest = 0;
