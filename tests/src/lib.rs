@@ -40,6 +40,14 @@ impl Flash {
         unsafe { std::slice::from_raw_parts(first, self.len) }
     }
 
+    /// The bytes, with what shows that they are aligned.
+    pub fn aligned(&self) -> &Aligned<[u8]> {
+        let bytes = std::ptr::from_ref(self.bytes()) as *const Aligned<[u8]>;
+        // SAFETY: `Aligned<[u8]>` is `repr(C, align(16))` over the same bytes, which begin at a multiple of 16; its size is
+        // rounded up to 16, and the words behind `len` are whole.
+        unsafe { &*bytes }
+    }
+
     /// To change bytes in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let first = self.words.as_mut_ptr() as *mut u8;

@@ -178,7 +178,8 @@ pub fn weight(below: i32, k: Exponential<'_>) -> i32 {
 #[inline(always)]
 fn mix_i8(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>) {
     out.fill(0);
-    for (&weight, row) in weights.iter().zip(rows.elems.chunks(rows.stride.max(1))) {
+    for (j, &weight) in weights.iter().enumerate() {
+        let row = rows.elems.get(j * rows.stride..).unwrap_or_default();
         for (out, &v) in out.iter_mut().zip(row) {
             *out = out.wrapping_add(weight.wrapping_mul(v as i32));
         }

@@ -87,14 +87,15 @@ pub(super) fn stats<const OPS: OpSet>(
         sums.fill(0);
     }
     let last = rows.end == sources[0].h as usize;
-    for (group, (sums, out)) in sums.chunks_exact_mut(4).zip(cast_mut(out_bytes).chunks_exact_mut(2)).enumerate() {
+    for (group, out) in cast_mut(out_bytes).chunks_exact_mut(2).enumerate() {
         let mut whole: Option<Part> = None;
         let mut source_first = 0;
-        for ((tensor, bytes), sums) in sources.iter().zip([&*first, second]).zip(sums.chunks_exact_mut(2)) {
+        for (k, (tensor, bytes)) in sources.iter().zip([&*first, second]).enumerate() {
             let c = tensor.c as usize;
             let part = part_of(group, group_c, source_first, c);
             source_first += c;
-            let (false, [sum, squares]) = (part.is_empty(), sums) else { continue };
+            let sums = sums.get_mut(4 * group + 2 * k..).and_then(|rest| rest.first_chunk_mut());
+            let (false, Some([sum, squares])) = (part.is_empty(), sums) else { continue };
             let row_elems = tensor.row_elems();
             let (row_sum, row_squares) = if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
                 (ctx.kernels.sums_i16)(rows_of(cast(bytes), row_elems, rows.clone()), c, part.start, part.len())
