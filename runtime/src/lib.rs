@@ -2,9 +2,10 @@
 //!
 //! A tour, in the order in which data flows:
 //!
-//! 1. [`include_model!`] puts a file that `converter quantize` wrote into flash; [`format`] is its bytes.
-//! 2. [`Model::from_bytes`] checks them, once: after it nothing in the file can panic, overflow or leave bounds.
-//! 3. [`ops_used`] and [`arena_len`] says at compile time how much memory a picture takes; [`Arena`] is that much static memory.
+//! 1. [`model!`] puts a file that `converter quantize` wrote into flash ([`format`] is its bytes). The compiler checks it: after
+//!    that nothing in it can panic, overflow or leave bounds. [`Model::from_bytes`] does the same at run time.
+//! 2. Only the operators that the file uses are linked ([`opset`]).
+//! 3. [`Model::arena_len`] says at compile time how much memory a picture takes; [`Arena`] is that much static memory.
 //! 4. [`Sampler`] draws by the file's compiled schedule, a [`poll`](Sampler::poll) at a time: [`step`] runs the network's
 //!    operators ([`ops`], geometry in [`shape`]) over the [`kernels`], [`sampler::coefficients`] updates the sample.
 //! 5. [`Image`] writes it as gray8, rgb888 or rgb565, or is drawn onto an `embedded-graphics` target (`draw`).
@@ -14,8 +15,9 @@
 //!
 //! # fn main() {}
 //! # fn firmware(file: &'static [u8], arena: &'static mut [u8], frame: &mut [u8]) -> Result<(), Error> {
-//! // In firmware: static MODEL: &[u8] = mote_runtime::include_model!("digits.mote");
-//! //              static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
+//! // In firmware there is no `file`, but
+//! //     mote_runtime::model!(static MODEL = "digits.mote");
+//! //     static ARENA: Arena<{ MODEL.arena_len() }> = Arena::new();
 //! let model = Model::from_bytes(file)?;
 //! let mut sampler = Sampler::new(&model, arena)?;
 //! sampler.start(Request { seed: 7, class: Some(3), poll_budget: 500_000, ..Default::default() })?;

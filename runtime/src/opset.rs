@@ -2,15 +2,16 @@
 //!
 //! A program that carries one model need not carry the code of every operator. [`ops_used`] reads the file's records at
 //! compile time; as the parameter `OPS` of [`Model`](crate::Model) it removes what the file does not use: in checking,
-//! in running, in the kernel table.
+//! in running, in the kernel table. [`model!`](crate::model!) does that for a file that is linked in; by hand, for a file
+//! that is like another:
 //!
 //! ```
 //! use mote_runtime::{Error, Model, OpSet, ops_used};
-//! # static MODEL: &[u8] = &[];
-//! // static MODEL: &[u8] = mote_runtime::include_model!("digits.mote");
-//! const OPS: OpSet = ops_used(MODEL);
-//! fn load() -> Result<Model<'static, OPS>, Error> {
-//!     Model::<OPS>::with_ops(MODEL)
+//! # static LIKE_THIS: &[u8] = &[];
+//! // static LIKE_THIS: &[u8] = mote_runtime::include_model!("digits.mote");
+//! const OPS: OpSet = ops_used(LIKE_THIS);
+//! fn load(partition: &[u8]) -> Result<Model<'_, OPS>, Error> {
+//!     Model::with_ops(partition)
 //! }
 //! ```
 //!

@@ -5,10 +5,10 @@
 
 use std::process::ExitCode;
 
-use mote_runtime::{Arena, Error, Model, Poll, Request, Sampler, arena_len, include_model};
+use mote_runtime::{Arena, Error, Poll, Request, Sampler};
 
-static MODEL: &[u8] = include_model!("../../../models/digits/digits.mote");
-static ARENA: Arena<{ arena_len(MODEL) }> = Arena::new();
+mote_runtime::model!(static MODEL = "../../../models/digits/digits.mote");
+static ARENA: Arena<{ MODEL.arena_len() }> = Arena::new();
 
 /// The picture's size, known when the model is chosen; `draw` says so if it is another.
 const WIDTH: usize = 28;
@@ -38,9 +38,10 @@ fn main() -> ExitCode {
 
 /// What firmware does; nothing here needs more than `core`.
 fn draw(class: u16, seed: u64, frame: &mut [u8]) -> Result<(), Error> {
-    let model = Model::from_bytes(MODEL)?;
+    // Is the flash still what the compiler has checked?
+    MODEL.verify()?;
     // `take` answers once: a second task that asked for the same arena would get an error.
-    let mut sampler = Sampler::new(&model, ARENA.take()?)?;
+    let mut sampler = Sampler::new(&MODEL, ARENA.take()?)?;
     sampler.start(Request { seed, class: Some(class), poll_budget: POLL_BUDGET, ..Default::default() })?;
     while let Poll::Pending(progress) = sampler.poll() {
         if progress.step_done {
