@@ -47,9 +47,7 @@ pub fn pack(
     let text: String =
         info.iter().map(|(key, value)| format!("{}={}\n", line(key).replace('=', " "), line(value))).collect();
     // Where the payload begins does not depend on any offset, so lengths come first.
-    // A caller's class embedding is no class number, so such a network has no self-test.
-    let self_test = graph.class_embedding == NONE;
-    let mut lens = vec![
+    let lens = [
         (tag::TENSORS, graph.tensors.len() * Tensor::BYTES),
         (tag::QUANTS, graph.quants.len() * mote_runtime::format::Quant::BYTES),
         (tag::WEIGHTS, graph.weights.len() * Weights::BYTES),
@@ -59,10 +57,8 @@ pub fn pack(
         (tag::SCHEDULES, schedules.schedules.len() * mote_runtime::format::Schedule::BYTES),
         (tag::BLOCKS, payload.len().div_ceil(BLOCK_BYTES) * 4),
         (tag::INFO, text.len()),
+        (tag::SELF_TEST, SelfTest::BYTES),
     ];
-    if self_test {
-        lens.push((tag::SELF_TEST, SelfTest::BYTES));
-    }
     let mut at = Header::BYTES + lens.len() * Section::BYTES;
     let mut directory = Vec::new();
     for (tag, len) in lens {
@@ -137,16 +133,14 @@ pub fn pack(
     begin(&mut bytes);
     bytes.extend(text.as_bytes());
     begin(&mut bytes);
-    let self_test_at = self_test.then_some(bytes.len());
+    let self_test_at = bytes.len();
     bytes.resize(meta_bytes, 0);
     bytes.extend(payload);
     seal(&mut bytes, meta_bytes);
-    if let Some(at) = self_test_at {
-        let record = draw_self_test(&bytes, classes)
-            .map_err(|error| miette!(help = "report this network", "the runtime refuses the file: {error}"))?;
-        bytes[at..at + SelfTest::BYTES].copy_from_slice(&record.encode().0);
-        seal(&mut bytes, meta_bytes);
-    }
+    let record = draw_self_test(&bytes, classes)
+        .map_err(|error| miette!(help = "report this network", "the runtime refuses the file: {error}"))?;
+    bytes[self_test_at..self_test_at + SelfTest::BYTES].copy_from_slice(&record.encode().0);
+    seal(&mut bytes, meta_bytes);
     Ok(Packed { bytes, meta_bytes })
 }
 
@@ -163,7 +157,13 @@ fn draw_self_test(bytes: &[u8], classes: Classes) -> std::result::Result<SelfTes
     let model = Model::from_bytes(file.as_slice())?;
     let mut arena = AlignedBuffer::zeroed(model.arena_len());
     let mut sampler = Sampler::with_kernels(&model, arena.as_mut_slice(), &scalar::TABLE)?;
-    sampler.start(Request { seed: SELF_TEST_SEED, class: (class != NONE).then_some(class), ..Default::default() })?;
+    let embedding = vec![0.0; model.class_embedding_len()];
+    sampler.start(Request {
+        seed: SELF_TEST_SEED,
+        class: (class != NONE).then_some(class),
+        class_embedding: (!embedding.is_empty()).then_some(&embedding[..]),
+        ..Default::default()
+    })?;
     sampler.step();
     let step_crc = sampler.sample_crc();
     while let Poll::Pending(_) = sampler.step() {}
