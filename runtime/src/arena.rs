@@ -1,7 +1,7 @@
 //! The caller's memory, and disjoint slices of it.
 //!
 //! [`Arena`] is a static buffer whose length the linker checks; `pieces` cuts the tensors of one operator out of it
-//! with the standard library's checked `get_disjoint_mut`. What voids the promise: nothing; a second `take` fails.
+//! in order of their places. What voids the promise: nothing; a second `take` fails.
 
 #![allow(unsafe_code)]
 
@@ -82,18 +82,34 @@ pub struct Aligned<T: ?Sized>(pub T);
 ///
 /// An absent tensor is the range `0..0`.
 pub(crate) fn pieces<const N: usize>(arena: &mut [u8], ranges: [Range<usize>; N]) -> [&mut [u8]; N] {
-    let mut all = [const { 0..0 }; PIECES_MAX];
-    all.iter_mut().zip(ranges).for_each(|(to, range)| *to = range);
-    let mut pieces = pieces_max(arena, all).into_iter();
-    core::array::from_fn(|_| pieces.next().unwrap_or_default())
+    let mut pieces = core::array::from_fn(|_| &mut [] as &mut [u8]);
+    pieces_into(arena, &ranges, &mut pieces);
+    pieces
 }
 
-/// Most pieces at once. One function for all numbers of them: an instance for each would be 1 KB more.
-const PIECES_MAX: usize = 7;
-
+/// One function for all numbers of pieces: an instance for each, with the standard library's `get_disjoint_mut`, would be
+/// 1 KB more, and 200 bytes of stack.
 #[inline(never)]
-fn pieces_max(arena: &mut [u8], ranges: [Range<usize>; PIECES_MAX]) -> [&mut [u8]; PIECES_MAX] {
-    arena.get_disjoint_mut(ranges).unwrap_or_default()
+fn pieces_into<'a>(arena: &'a mut [u8], ranges: &[Range<usize>], pieces: &mut [&'a mut [u8]]) {
+    let apart =
+        |a: &Range<usize>, b: &Range<usize>| a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start;
+    let all_apart = ranges.iter().enumerate().all(|(i, a)| ranges.iter().take(i).all(|b| apart(a, b)));
+    if !all_apart || ranges.iter().any(|range| range.end > arena.len()) {
+        return;
+    }
+    // In the order of their places: cut off what lies before a piece, then the piece.
+    let (mut rest, mut cut) = (arena, 0);
+    loop {
+        let ahead = |range: &Range<usize>| !range.is_empty() && range.start >= cut;
+        let next = ranges.iter().enumerate().filter(|(_, range)| ahead(range)).min_by_key(|(_, range)| range.start);
+        let Some((index, range)) = next else { return };
+        let (_, from) = rest.split_at_mut_checked(range.start - cut).unwrap_or_default();
+        let (piece, after) = from.split_at_mut_checked(range.len()).unwrap_or_default();
+        if let Some(to) = pieces.get_mut(index) {
+            *to = piece;
+        }
+        (rest, cut) = (after, range.end);
+    }
 }
 
 /// The bytes as elements of another type; empty where alignment or length do not fit.

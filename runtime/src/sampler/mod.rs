@@ -13,7 +13,7 @@ pub use image::Image;
 
 use crate::arena::{cast, cast_mut, pieces};
 use crate::error::Error;
-use crate::format::{Schedule, Tensor};
+use crate::format::{Graph, Row, Schedule, Tensor};
 use crate::kernels::{Kernels, select};
 use crate::model::Model;
 use crate::ops::Context;
@@ -97,6 +97,30 @@ struct Run {
     preview: bool,
 }
 
+/// The update after a network call: guidance, clip, x', history.
+#[inline(never)]
+fn update<const OPS: OpSet>(
+    model: &Model<'_, OPS>,
+    arena: &mut [u8],
+    graph: &Graph,
+    row: &Row,
+    guidance: f32,
+    seed: u64,
+    stream: u32,
+) {
+    let range = |id: u16| model.tensor(id).range();
+    let history = model.header().history.map(|id| if links(OPS, opset::HISTORY) { range(id) } else { 0..0 });
+    let [h0, h1, h2, h3] = history;
+    let [x, output, uncond, h0, h1, h2, h3] =
+        pieces(arena, [range(graph.input), range(graph.output), range(model.header().uncond), h0, h1, h2, h3]);
+    let output = cast_mut(output);
+    if links(OPS, opset::GUIDANCE) && guidance != 1.0 {
+        coefficients::guide(output, cast(uncond), guidance);
+    }
+    let mut noise = noise::Stream::new(seed, stream);
+    coefficients::update::<OPS>(row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), |i| noise.at(i));
+}
+
 /// Draws pictures with a model, in the caller's arena.
 ///
 /// ```
@@ -177,6 +201,8 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
     }
 
     /// As [`Sampler::start`]; a class embedding that is not given is all zero.
+    // Apart from `poll`, as `update` is: a caller's stack frame would hold the noise's state while operators run.
+    #[inline(never)]
     pub(crate) fn begin(&mut self, request: Request<'_>) -> Result<(), Error> {
         self.run = None;
         let model = self.model;
@@ -267,18 +293,8 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
             return pending(run, false);
         }
 
-        let history =
-            model.header().history.map(|id| if links(OPS, opset::HISTORY) { model.tensor(id).range() } else { 0..0 });
-        let [h0, h1, h2, h3] = history;
-        let x = model.tensor(graph.input).range();
-        let [x, output, uncond, h0, h1, h2, h3] =
-            pieces(self.arena, [x, output.range(), uncond.range(), h0, h1, h2, h3]);
-        let output = cast_mut(output);
-        if guided {
-            coefficients::guide(output, cast(uncond), run.guidance);
-        }
-        let mut noise = noise::Stream::new(run.seed, 1 + run.row as u32);
-        coefficients::update::<OPS>(&row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), |i| noise.at(i));
+        let guidance = if guided { run.guidance } else { 1.0 };
+        update(model, self.arena, &graph, &row, guidance, run.seed, 1 + run.row as u32);
         run.row += 1;
         run.step += row.advance as u16;
         (run.branch_done, run.position, run.preview) = (false, Position::default(), true);

@@ -5,7 +5,7 @@
 #![no_main]
 
 use mote_firmware::board;
-use mote_runtime::{Arena, Error, Poll, Request, Sampler};
+use mote_runtime::{Arena, Error, Image, Poll, Request, Sampler};
 
 mote_runtime::model!(static MODEL = "../../../../models/digits/digits.mote");
 static ARENA: Arena<{ MODEL.arena_len() }> = Arena::new();
@@ -29,8 +29,14 @@ fn draw() -> Result<(), Error> {
     let mut sampler = Sampler::new(model, ARENA.take()?)?;
     sampler.start(Request { seed: 7, class: Some(7), poll_budget: 250_000, ..Default::default() })?;
     while let Poll::Pending(_) = sampler.poll() {}
+    show(&sampler.image())
+}
+
+/// Apart, so that the pixels are not on the stack while the picture is drawn.
+#[inline(never)]
+fn show(image: &Image<'_>) -> Result<(), Error> {
     let mut pixels = [0; 28 * 28];
-    sampler.image().write_gray8(&mut pixels)?;
+    image.write_gray8(&mut pixels)?;
     core::hint::black_box(&pixels);
     Ok(())
 }
