@@ -10,6 +10,7 @@ use mote_converter::report::mote::MoteReport;
 use mote_converter::report::mote_text::MoteText;
 use mote_converter::schedule::Scheduler;
 use mote_converter::weights::Checkpoint;
+use mote_runtime::kernels::scratch::Target;
 
 use super::source::CheckpointArgs;
 use super::{parse, print, print_json};
@@ -22,6 +23,9 @@ pub struct Args {
     /// Numbers of steps to plan a checkpoint for
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "20", value_parser = parse::steps)]
     steps: Vec<usize>,
+    /// The core whose kernels the arena is counted for
+    #[arg(long, value_name = "NAME", default_value = "portable", value_parser = parse::target)]
+    target: &'static Target,
     #[command(flatten)]
     of_checkpoint: CheckpointArgs,
     /// Long tables in full
@@ -40,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
 /// A damaged payload is shown with all else, and still is an error.
 fn mote(args: &Args) -> Result<()> {
     let file = MoteFile::read(&args.file)?;
-    let report = MoteReport::new(file.bytes()).map_err(|error| file.invalid(error))?;
+    let report = MoteReport::new(file.bytes(), args.target).map_err(|error| file.invalid(error))?;
     if args.json {
         print_json(&report)?;
     } else {
@@ -56,7 +60,7 @@ fn checkpoint(args: &Args) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.file)?;
     let network = import(&checkpoint, args)?;
     let classes = args.of_checkpoint.classes(&network, &checkpoint)?;
-    let report = CheckpointReport::new(&checkpoint, network, classes, &args.steps, 0.0)?;
+    let report = CheckpointReport::new(&checkpoint, network, classes, &args.steps, args.target)?;
     if args.json {
         print_json(&report)
     } else {

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use mote_runtime::kernels::scratch::{TARGETS, Target};
+
 /// `262144`, `256K`, `1M`, `1.5M`, `256KiB`: K and M are 1,024 and 1,048,576 bytes, as datasheets of
 /// microcontrollers count.
 pub fn bytes(text: &str) -> Result<usize, String> {
@@ -51,6 +53,13 @@ pub fn steps(text: &str) -> Result<usize, String> {
         Ok(steps @ 1..=65_535) => Ok(steps),
         _ => Err("need a number of steps from 1 to 65,535".to_owned()),
     }
+}
+
+/// The name of a core.
+pub fn target(text: &str) -> Result<&'static Target, String> {
+    let names = || TARGETS.map(|target| target.name).join(", ");
+    let found = TARGETS.iter().find(|target| target.name.eq_ignore_ascii_case(text.trim()));
+    found.ok_or_else(|| format!("no such core; there are: {}", names()))
 }
 
 /// `--class`: one class, or each in turn.

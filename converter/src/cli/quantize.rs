@@ -17,6 +17,7 @@ use mote_converter::pipeline::{Options, Quantized, Stage, prepare};
 use mote_converter::quantize::Level;
 use mote_converter::report::summary::Summary;
 use mote_converter::weights::Checkpoint;
+use mote_runtime::kernels::scratch::Target;
 
 use super::output::{Counter, Progress, note};
 use super::source::{CheckpointArgs, open_weights};
@@ -57,6 +58,9 @@ pub struct Args {
     /// File budget, such as 1M
     #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
     flash: Option<usize>,
+    /// The core whose kernels the arena is planned for: m0plus, m3, m4, m7, m33, m55, rv32, …
+    #[arg(long, value_name = "NAME", default_value = "portable", value_parser = parse::target)]
+    target: &'static Target,
     /// Trajectories that calibration draws, for each number of steps
     #[arg(long, value_name = "N", default_value_t = Options::default().trajectories as u32,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -139,6 +143,7 @@ impl Args {
             },
             ram_bytes: self.ram,
             flash_bytes: self.flash,
+            tiling: self.target.tiling,
             ..Options::default()
         }
     }

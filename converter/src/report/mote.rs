@@ -3,7 +3,7 @@
 use mote_runtime::format::header::{Section, tag};
 use mote_runtime::format::op::{Modulation, Op};
 use mote_runtime::format::{Clip, DType, Header, NONE, OpRecord, Row, SelfTest, Tensor};
-use mote_runtime::kernels::scratch::{SCALAR, arena_len_for, scratch_bytes};
+use mote_runtime::kernels::scratch::{Target, Tiling, arena_len_for, scratch_bytes};
 use mote_runtime::shape::op_macs;
 use mote_runtime::{Error, Model};
 use serde::Serialize;
@@ -37,8 +37,10 @@ pub struct MoteReport {
     pub null_class: Option<u16>,
     /// Elements of the class vector that the caller gives.
     pub class_embedding_len: usize,
-    /// Arena with the portable kernels.
+    /// Arena on the core that was asked about.
     pub arena_bytes: usize,
+    /// That core.
+    pub target: &'static str,
     /// Arena on the machine that runs this program.
     pub arena_host_bytes: usize,
     /// The operator that needs most of it.
@@ -154,7 +156,7 @@ pub struct RowLine {
 impl MoteReport {
     /// Reads a file: an error where header or records are wrong; a damaged payload is reported in
     /// [`MoteReport::damaged_block`].
-    pub fn new(bytes: &[u8]) -> Result<Self, Error> {
+    pub fn new(bytes: &[u8], target: &Target) -> Result<Self, Error> {
         let model = Model::from_bytes_trusting_payload(bytes)?;
         let damaged_block = match Model::from_bytes(bytes) {
             Ok(_) => None,
@@ -163,7 +165,7 @@ impl MoteReport {
         };
         let header = *model.header();
         let records: Vec<OpRecord> = (0..model.op_count()).filter_map(|index| model.op(index)).collect();
-        let ops: Vec<OpLine> = records.iter().map(|record| op_line(&model, record)).collect();
+        let ops: Vec<OpLine> = records.iter().map(|record| op_line(&model, record, target.tiling)).collect();
         let end = |op: &OpLine| op.live_end as usize + op.scratch_bytes;
         let peak_op =
             ops.iter().enumerate().max_by_key(|(index, op)| (end(op), usize::MAX - index)).map_or(0, |(i, _)| i);
@@ -182,7 +184,8 @@ impl MoteReport {
             classes: model.classes(),
             null_class: model.null_class(),
             class_embedding_len: model.class_embedding_len(),
-            arena_bytes: arena_len_for(bytes, SCALAR),
+            target: target.name,
+            arena_bytes: arena_len_for(bytes, target.tiling),
             arena_host_bytes: model.arena_len(),
             peak_op,
             self_test: model.self_test().map(|test| SelfTestLine {
@@ -262,7 +265,7 @@ pub fn op_detail(op: &Op) -> String {
     }
 }
 
-fn op_line(model: &Model, record: &OpRecord) -> OpLine {
+fn op_line(model: &Model, record: &OpRecord, tiling: Tiling) -> OpLine {
     let shape = |tensor: Tensor| [tensor.h, tensor.w, tensor.c];
     let inputs = record.op.inputs();
     let out = model.tensor(record.op.out());
@@ -280,7 +283,7 @@ fn op_line(model: &Model, record: &OpRecord) -> OpLine {
         macs: op_macs(&record.op, model),
         weights_bytes: weights.iter().filter_map(|&id| model.weights(id)).map(|weights| weights.len_bytes()).sum(),
         live_end: record.live_end,
-        scratch_bytes: scratch_bytes(&record.op, &model.tensor(inputs[0]), &model.tensor(inputs[1]), &out, SCALAR),
+        scratch_bytes: scratch_bytes(&record.op, &model.tensor(inputs[0]), &model.tensor(inputs[1]), &out, tiling),
     }
 }
 

@@ -36,7 +36,12 @@ impl Display for MoteText<'_> {
         };
         line(
             "arena",
-            format!("{}{host}; a snapshot carries {}", bytes(report.arena_bytes), short_bytes(report.carried_bytes)),
+            format!(
+                "{} ({} kernels){host}; a snapshot carries {}",
+                bytes(report.arena_bytes),
+                report.target,
+                short_bytes(report.carried_bytes)
+            ),
         )?;
         line("work", format!("{} multiply-adds a network call", short_count(report.macs)))?;
         line("weights", bytes(report.weights_bytes))?;

@@ -32,6 +32,30 @@ pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never };
 /// x86-64: a row of most pictures at once, since a host has the memory; one build has tables of either kind of window.
 pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable };
 
+/// A core, by the name that `converter --target` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name, in lower case.
+    pub name: &'static str,
+    /// What the kernels ask that `select` chooses there.
+    pub tiling: Tiling,
+}
+
+/// Every core with kernels of its own, and those that run the portable ones; the first stands for any.
+pub const TARGETS: [Target; 11] = [
+    Target { name: "portable", tiling: SCALAR },
+    Target { name: "m0plus", tiling: SCALAR },
+    Target { name: "m3", tiling: SCALAR },
+    Target { name: "m4", tiling: SCALAR },
+    Target { name: "m7", tiling: SCALAR },
+    Target { name: "m33", tiling: SCALAR },
+    Target { name: "m55", tiling: SCALAR },
+    Target { name: "rv32", tiling: SCALAR },
+    Target { name: "aarch64", tiling: SCALAR },
+    Target { name: "wasm", tiling: SCALAR },
+    Target { name: "x86_64", tiling: X86_64 },
+];
+
 /// Rounds up to the alignment of arena tensors.
 pub const fn align(bytes: usize) -> usize {
     bytes.next_multiple_of(Tensor::ALIGN)
