@@ -5,8 +5,9 @@
 //! registers: 16 weight bytes, a block's four rows of four, become 16 lanes of 16 bits, four input elements are
 //! broadcast beside each row, and an accumulator holds two partial sums a channel, added in the end.
 
-use super::super::scalar;
+use super::super::scalar::KERNELS as SCALAR;
 use super::super::{Kernels, Window};
+use super::rows;
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -14,18 +15,25 @@ use core::arch::x86_64::*;
 pub(super) static TABLE: Kernels = Kernels {
     name: "avx2",
     wide: true,
-    widen: |out, elems| unsafe { widen(out, elems) },
+    order: [0, 1, 2, 3],
+    widen: |out, elems| unsafe { rows::widen(out, elems) },
+    load: SCALAR.load,
+    offset: 0,
+    // Never called: 8-bit inputs are widened.
+    conv_i8: SCALAR.conv_i8,
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
-    ..scalar::KERNELS
+    dot_i8: |out, row, rows| unsafe { rows::dot_i8(out, row, rows) },
+    scale: |acc, channels| unsafe { rows::scale(acc, channels) },
+    add_i8: |acc, elems, zero, m| unsafe { rows::add::<i8, 16>(acc, elems, zero, m) },
+    add_i16: |acc, elems, zero, m| unsafe { rows::add::<i16, 8>(acc, elems, zero, m) },
+    store_i8: |out, acc, zero| unsafe { rows::store_i8(out, acc, zero) },
+    sums_i8: |row, c, first, group_c| unsafe { rows::sums(row, c, first, group_c) },
+    sums_i16: |row, c, first, group_c| unsafe { rows::sums(row, c, first, group_c) },
+    norm_i8: |out, out_c, src, src_c, k| unsafe { rows::norm::<i8, 16>(out, out_c, src, src_c, k, SCALAR.norm_i8) },
+    norm_i16: |out, out_c, src, src_c, k| unsafe { rows::norm::<i16, 8>(out, out_c, src, src_c, k, SCALAR.norm_i16) },
+    softmax: |scores, k| unsafe { rows::softmax(scores, k) },
+    mix_i8: |out, weights, rows| unsafe { rows::mix_i8(out, weights, rows) },
 };
-
-/// Sign-extends sixteen at a time.
-#[target_feature(enable = "avx2")]
-fn widen(out: &mut [i16], elems: &[i8]) {
-    for (out, &elem) in out.iter_mut().zip(elems) {
-        *out = elem as i16;
-    }
-}
 
 /// Pixels of the largest register tile: 2 × 6 accumulators, two weight vectors, an input and a product fill the 16
 /// registers.

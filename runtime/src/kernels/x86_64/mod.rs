@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod avx2;
+mod rows;
 
 use super::{Kernels, scalar};
 use crate::opset::OpSet;
