@@ -26,7 +26,8 @@ const OUT_LEN: usize = 256;
 /// # Errors
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
-    let all: [(&'static str, fn(&Kernels, &mut Random) -> bool); 15] = [
+    type Same = fn(&Kernels, &mut Random) -> bool;
+    let all: [(&'static str, Same); 15] = [
         ("widen", widen),
         ("load", load),
         ("conv_i8", conv_i8),
@@ -100,8 +101,11 @@ impl Random {
     }
 }
 
+/// A kernel of the table, and the same of scalar, over the same inputs.
+type Pair<'a, T> = [&'a dyn Fn(&mut [T]); 2];
+
 /// Runs the kernel of both tables into equal buffers of `len` elements.
-fn both<T: Copy + PartialEq, const N: usize>(fill: T, len: usize, run: [&dyn Fn(&mut [T]); 2]) -> bool {
+fn both<T: Copy + PartialEq, const N: usize>(fill: T, len: usize, run: Pair<'_, T>) -> bool {
     let [mut got, mut want] = [[fill; N]; 2];
     run[0](got.get_mut(..len).unwrap_or_default());
     run[1](want.get_mut(..len).unwrap_or_default());
@@ -184,7 +188,7 @@ fn conv_i16(table: &Kernels, random: &mut Random) -> bool {
     )
 }
 
-fn conv(len: usize, run: [&dyn Fn(&mut [i32]); 2]) -> bool {
+fn conv(len: usize, run: Pair<'_, i32>) -> bool {
     both::<i32, OUT_LEN>(-1, len, run)
 }
 
@@ -238,7 +242,10 @@ fn add_i16(table: &Kernels, random: &mut Random) -> bool {
     )
 }
 
-fn add(random: &mut Random, len: usize, run: [&dyn Fn(&mut [i32], i32); 2]) -> bool {
+/// A residual kernel: the sums, and the multiplier.
+type Add<'a> = &'a dyn Fn(&mut [i32], i32);
+
+fn add(random: &mut Random, len: usize, run: [Add<'_>; 2]) -> bool {
     let acc: [i32; OUT_LEN] = core::array::from_fn(|_| random.value(i32::MIN / 2, i32::MAX / 2));
     let multiplier = random.value(-(1 << 30) + 1, (1 << 30) - 1);
     let [got, want] = run.map(|add| {
