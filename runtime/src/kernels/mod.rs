@@ -12,10 +12,14 @@
 //! Kernels assume nothing about alignment beyond the element's own, accept every length including zero, and touch
 //! nothing outside the slices they are given. Sums of products wrap; the converter has proved that they do not need to.
 
+#[cfg(isa = "aarch64")]
+mod aarch64;
 pub mod compare;
 pub mod scalar;
 pub mod scratch;
 pub mod select;
+#[cfg(isa = "wasm_simd128")]
+mod wasm_simd128;
 #[cfg(isa = "x86_64")]
 mod x86_64;
 

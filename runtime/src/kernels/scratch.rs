@@ -32,6 +32,12 @@ pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never };
 /// x86-64: a row of most pictures at once, since a host has the memory; one build has tables of either kind of window.
 pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable };
 
+/// aarch64: NEON multiplies 8 bits.
+pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never };
+
+/// WebAssembly's vectors multiply 16 bits.
+pub const WASM: Tiling = Tiling { pixels: 32, widening: Widening::Always };
+
 /// A core, by the name that `converter --target` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -51,8 +57,8 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "m33", tiling: SCALAR },
     Target { name: "m55", tiling: SCALAR },
     Target { name: "rv32", tiling: SCALAR },
-    Target { name: "aarch64", tiling: SCALAR },
-    Target { name: "wasm", tiling: SCALAR },
+    Target { name: "aarch64", tiling: AARCH64 },
+    Target { name: "wasm", tiling: WASM },
     Target { name: "x86_64", tiling: X86_64 },
 ];
 

@@ -4,9 +4,13 @@
 //! which tables this machine can run: on hosts that is asked at run time, on microcontrollers it is known.
 
 use super::Kernels;
+#[cfg(isa = "aarch64")]
+use super::aarch64 as isa;
 #[cfg(isa = "portable")]
 use super::scalar as isa;
 use super::scratch::Tiling;
+#[cfg(isa = "wasm_simd128")]
+use super::wasm_simd128 as isa;
 #[cfg(isa = "x86_64")]
 use super::x86_64 as isa;
 use crate::opset::OpSet;

@@ -1,5 +1,5 @@
 //! What else has to hold on the core itself, with a model small enough for 16 KB of RAM: the file's self-test, the bytes
-//! of the pictures, a file at any address, an arena too short or unaligned, damaged bytes, a snapshot after every few polls.
+//! of the pictures, the kernels against scalar, a file at any address, an arena too short or unaligned, damaged bytes, a snapshot after every few polls.
 //!
 //! On an ARMv6-M core an unaligned access is a fault, so this is where one would show.
 
@@ -12,6 +12,7 @@ mod cases;
 
 use core::fmt;
 use mote_firmware::println;
+use mote_runtime::kernels::{compare::compare, select};
 use mote_runtime::{Aligned, Arena, Depth, Error, Model, Poll, Sampler, Verdict, arena_len, include_model};
 
 static SMALL: &[u8] = include_model!("../../../../tests/vectors/small.mote");
@@ -52,7 +53,25 @@ fn run() -> Result<(), Broken> {
     check(any_address(copy, arena, want), "a file at any multiple of four, and nowhere else")?;
     check(arenas(&model, arena), "an arena too short or unaligned is refused with the numbers")?;
     check(damaged(copy), "a flipped bit anywhere is refused")?;
-    check(snapshots(&model, arena, want).map_err(broken)?, "a snapshot after any poll ends in the same bytes")
+    check(snapshots(&model, arena, want).map_err(broken)?, "a snapshot after any poll ends in the same bytes")?;
+    kernels()
+}
+
+/// Every table of this core against scalar, on random inputs. Not on the micro:bit, whose stack the inputs do not fit.
+fn kernels() -> Result<(), Broken> {
+    if option_env!("BOARD") == Some("microbit") {
+        return Ok(());
+    }
+    for table in select::tables() {
+        for seed in 0..100 {
+            if let Err(difference) = compare(table, seed) {
+                println!("{} of {} differs with seed {seed}", difference.kernel, table.name);
+                return Err(Broken("kernels that equal scalar"));
+            }
+        }
+        println!("ok: kernels {}", table.name);
+    }
+    Ok(())
 }
 
 fn draw(model: &Model<'_>, arena: &mut [u8], seed: u64) -> Result<u32, Error> {
