@@ -65,20 +65,33 @@ fn conv<T: Element>(out: &mut [i32], channels: usize, window: Window<'_, T>, wei
     for (p, pixel) in out.chunks_exact_mut(channels.max(1)).enumerate() {
         for (block, sums) in pixel.chunks_mut(4).enumerate() {
             let mut acc = [0i32; 4];
-            let mut quads = weights.get(block * block_len..).unwrap_or_default().chunks_exact(16);
+            let mut quads = weights.get(block * block_len..).unwrap_or_default().as_chunks().0.iter();
             let mut at = p * window.pixel_stride;
             for _ in 0..window.runs {
                 let run = window.elems.get(at..).and_then(|rest| rest.get(..window.run_len)).unwrap_or_default();
-                for (x, w) in run.chunks_exact(4).zip(&mut quads) {
-                    for (acc, w) in acc.iter_mut().zip(w.chunks_exact(4)) {
-                        *acc = dot(*acc, x, w);
-                    }
+                for (x, w) in run.as_chunks().0.iter().zip(&mut quads) {
+                    acc = quad(acc, x, w);
                 }
                 at += window.run_stride;
             }
             sums.iter_mut().zip(acc).for_each(|(sum, acc)| *sum = acc);
         }
     }
+}
+
+/// `acc[r] + Σ x·w[r]` for the four rows of a block. Without a loop: optimised for size a compiler keeps one, and a
+/// Cortex-M4 then takes 191 M instructions for a step of digits instead of 115 M.
+#[inline(always)]
+fn quad<T: Element>(acc: [i32; 4], x: &[T; 4], w: &[i8; 16]) -> [i32; 4] {
+    let [x0, x1, x2, x3]: [i32; 4] = x.map(Into::into);
+    let row = |acc: i32, [w0, w1, w2, w3]: [i8; 4]| {
+        let (first, second) = (x0.wrapping_mul(w0.into()), x1.wrapping_mul(w1.into()));
+        let (third, fourth) = (x2.wrapping_mul(w2.into()), x3.wrapping_mul(w3.into()));
+        acc.wrapping_add(first).wrapping_add(second).wrapping_add(third).wrapping_add(fourth)
+    };
+    let [a0, a1, a2, a3] = acc;
+    let &[b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3, e0, e1, e2, e3] = w;
+    [row(a0, [b0, b1, b2, b3]), row(a1, [c0, c1, c2, c3]), row(a2, [d0, d1, d2, d3]), row(a3, [e0, e1, e2, e3])]
 }
 
 /// `acc + Σ x·w`.
