@@ -1,4 +1,5 @@
-//! From the variable `MOTE_LIKE` to the set of operators that the library links: those of the file that it names, or all.
+//! From the variable `MOTE_LIKE` to the set of operators that the library links: those of the file that it names
+//! (by an absolute path, since cargo runs this elsewhere), or all.
 
 use std::{env, fs, path::PathBuf};
 
@@ -11,7 +12,7 @@ fn main() {
                 println!("cargo::rerun-if-changed={}", path.display());
                 format!("mote_runtime::ops_used(include_bytes!({path:?}))")
             }
-            Err(error) => return println!("cargo::error=MOTE_LIKE={file:?}: {error}"),
+            Err(error) => return println!("cargo::error=MOTE_LIKE={file:?} (an absolute path): {error}"),
         },
         Err(_) => "mote_runtime::opset::ALL".into(),
     };
