@@ -10,9 +10,12 @@ use super::super::{Kernels, Window};
 use super::rows;
 use core::arch::x86_64::*;
 
-/// The table. Only [`super::tables`] hands it out.
+/// The table, where it lies. Only [`super::tables`] hands it out.
+pub(super) static TABLE: Kernels = KERNELS;
+
+/// The table of these functions.
 // SAFETY of every call below: `super::tables` has found AVX2, which is all that the called functions ask for.
-pub(super) static TABLE: Kernels = Kernels {
+pub(super) const KERNELS: Kernels = Kernels {
     name: "avx2",
     wide: true,
     order: [0, 1, 2, 3],

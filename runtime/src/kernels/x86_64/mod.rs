@@ -8,6 +8,7 @@
 
 mod avx2;
 mod rows;
+mod vnni;
 
 use super::{Kernels, scalar};
 use crate::opset::OpSet;
@@ -22,6 +23,7 @@ pub use super::scratch::X86_64 as TILING;
 enum Level {
     Baseline = 1,
     Avx2 = 2,
+    Avx512Vnni = 3,
 }
 
 /// The fastest table that this machine can run, whole: on a host nobody counts a kernel's bytes.
@@ -32,7 +34,7 @@ pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
 /// Every table that this machine can run, the fastest first, scalar last.
 pub fn tables() -> &'static [&'static Kernels] {
     // Nothing else hands these tables out, so their kernels run where their instructions exist.
-    static TABLES: [&Kernels; 2] = [&avx2::TABLE, &scalar::TABLE];
+    static TABLES: [&Kernels; 3] = [&vnni::TABLE, &avx2::TABLE, &scalar::TABLE];
     let first = TABLES.len() - level() as usize;
     TABLES.get(first..).unwrap_or_default()
 }
@@ -42,6 +44,7 @@ fn level() -> Level {
     match LEVEL.load(Ordering::Relaxed) {
         1 => Level::Baseline,
         2 => Level::Avx2,
+        3 => Level::Avx512Vnni,
         _ => {
             let level = detect();
             LEVEL.store(level as u8, Ordering::Relaxed);
@@ -66,7 +69,12 @@ fn detect() -> Level {
     if !has(saved, &[1, 2]) || !has(extended.ebx, &[5]) {
         return Level::Baseline;
     }
-    Level::Avx2
+    // The mask registers and all of the 512-bit ones are saved (bits 5 to 7), the processor has AVX-512 F, BW and VL
+    // (bits 16, 30 and 31) and VNNI (bit 11).
+    if !has(saved, &[5, 6, 7]) || !has(extended.ebx, &[16, 30, 31]) || !has(extended.ecx, &[11]) {
+        return Level::Avx2;
+    }
+    Level::Avx512Vnni
 }
 
 /// The registers that the operating system saves, by bit.

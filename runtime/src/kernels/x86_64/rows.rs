@@ -401,7 +401,7 @@ pub(super) fn mix_i8(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>) {
 fn mix<const N: usize>(out: &mut [[i32; 8]], weights: &[i32], rows: Strided<'_, i8>, first: usize) {
     let mut acc = [_mm256_setzero_si256(); N];
     for (&weight, row) in weights.iter().zip(rows.elems.chunks(rows.stride.max(1))) {
-        let (elems, _) = row.get(first..).unwrap_or_default().as_chunks::<8>();
+        let Some(elems) = row.get(first..).and_then(|row| row.as_chunks::<8>().0.first_chunk::<N>()) else { break };
         let weight = _mm256_set1_epi32(weight);
         for (acc, elems) in acc.iter_mut().zip(elems) {
             *acc = _mm256_add_epi32(*acc, _mm256_mullo_epi32(i8::lanes(elems), weight));
