@@ -10,13 +10,23 @@
 use crate::OPS;
 use crate::handle::{Entered, InitError, Phase, init, mote_sampler_t};
 use crate::raw::{Region, check_optional, input, optional, output, store};
-use crate::status::mote_details_t;
 use crate::status::mote_status_t::{self, *};
+use crate::status::{mote_details_t, words};
+use core::ffi::c_char;
 use mote_runtime::{Depth, Error, Model, Poll, Request, Verdict, arena_len};
 
 /// `?` for functions that return a status.
 fn answer(result: Result<(), mote_status_t>) -> mote_status_t {
     result.err().unwrap_or(MOTE_OK)
+}
+
+/// The words for a status, for a log or a screen.
+///
+/// @param status any number.
+/// @return static text in ASCII, never null.
+#[unsafe(no_mangle)]
+pub extern "C" fn mote_error_text(status: i32) -> *const c_char {
+    words(status).as_ptr()
 }
 
 /// Checks a file completely: magic, version, checksums, every offset, shape, scale and dependency.

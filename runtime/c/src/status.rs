@@ -1,5 +1,6 @@
 //! Status numbers, their words, and the details of a refused file.
 
+use core::ffi::CStr;
 use mote_runtime::Error;
 use mote_runtime::error::{Fault, Record};
 use mote_status_t::*;
@@ -85,25 +86,14 @@ pub enum mote_status_t {
     MOTE_ERROR_OTHER = -99,
 }
 
-/// The words for a number, if it is a status.
-fn words(status: i32) -> Option<&'static core::ffi::CStr> {
-    let known = |code: mote_status_t| code as i32 == status;
-    TEXTS.iter().find(|&&(code, _)| known(code)).map(|&(_, text)| text)
-}
-
-/// The words for a status, for a log or a screen.
-///
-/// @param status any number.
-/// @return static text in ASCII, never null.
-// SAFETY: nothing else exports the name.
-#[allow(unsafe_code)]
-#[unsafe(no_mangle)]
-pub extern "C" fn mote_error_text(status: i32) -> *const core::ffi::c_char {
-    words(status).unwrap_or(c"no status of this library").as_ptr()
+/// The words for a number.
+pub(crate) fn words(status: i32) -> &'static CStr {
+    let found = TEXTS.iter().find(|&&(code, _)| code as i32 == status);
+    found.map_or(c"no status of this library", |&(_, text)| text)
 }
 
 /// `tests/on_target/c/misuse.c` asks for the words of every status that it meets.
-static TEXTS: &[(mote_status_t, &core::ffi::CStr)] = &[
+static TEXTS: &[(mote_status_t, &CStr)] = &[
     (MOTE_OK, c"done"),
     (MOTE_PENDING, c"there is more to do"),
     (MOTE_ERROR_NULL, c"a pointer that is needed is null"),
