@@ -6,11 +6,12 @@ use miette::{Result, miette};
 use mote_runtime::kernels::scratch::{SCALAR, Tiling};
 
 use crate::arch::Network;
-use crate::calibrate::{self, Classes, RangeMethod, Ranges, calibrate};
+use crate::calibrate::{self, Classes, Patches, Ranges, calibrate};
 use crate::pack::{Packed, pack};
 use crate::plan::{Plan, plan};
 use crate::quantize::time::TimeFold;
-use crate::quantize::{Level, LowerOptions, Precision, QuantGraph, lower};
+use crate::quantize::{Layer, Level, LowerOptions, Precision, QuantGraph, Solutions, Techniques, WeightWidth, lower};
+use crate::quantize::time::TimeValues;
 use crate::report::Report;
 use crate::schedule::{Scheduler, Schedules};
 use crate::weights::Checkpoint;
@@ -34,10 +35,12 @@ pub struct Options {
     pub guidance: RangeInclusive<f32>,
     /// Seed of the first trajectory.
     pub seed: u64,
-    /// How activation ranges are chosen.
-    pub method: RangeMethod,
     /// Activation widths; `None` takes the widest whose arena stays within `ram_bytes`, 8 bits where that is not given.
     pub activations: Option<Level>,
+    /// How weights are written.
+    pub weights: WeightWidth,
+    /// What is done to lose less than plain rounding does.
+    pub techniques: Techniques,
     /// Arena budget.
     pub ram_bytes: Option<usize>,
     /// File budget.
@@ -57,8 +60,9 @@ impl Default for Options {
             trajectories: 16,
             guidance: 1.0..=3.0,
             seed: 1 << 32,
-            method: RangeMethod::default(),
             activations: None,
+            weights: WeightWidth::Int8,
+            techniques: Techniques::default(),
             ram_bytes: None,
             flash_bytes: None,
             tiling: SCALAR,
@@ -91,6 +95,8 @@ pub struct Calibrated {
     pub classes: Classes,
     /// What was seen.
     pub ranges: Ranges,
+    /// Samples of what the layers read.
+    pub patches: Patches,
     /// The time path for all rows and classes.
     pub fold: TimeFold,
     /// Lines for the file's `info` section.
@@ -132,8 +138,8 @@ pub fn prepare(checkpoint: &Checkpoint, options: &Options, progress: Progress) -
         seed: options.seed,
         classes,
     };
-    let ranges = calibrate(&network, &schedules, &runs, &|done, total| progress(Stage::Calibrate, done, total))?;
-    Ok(Calibrated { network, schedules, classes, ranges, fold, info: info(checkpoint) })
+    let (ranges, patches) = calibrate(&network, &schedules, &runs, &|done, total| progress(Stage::Calibrate, done, total))?;
+    Ok(Calibrated { network, schedules, classes, ranges, patches, fold, info: info(checkpoint) })
 }
 
 impl Calibrated {
@@ -146,9 +152,13 @@ impl Calibrated {
             (None, None) => vec![Level::Int8],
         };
         let budget = options.ram_bytes.unwrap_or(usize::MAX);
+        let solutions = self.solutions(options.techniques);
+        let layers = self.layers();
+        solutions.prepare(&layers, &[options.weights], &|| {});
         for (i, &level) in levels.iter().enumerate() {
             progress(Stage::Quantize, i, levels.len());
-            let graph = self.lower(&Precision::level(&self.network.graph, level), options.method)?;
+            let precision = Precision::level(&self.network.graph, level).with_weights(&layers, options.weights);
+            let graph = self.lower(&solutions, &precision)?;
             let plan = plan(&graph, options.tiling);
             if plan.arena_bytes > budget && i + 1 < levels.len() {
                 continue;
@@ -163,9 +173,19 @@ impl Calibrated {
     }
 
     /// The integer graph for a choice of widths.
-    pub fn lower(&self, precision: &Precision, method: RangeMethod) -> Result<QuantGraph> {
-        let options = LowerOptions { method, classes: self.classes };
-        lower(&self.network, &self.schedules, &self.ranges, precision, &self.fold, &options)
+    pub fn lower(&self, solutions: &Solutions, precision: &Precision) -> Result<QuantGraph> {
+        let options = LowerOptions { techniques: solutions.techniques(), classes: self.classes };
+        lower(&self.network, &self.schedules, &self.ranges, precision, solutions, &self.fold, &options)
+    }
+
+    /// The network's weight matrices, none solved yet.
+    pub fn solutions(&self, techniques: Techniques) -> Solutions<'_> {
+        Solutions::new(&self.network.graph, &self.patches, &self.fold, techniques)
+    }
+
+    /// The network's weight matrices as the device has them.
+    pub fn layers(&self) -> Vec<Layer> {
+        Layer::all(&self.network.graph, !matches!(self.fold.values, TimeValues::Tables(_)))
     }
 }
 

@@ -14,7 +14,7 @@ use mote_converter::compare::{self, Comparison, compare};
 use mote_converter::draw::{Device, Draw, MoteFile, Prompt};
 use mote_converter::emit::emit;
 use mote_converter::pipeline::{Options, Quantized, Stage, prepare};
-use mote_converter::quantize::Level;
+use mote_converter::quantize::{Level, WeightWidth};
 use mote_converter::report::summary::Summary;
 use mote_converter::weights::Checkpoint;
 use mote_runtime::kernels::scratch::Target;
@@ -80,6 +80,8 @@ pub struct Args {
 enum Weights {
     /// 8 bits, symmetric, a scale for each output channel
     Int8,
+    /// 4 bits
+    Int4,
 }
 
 /// Widths of activations.
@@ -126,7 +128,6 @@ pub fn run(args: &Args) -> Result<()> {
 
 impl Args {
     fn options(&self) -> Options {
-        let Weights::Int8 = self.weights;
         Options {
             steps: self.steps.clone(),
             eta: self.eta,
@@ -136,6 +137,10 @@ impl Args {
             trajectories: self.calibration as usize,
             guidance: self.guidance.clone().unwrap_or(Options::default().guidance),
             seed: self.seed,
+            weights: match self.weights {
+                Weights::Int8 => WeightWidth::Int8,
+                Weights::Int4 => WeightWidth::Int4,
+            },
             activations: match self.activations {
                 Activations::Auto => None,
                 Activations::Int8 => Some(Level::Int8),

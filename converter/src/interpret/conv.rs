@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, matmul};
-use crate::graph::{Conv2d, ConvSource, Graph};
+use crate::graph::{Conv2d, ConvSource, Graph, TensorId};
 
 /// Multiply-adds of a block, about: small enough to share between threads, large enough to be worth it.
 const BLOCK_MACS: usize = 1 << 20;
@@ -74,29 +74,40 @@ fn gather(
     rows: usize,
     patches: &mut Vec<f32>,
 ) {
-    let input = &graph.tensors[source.tensor];
     let out_w = graph.tensors[op.out].w;
+    patches.clear();
+    for pixel in 0..rows * out_w {
+        patch(graph, op, source.tensor, x, [first_row + pixel / out_w, pixel % out_w], patches);
+    }
+}
+
+/// Appends what output pixel `[y, x]` reads of a source: `[kh, kw, in_c]`, zero where the padding is.
+pub(crate) fn patch(
+    graph: &Graph,
+    op: &Conv2d,
+    source: TensorId,
+    values: &[f32],
+    [y, x]: [usize; 2],
+    to: &mut Vec<f32>,
+) {
+    let input = &graph.tensors[source];
     let ([kh, kw], [top, left, ..], c) = (op.kernel, op.pad, input.c);
     let shift = usize::from(op.upsample);
     let (h, w) = (input.h << shift, input.w << shift);
-    patches.clear();
-    patches.resize(rows * out_w * kh * kw * c, 0.0);
-    for (pixel, patch) in patches.chunks_exact_mut(kh * kw * c).enumerate() {
-        // Padded coordinates: the picture begins at (top, left).
-        let y0 = (first_row + pixel / out_w) * op.stride;
-        let x0 = (pixel % out_w) * op.stride;
-        for ky in 0..kh {
-            let Some(y) = (y0 + ky).checked_sub(top).filter(|y| *y < h) else { continue };
-            let row = &x[(y >> shift) * input.w * c..][..input.w * c];
-            let tap_row = &mut patch[ky * kw * c..][..kw * c];
-            if shift == 0 && x0 >= left && x0 - left + kw <= w {
-                tap_row.copy_from_slice(&row[(x0 - left) * c..][..kw * c]);
-                continue;
-            }
-            for (kx, tap) in tap_row.chunks_exact_mut(c).enumerate() {
-                if let Some(x) = (x0 + kx).checked_sub(left).filter(|x| *x < w) {
-                    tap.copy_from_slice(&row[(x >> shift) * c..][..c]);
-                }
+    let begin = to.len();
+    to.resize(begin + kh * kw * c, 0.0);
+    // Padded coordinates: the picture begins at (top, left).
+    let [y0, x0] = [y * op.stride, x * op.stride];
+    for (ky, tap_row) in to[begin..].chunks_exact_mut(kw * c).enumerate() {
+        let Some(y) = (y0 + ky).checked_sub(top).filter(|y| *y < h) else { continue };
+        let row = &values[(y >> shift) * input.w * c..][..input.w * c];
+        if shift == 0 && x0 >= left && x0 - left + kw <= w {
+            tap_row.copy_from_slice(&row[(x0 - left) * c..][..kw * c]);
+            continue;
+        }
+        for (kx, tap) in tap_row.chunks_exact_mut(c).enumerate() {
+            if let Some(x) = (x0 + kx).checked_sub(left).filter(|x| *x < w) {
+                tap.copy_from_slice(&row[(x >> shift) * c..][..c]);
             }
         }
     }

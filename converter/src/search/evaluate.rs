@@ -1,0 +1,75 @@
+//! What a choice of widths and ranges does to the finished picture.
+//!
+//! The only number that counts: the squared error of x₀ against the float sampler's from the same noise, at guidance 1,
+//! after the clip to −1..1 that a display makes. The float pictures are drawn once.
+//!
+//! Voids the promise: nothing; the same choice gives the same number on any number of threads.
+
+use std::path::Path;
+
+use miette::{Result, miette};
+
+use crate::arch::Cond;
+use crate::calibrate::condition;
+use crate::draw::{Device, Draw, Drawn, Float, MoteFile, Prompt};
+use crate::pack::assemble;
+use crate::pipeline::Calibrated;
+use crate::plan::plan;
+use crate::quantize::QuantGraph;
+use crate::report::metrics::psnr;
+
+/// Seeds of the pictures begin here: none of calibration's, none that a user is likely to judge by.
+const FIRST_SEED: u64 = 3 << 32;
+
+/// Float pictures to hold files against.
+pub struct Evaluator<'a> {
+    calibrated: &'a Calibrated,
+    prompts: Vec<Prompt>,
+    reference: Vec<Drawn>,
+}
+
+impl<'a> Evaluator<'a> {
+    /// Draws `count` pictures in float by the first schedule, classes in turn; `done` is called behind each.
+    pub fn new(calibrated: &'a Calibrated, count: usize, done: &(dyn Fn() + Sync)) -> Result<Self> {
+        let (network, classes) = (&calibrated.network, calibrated.classes);
+        let prompt = |i: usize| {
+            let seed = FIRST_SEED + i as u64;
+            // The null class is for guidance.
+            let cond = match (condition(network, classes, i % classes.count.max(1), classes.count, seed), classes.null) {
+                (Cond::Class(class), Some(null)) if class == null => Cond::Class(i % null.max(1)),
+                (cond, _) => cond,
+            };
+            Prompt { seed, cond, guidance: 1.0, noise: None }
+        };
+        let prompts: Vec<Prompt> = (0..count).map(prompt).collect();
+        let Some(schedule) = calibrated.schedules.schedules.first() else {
+            return Err(miette!(help = "name one with --steps", "no number of steps"));
+        };
+        let first_row = usize::from(schedule.first_row);
+        let rows = &calibrated.schedules.rows[first_row..][..usize::from(schedule.rows)];
+        let reference = Float { network, rows, first_row, classes }.draw(&prompts, false, done)?;
+        Ok(Self { calibrated, prompts, reference })
+    }
+
+    /// Number of pictures.
+    pub fn count(&self) -> usize {
+        self.prompts.len()
+    }
+
+    /// PSNR of each picture, in decibels.
+    pub fn psnr(&self, graph: &QuantGraph) -> Result<Vec<f64>> {
+        let tiling = mote_runtime::kernels::select::TILING;
+        let Calibrated { schedules, classes, .. } = self.calibrated;
+        let packed = assemble(graph, &plan(graph, tiling), schedules, *classes, &[])?;
+        let file = MoteFile::in_memory(Path::new("the candidate"), &packed.bytes);
+        let model = file.model()?;
+        let drawn = Device::new(&model, None)?.draw(&self.prompts, false, &|| {})?;
+        Ok(self.reference.iter().zip(&drawn).map(|(float, drawn)| psnr(&float.x0, &drawn.x0)).collect())
+    }
+
+    /// Mean squared error over all pictures, of the range 2: the same as a PSNR, but what layers add to it adds up.
+    pub fn error(&self, graph: &QuantGraph) -> Result<f64> {
+        let each = self.psnr(graph)?;
+        Ok(each.iter().map(|db| 10f64.powf(-db / 10.0)).sum::<f64>() / each.len().max(1) as f64)
+    }
+}
