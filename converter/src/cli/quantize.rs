@@ -13,8 +13,8 @@ use mote_converter::arch::Cond;
 use mote_converter::compare::{self, Comparison, compare};
 use mote_converter::draw::{Device, Draw, MoteFile, Prompt};
 use mote_converter::emit::emit;
-use mote_converter::pipeline::{Options, Quantized, Stage, prepare};
-use mote_converter::quantize::{Level, WeightWidth};
+use mote_converter::pipeline::{Options, Quantized, Stage, WeightChoice, prepare};
+use mote_converter::quantize::Level;
 use mote_converter::report::summary::Summary;
 use mote_converter::weights::Checkpoint;
 use mote_runtime::kernels::scratch::Target;
@@ -80,8 +80,10 @@ pub struct Args {
 enum Weights {
     /// 8 bits, symmetric, a scale for each output channel
     Int8,
-    /// 4 bits
+    /// 4 bits with an integer scale for each group of 16 input channels; first and last convolution 8 bits
     Int4,
+    /// 4 bits where the picture loses least, 8 elsewhere, to fit --flash (default: 70 % of the int8 file)
+    Auto,
 }
 
 /// Widths of activations.
@@ -138,8 +140,9 @@ impl Args {
             guidance: self.guidance.clone().unwrap_or(Options::default().guidance),
             seed: self.seed,
             weights: match self.weights {
-                Weights::Int8 => WeightWidth::Int8,
-                Weights::Int4 => WeightWidth::Int4,
+                Weights::Int8 => WeightChoice::Int8,
+                Weights::Int4 => WeightChoice::Int4,
+                Weights::Auto => WeightChoice::Auto,
             },
             activations: match self.activations {
                 Activations::Auto => None,
@@ -158,7 +161,10 @@ fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Import => "reading the checkpoint",
         Stage::Calibrate => "calibrating",
-        Stage::Quantize => "quantizing and planning",
+        Stage::Solve => "solving weights",
+        Stage::Reference => "drawing in float",
+        Stage::Search => "searching",
+        Stage::Pack => "packing",
     }
 }
 

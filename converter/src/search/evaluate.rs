@@ -56,20 +56,37 @@ impl<'a> Evaluator<'a> {
         self.prompts.len()
     }
 
-    /// PSNR of each picture, in decibels.
-    pub fn psnr(&self, graph: &QuantGraph) -> Result<Vec<f64>> {
+    /// Draws with a candidate.
+    pub fn measure(&self, graph: &QuantGraph) -> Result<Measured> {
         let tiling = mote_runtime::kernels::select::TILING;
-        let Calibrated { schedules, classes, .. } = self.calibrated;
-        let packed = assemble(graph, &plan(graph, tiling), schedules, *classes, &[])?;
-        let file = MoteFile::in_memory(Path::new("the candidate"), &packed.bytes);
+        let Calibrated { schedules, classes, info, .. } = self.calibrated;
+        let packed = assemble(graph, &plan(graph, tiling), schedules, *classes, info)?;
+        let file = MoteFile::in_memory(Path::new("a candidate"), &packed.bytes);
         let model = file.model()?;
         let drawn = Device::new(&model, None)?.draw(&self.prompts, false, &|| {})?;
-        Ok(self.reference.iter().zip(&drawn).map(|(float, drawn)| psnr(&float.x0, &drawn.x0)).collect())
+        let pairs = self.reference.iter().zip(&drawn);
+        let psnr_db = pairs.map(|(float, drawn)| psnr(&float.x0, &drawn.x0)).collect();
+        Ok(Measured { psnr_db, file_bytes: packed.bytes.len() })
+    }
+}
+
+/// What a candidate drew.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Of each picture.
+    pub psnr_db: Vec<f64>,
+    /// Bytes of the file.
+    pub file_bytes: usize,
+}
+
+impl Measured {
+    /// Mean squared error over all pictures, of a range of 2 as 1: the same as a PSNR, but layers' shares of it add up.
+    pub fn error(&self) -> f64 {
+        self.psnr_db.iter().map(|db| 10f64.powf(-db / 10.0)).sum::<f64>() / self.psnr_db.len().max(1) as f64
     }
 
-    /// Mean squared error over all pictures, of the range 2: the same as a PSNR, but what layers add to it adds up.
-    pub fn error(&self, graph: &QuantGraph) -> Result<f64> {
-        let each = self.psnr(graph)?;
-        Ok(each.iter().map(|db| 10f64.powf(-db / 10.0)).sum::<f64>() / each.len().max(1) as f64)
+    /// Mean of the pictures' decibels.
+    pub fn mean_db(&self) -> f64 {
+        self.psnr_db.iter().sum::<f64>() / self.psnr_db.len().max(1) as f64
     }
 }
