@@ -240,7 +240,7 @@ impl Calibrated {
     /// Float pictures for a search.
     fn evaluator(&self, progress: Progress) -> Result<Evaluator<'_>> {
         let done = AtomicUsize::new(0);
-        Evaluator::new(self, SEARCH_PICTURES, &|| {
+        Evaluator::new(self, Evaluator::SEARCH_SEED, SEARCH_PICTURES, &|| {
             progress(Stage::Reference, 1 + done.fetch_add(1, Ordering::Relaxed), SEARCH_PICTURES);
         })
     }

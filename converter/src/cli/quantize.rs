@@ -10,11 +10,12 @@ use std::time::Instant;
 use clap::ValueEnum;
 use miette::{Result, miette};
 use mote_converter::arch::Cond;
+use mote_converter::calibrate::RangeMethod;
 use mote_converter::compare::{self, Comparison, compare};
 use mote_converter::draw::{Device, Draw, MoteFile, Prompt};
 use mote_converter::emit::emit;
 use mote_converter::pipeline::{Options, Quantized, Stage, WeightChoice, prepare};
-use mote_converter::quantize::Level;
+use mote_converter::quantize::{Level, Techniques};
 use mote_converter::report::summary::Summary;
 use mote_converter::weights::Checkpoint;
 use mote_runtime::kernels::scratch::Target;
@@ -49,9 +50,12 @@ pub struct Args {
     /// How weights are written
     #[arg(long, value_enum, default_value_t = Weights::Int8)]
     weights: Weights,
-    /// Width of the activations; auto takes the widest whose arena stays within --ram, int8 without it
+    /// Width of the activations; auto takes those that draw best of what --ram has room for, int8 without it
     #[arg(long, value_enum, default_value_t = Activations::Auto)]
     activations: Activations,
+    /// How 8-bit activation ranges are chosen
+    #[arg(long, value_enum, default_value_t = RangeChoice::MeanSquare)]
+    ranges: RangeChoice,
     /// Arena budget, such as 256K
     #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
     ram: Option<usize>,
@@ -89,12 +93,25 @@ enum Weights {
 /// Widths of activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Activations {
-    /// The widest that fits
+    /// Those that draw best within --ram
     Auto,
     /// 8 bits everywhere
     Int8,
     /// 16 bits wherever the device's operators take them
     Int16,
+}
+
+/// Choices of activation ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RangeChoice {
+    /// Least squared error, where clipping weighs more than rounding
+    MeanSquare,
+    /// All that calibration saw
+    MinMax,
+    /// All but one value in ten thousand at either end
+    Percentile,
+    /// Whichever of the three draws better, tensor by tensor; takes minutes
+    Search,
 }
 
 /// Runs the command.
@@ -144,6 +161,15 @@ impl Args {
                 Weights::Int4 => WeightChoice::Int4,
                 Weights::Auto => WeightChoice::Auto,
             },
+            techniques: Techniques {
+                ranges: match self.ranges {
+                    RangeChoice::MinMax => RangeMethod::MinMax,
+                    RangeChoice::Percentile => RangeMethod::Percentile,
+                    RangeChoice::MeanSquare | RangeChoice::Search => RangeMethod::MeanSquare,
+                },
+                ..Techniques::default()
+            },
+            search_ranges: self.ranges == RangeChoice::Search,
             activations: match self.activations {
                 Activations::Auto => None,
                 Activations::Int8 => Some(Level::Int8),
@@ -182,6 +208,7 @@ fn report(
         ram_bytes: args.ram,
         flash_bytes: args.flash,
         costs: &quantized.report,
+        front: quantized.front.as_ref(),
         quality,
         seconds: started.elapsed().as_secs_f64(),
     };

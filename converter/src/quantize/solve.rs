@@ -322,3 +322,92 @@ fn best_step(weight: &[f32], most: f32, importance: impl Fn(usize) -> f32) -> f3
     }
     best.1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: usize = 3;
+    const LEN: usize = 24;
+
+    fn weight() -> Vec<f32> {
+        (0..ROWS * LEN).map(|i| ((i * 37) % 61) as f32 / 30.0 - 1.0 + (i / LEN) as f32 * 0.01).collect()
+    }
+
+    /// Neighbouring elements alike, and far from zero on average.
+    fn samples(n: usize) -> Vec<f32> {
+        let noise = |i: usize| ((i * 7919 + i / 7 * 104_729) % 1000) as f32 / 500.0 - 1.0;
+        (0..n).flat_map(|s| (0..LEN).map(move |k| 1.5 + noise(s * 31 + k / 4 * 5) + 0.2 * noise(s * LEN + k))).collect()
+    }
+
+    /// Mean squared error of the layer's outputs.
+    fn loss(rows: &[Row], grid: Grid, samples: &[f32]) -> f64 {
+        let (weight, groups) = (weight(), grid.groups(LEN));
+        let mut sum = 0.0;
+        for (row, weight) in rows.iter().zip(weight.chunks_exact(LEN)) {
+            let codes = row.codes(&groups);
+            for sample in samples.chunks_exact(LEN) {
+                let lost = weight.iter().zip(&codes).zip(sample).map(|((w, &q), x)| (w - f32::from(q) * row.scale) * x);
+                sum += f64::from(lost.sum::<f32>()).powi(2);
+            }
+        }
+        sum / (samples.len() / LEN * ROWS) as f64
+    }
+
+    #[test]
+    fn outputs_are_nearer_than_by_rounding_to_the_nearest() {
+        let samples = samples(500);
+        let moments = Moments::of(&samples, LEN, false).unwrap();
+        for (grid, gain) in [
+            (Grid::Int8, 4.0),
+            (Grid::Int4 { group_elems: 0 }, 4.0),
+            (Grid::Int4 { group_elems: 8 }, 4.0),
+        ] {
+            let nearest = solve(&weight(), 1.0, grid, None, &[0.0; ROWS], i64::MAX);
+            let solved = solve(&weight(), 1.0, grid, Some(&moments), &[0.0; ROWS], i64::MAX);
+            let [before, after] = [&nearest, &solved].map(|rows| loss(rows, grid, &samples));
+            assert!(after * gain < before, "{grid:?}: {before:.2e} → {after:.2e}");
+        }
+    }
+
+    #[test]
+    fn codes_stay_on_the_grid_and_limits_hold() {
+        let moments = Moments::of(&samples(100), LEN, false).unwrap();
+        for grid in [Grid::Int8, Grid::Int4 { group_elems: 0 }, Grid::Int4 { group_elems: 8 }] {
+            for moments in [None, Some(&moments)] {
+                let least = [0.5, 0.0, 1e-3];
+                for row in solve(&weight(), 0.5, grid, moments, &least, 60).iter().zip(least) {
+                    let (row, least) = row;
+                    let most = if grid == Grid::Int8 { 127 } else { 7 };
+                    assert!(row.levels.iter().all(|level| level.abs() <= most), "{row:?}");
+                    assert_eq!(row.group_scales.len(), grid.groups(LEN).len());
+                    assert!(row.group_scales.iter().all(|&scale| (1..=grid.group_scale_max()).contains(&scale)));
+                    assert!(row.scale >= least, "{row:?}");
+                    let sum: i64 = row.codes(&grid.groups(LEN)).iter().map(|&code| i64::from(code).abs()).sum();
+                    assert!(sum <= 60, "{grid:?} {sum}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_samples_codes_are_the_nearest() {
+        let rows = solve(&weight(), 1.0, Grid::Int8, None, &[0.0; ROWS], i64::MAX);
+        for (row, weight) in rows.iter().zip(weight().chunks_exact(LEN)) {
+            for (&level, w) in row.levels.iter().zip(weight) {
+                let off = (w / row.scale - f32::from(level)).abs();
+                assert!(off <= 0.5001 || level.abs() == 127, "{w} {level}");
+            }
+        }
+        assert!(Moments::of(&[], LEN, false).is_none());
+        let zeros = solve(&[0.0; LEN], 1.0, Grid::Int8, None, &[0.0], i64::MAX);
+        assert_eq!(zeros[0].levels, [0; LEN]);
+    }
+
+    #[test]
+    fn a_group_ends_with_its_row() {
+        assert_eq!(Grid::Int4 { group_elems: 16 }.groups(24), [0..16, 16..24]);
+        assert_eq!(Grid::Int4 { group_elems: 0 }.groups(24), [0..24]);
+        assert_eq!(Grid::Int8.groups(24), [0..24]);
+    }
+}

@@ -18,9 +18,6 @@ use crate::plan::plan;
 use crate::quantize::QuantGraph;
 use crate::report::metrics::psnr;
 
-/// Seeds of the pictures begin here: none of calibration's, none that a user is likely to judge by.
-const FIRST_SEED: u64 = 3 << 32;
-
 /// Float pictures to hold files against.
 pub struct Evaluator<'a> {
     calibrated: &'a Calibrated,
@@ -29,11 +26,14 @@ pub struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// Draws `count` pictures in float by the first schedule, classes in turn; `done` is called behind each.
-    pub fn new(calibrated: &'a Calibrated, count: usize, done: &(dyn Fn() + Sync)) -> Result<Self> {
+    /// Seeds of a search's pictures begin here: none of calibration's, none that a user is likely to judge by.
+    pub const SEARCH_SEED: u64 = 3 << 32;
+
+    /// Draws `count` pictures in float by the first schedule, seeds and classes in turn; `done` is called behind each.
+    pub fn new(calibrated: &'a Calibrated, first_seed: u64, count: usize, done: &(dyn Fn() + Sync)) -> Result<Self> {
         let (network, classes) = (&calibrated.network, calibrated.classes);
         let prompt = |i: usize| {
-            let seed = FIRST_SEED + i as u64;
+            let seed = first_seed + i as u64;
             // The null class is for guidance.
             let cond = match (condition(network, classes, i % classes.count.max(1), classes.count, seed), classes.null) {
                 (Cond::Class(class), Some(null)) if class == null => Cond::Class(i % null.max(1)),
@@ -58,8 +58,13 @@ impl<'a> Evaluator<'a> {
 
     /// Draws with a candidate.
     pub fn measure(&self, graph: &QuantGraph) -> Result<Measured> {
+        self.measure_with(self.calibrated, graph)
+    }
+
+    /// As [`Evaluator::measure`], by the schedules of another calibration of the same network.
+    pub fn measure_with(&self, calibrated: &Calibrated, graph: &QuantGraph) -> Result<Measured> {
         let tiling = mote_runtime::kernels::select::TILING;
-        let Calibrated { schedules, classes, info, .. } = self.calibrated;
+        let Calibrated { schedules, classes, info, .. } = calibrated;
         let packed = assemble(graph, &plan(graph, tiling), schedules, *classes, info)?;
         let file = MoteFile::in_memory(Path::new("a candidate"), &packed.bytes);
         let model = file.model()?;
