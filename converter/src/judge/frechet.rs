@@ -36,7 +36,8 @@ impl Held {
         let cov = DMatrix::from_iterator(len, len, cov.iter().map(|&x| f64::from(x)));
         let trace = cov.trace();
         let eigen = cov.symmetric_eigen();
-        let scaled = DMatrix::from_fn(len, len, |i, j| eigen.eigenvectors[(i, j)] * eigen.eigenvalues[j].max(0.0).sqrt());
+        let scaled =
+            DMatrix::from_fn(len, len, |i, j| eigen.eigenvectors[(i, j)] * eigen.eigenvalues[j].max(0.0).sqrt());
         let root = scaled * eigen.eigenvectors.transpose();
         Self { mean: DVector::from_iterator(len, mean.iter().map(|&x| f64::from(x))), trace, root }
     }
@@ -97,10 +98,8 @@ impl Blocks {
     /// Of readings; blocks are neighbours, so classes that take turns are in each of them alike.
     pub fn new(held: &Held, readings: &[Reading]) -> Self {
         let cut = |block: usize| block * readings.len() / BLOCKS;
-        let parts: Vec<Sums> = (0..BLOCKS)
-            .into_par_iter()
-            .map(|block| Sums::of(held, &readings[cut(block)..cut(block + 1)]))
-            .collect();
+        let parts: Vec<Sums> =
+            (0..BLOCKS).into_par_iter().map(|block| Sums::of(held, &readings[cut(block)..cut(block + 1)])).collect();
         let mut whole = Sums::of(held, &[]);
         for part in &parts {
             whole.count += part.count;
