@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use miette::{Result, miette};
 use mote_runtime::Model;
+use mote_runtime::kernels::scratch::{TARGETS, arena_len_for};
 use serde::Serialize;
 
 use super::{Comparison, Options, Pixels, Side, compare_files};
@@ -105,7 +106,7 @@ pub struct FileStudy {
     pub file: String,
     /// Its length.
     pub file_bytes: usize,
-    /// The arena that it needs.
+    /// The arena that the portable kernels need.
     pub arena_bytes: usize,
     /// The pairs.
     #[serde(flatten)]
@@ -178,7 +179,7 @@ pub fn study(
         FileStudy {
             file: file.name.clone(),
             file_bytes: file.model.bytes().len(),
-            arena_bytes: file.model.arena_len(),
+            arena_bytes: arena_len_for(file.model.bytes(), TARGETS[0].tiling),
             comparison,
             pixel_distance_levels: of_file.distance(&pixels),
             pixels: of_file,
