@@ -1,24 +1,24 @@
 //! Charts as inline SVG: lines, steps and dots over two axes. Colours are classes, so that they follow the page's theme; each
-//! series has its own dash and mark as well, for those who do not tell the colours apart.
+//! set has its own dash as well, for those who do not tell the colours apart.
 
 use maud::{Markup, html};
+
+use super::colour;
 
 /// Size in user units; the picture scales to its column.
 const W: f64 = 380.0;
 const H: f64 = 230.0;
 /// Left, right, top, bottom of the plot.
 const EDGES: [f64; 4] = [40.0, 10.0, 10.0, 36.0];
-/// Line styles, by series.
-const DASHES: [&str; 4] = ["none", "6 3", "2 3", "8 3 2 3"];
+/// Line styles, by set: float's, then those of the files.
+const DASHES: [&str; 4] = ["2 3", "none", "7 3", "8 3 2 3"];
 
 /// A line.
 pub struct Series {
     /// What it is.
     pub name: String,
-    /// Class of its colour.
-    pub colour: String,
-    /// Number of the line style; 0 is solid.
-    pub style: usize,
+    /// Whose: 0 is float, then the files. It has the colour and the dash.
+    pub set: usize,
     /// x and y, in order of x.
     pub points: Vec<(f64, f64)>,
 }
@@ -50,7 +50,10 @@ pub fn chart(axes: &Axes, series: &[Series]) -> Markup {
     };
     let (x0, x1) = bounds(&mut all().map(|(x, _)| x));
     let (low, high) = bounds(&mut all().map(|(_, y)| y));
-    let ticks = ticks(axes.y_from.unwrap_or(low), high);
+    let ticks = match axes.is_log {
+        true => (low.floor() as i32..=(high.ceil() as i32).max(low.floor() as i32 + 1)).map(f64::from).collect(),
+        false => ticks(axes.y_from.unwrap_or(low), high),
+    };
     let (y0, y1) = (ticks[0], ticks[ticks.len() - 1]);
     let [left, right, top, bottom] = EDGES;
     let to_x = |x: f64| left + (x - x0) / (x1 - x0).max(1e-9) * (W - left - right);
@@ -71,13 +74,13 @@ pub fn chart(axes: &Axes, series: &[Series]) -> Markup {
                 }
                 text.axis x=(left + (W - left - right) / 2.0) y=(H - 4.0) text-anchor="middle" { (axes.x) }
                 @for series in series {
-                    path.line class=(series.colour) d=(path(axes, series, &to_x, &to_y))
-                        stroke-dasharray=(DASHES[series.style % DASHES.len()]) {
+                    path class={ "line " (colour(series.set)) } d=(path(axes, series, &to_x, &to_y))
+                        stroke-dasharray=(dash(series.set)) {
                         title { (series.name) }
                     }
                     @if !axes.is_stepped && series.points.len() <= 64 {
                         @for &(x, y) in &series.points {
-                            circle.dot class=(series.colour) cx=(round(to_x(x))) cy=(round(to_y(y))) r="2.2" {
+                            circle class={ "dot " (colour(series.set)) } cx=(round(to_x(x))) cy=(round(to_y(y))) r="2.2" {
                                 title { (series.name) ": " (format!("{y:.1}")) }
                             }
                         }
@@ -88,20 +91,24 @@ pub fn chart(axes: &Axes, series: &[Series]) -> Markup {
     }
 }
 
-/// The key to all charts of a section.
-pub fn legend(series: &[(String, String, usize)]) -> Markup {
+/// The key to all charts of a section: names of sets.
+pub fn legend(names: &[(usize, &str)]) -> Markup {
     html! {
         ul.legend {
-            @for (name, colour, style) in series {
-                li class=(colour) {
+            @for &(set, name) in names {
+                li {
                     svg viewBox="0 0 26 8" width="26" height="8" aria-hidden="true" {
-                        path.line class=(colour) d="M1 4H25" stroke-dasharray=(DASHES[style % DASHES.len()]) {}
+                        path class={ "line " (colour(set)) } d="M1 4H25" stroke-dasharray=(dash(set)) {}
                     }
                     (name)
                 }
             }
         }
     }
+}
+
+fn dash(set: usize) -> &'static str {
+    DASHES[if set == 0 { 0 } else { 1 + (set - 1) % (DASHES.len() - 1) }]
 }
 
 fn path(axes: &Axes, series: &Series, to_x: &dyn Fn(f64) -> f64, to_y: &dyn Fn(f64) -> f64) -> String {
@@ -131,7 +138,11 @@ fn x_ticks(axes: &Axes, x0: f64, x1: f64) -> Vec<(f64, String)> {
     if axes.x_labels.is_empty() {
         let ticks = ticks(x0, x1);
         let step = ticks[1] - ticks[0];
-        return ticks.iter().filter(|&&x| x >= x0 - 1e-9 && x <= x1 + 1e-9).map(|&x| (x, tick_label(x, step, false))).collect();
+        return ticks
+            .iter()
+            .filter(|&&x| x >= x0 - 1e-9 && x <= x1 + 1e-9)
+            .map(|&x| (x, tick_label(x, step, false)))
+            .collect();
     }
     let stride = axes.x_labels.len().div_ceil(7).max(1);
     let label = |(index, label): (usize, &String)| (x0 + index as f64, label.clone());
@@ -151,10 +162,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
 fn tick_label(tick: f64, step: f64, is_log: bool) -> String {
     if is_log {
         // y is log₁₀ of a share.
-        return match tick {
-            tick if tick >= -2.0 => format!("{} %", 10f64.powf(tick + 2.0)),
-            tick => format!("{:.*} %", (-tick - 2.0).ceil() as usize, 10f64.powf(tick + 2.0)),
-        };
+        return format!("{:.*} %", (-tick - 2.0).max(0.0) as usize, 10f64.powf(tick + 2.0));
     }
     let decimals = (-step.log10().floor()).clamp(0.0, 3.0) as usize;
     format!("{tick:.decimals$}")

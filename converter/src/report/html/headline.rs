@@ -31,7 +31,7 @@ pub fn section(study: &Study) -> Markup {
             (table(study))
             div.cards {
                 @for (index, file) in study.files.iter().enumerate() {
-                    article class={ "card " (colour(index)) } {
+                    article class={ "card " (colour(1 + index)) } {
                         h3 { span.key aria-hidden="true" {} (file.file) }
                         ul {
                             @for (grade, words) in findings(file, study) {
@@ -53,7 +53,7 @@ fn table(study: &Study) -> Markup {
             table.numbers {
                 thead {
                     tr {
-                        th scope="col" rowspan="2" { "" }
+                        td rowspan="2" {}
                         th scope="colgroup" colspan="2" { "needs, bytes" }
                         th scope="colgroup" colspan="3" { "PSNR against float, dB" }
                         @if judged {
@@ -68,9 +68,9 @@ fn table(study: &Study) -> Markup {
                         th scope="col" { "5th percentile" }
                         th scope="col" { "worst" }
                         @if judged {
-                            th scope="col" { "" }
+                            th scope="col" { "share" }
                             th scope="col" { "against float" }
-                            th scope="col" { "" }
+                            th scope="col" { "distance" }
                             th scope="col" { "against float" }
                         }
                     }
@@ -105,7 +105,7 @@ fn row(index: usize, file: &FileStudy, judged: bool) -> Markup {
     let psnr = file.comparison.psnr_db;
     let of_judge = file.judged.as_ref();
     html! {
-        tr class=(colour(index)) {
+        tr class=(colour(1 + index)) {
             th scope="row" { span.key aria-hidden="true" {} (file.file) }
             td title=(short_bytes(file.file_bytes)) { (count(file.file_bytes as u64)) }
             td title=(short_bytes(file.arena_bytes)) { (count(file.arena_bytes as u64)) }
@@ -117,10 +117,12 @@ fn row(index: usize, file: &FileStudy, judged: bool) -> Markup {
                 td { (number(file.class_share_difference.map(|d| (d.points, d.standard_error_points))).signed(2)) }
                 td { strong { (number(of_judge.and_then(|judged| judged.frechet).map(|d| (d.value, d.standard_error)))) } }
                 td {
-                    @match file.frechet_difference {
-                        Some(found) => { (format!("{:+.1} %", found.percent)) },
-                        None => { "–" },
-                    }
+                    (number(file.frechet_difference.map(|found| {
+                        // The error of pairs, in per cent of float's distance as well.
+                        let scale = found.percent / found.difference.value;
+                        (found.percent, (scale * found.difference.standard_error).abs())
+                    })).signed(1))
+                    @if file.frechet_difference.is_some() { " %" }
                 }
             }
         }
@@ -156,7 +158,7 @@ impl maud::Render for Number {
 }
 
 fn percent(share: Option<f64>) -> String {
-    share.map_or("–".into(), |share| format!("{:.1}", 100.0 * share))
+    share.map_or("–".into(), |share| format!("{:.2}", 100.0 * share))
 }
 
 /// What the numbers of a file mean.
@@ -166,7 +168,8 @@ fn findings(file: &FileStudy, study: &Study) -> Vec<(Grade, String)> {
     if let (Some(found), Some(spread)) = (file.frechet_difference, study.float.frechet_seed_spread) {
         let float = study.float.judged.as_ref().and_then(|judged| judged.frechet).map_or(1.0, |d| d.value);
         let seeds = 100.0 * spread / float;
-        let words = format!("{:+.1} % in Fréchet distance, where other seeds alone change ±{seeds:.1} %", found.percent);
+        let words =
+            format!("{:+.1} % in Fréchet distance, where other seeds alone change ±{seeds:.1} %", found.percent);
         findings.push(match (found.inside_seed_spread, found.difference.value > 0.0) {
             (true, _) => (Grade::Good, format!("As a set, as near to real pictures as float's: {words}.")),
             (false, false) => (Grade::Good, format!("As a set, nearer to real pictures than float's: {words}.")),

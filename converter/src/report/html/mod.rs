@@ -110,9 +110,9 @@ fn heading(id: &str, title: &str, says: Markup) -> Markup {
     }
 }
 
-/// The colour class of a file; float is `s0`.
-fn colour(file: usize) -> String {
-    format!("s{}", 1 + file % 5)
+/// The colour of a set: 0 is float, then the files.
+fn colour(set: usize) -> String {
+    format!("s{}", if set == 0 { 0 } else { 1 + (set - 1) % 5 })
 }
 
 fn method(study: &Study) -> Markup {

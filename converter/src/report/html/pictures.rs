@@ -28,7 +28,9 @@ const ERROR_COLOURS: [[f64; 3]; 5] =
 pub fn section(study: &Study, names: &Names) -> Result<Markup> {
     let pairs = |list: &[usize]| -> Result<Markup> {
         let cards: Vec<Markup> = list.iter().map(|&pair| card(study, names, pair)).collect::<Result<_>>()?;
-        Ok(html! { div.pairs { @for card in &cards { (card) } } })
+        // As large as fills the page with whole cards.
+        let side = ["104px", "96px"].get(study.files.len().saturating_sub(1)).unwrap_or(&"84px");
+        Ok(html! { div.pairs style={ "--picture:" (side) } { @for card in &cards { (card) } } })
     };
     let (first, worst) = (first(study), worst(study));
     let (first_cards, worst_cards, sheets) = (pairs(&first)?, pairs(&worst)?, sheets(study)?);
@@ -99,9 +101,9 @@ fn card(study: &Study, names: &Names, pair: usize) -> Result<Markup> {
                     span.label { span.key aria-hidden="true" {} "float" }
                 }
                 @for (index, file, picture_uri, error, psnr) in &files {
-                    div.cell.two class=(colour(*index)) {
+                    div class={ "cell two " (colour(1 + *index)) } {
                         img src=(picture_uri) alt={ (what) "drawn by " (file.file) };
-                        img src=(error) alt={ "map of its error" };
+                        img src=(error) alt="map of its error";
                         span.label { span.key aria-hidden="true" {} (format!("{psnr:.1} dB")) }
                     }
                 }
@@ -121,17 +123,19 @@ fn sheets(study: &Study) -> Result<Markup> {
         }
     }
     let [row_limit, columns] = SHEET;
-    let columns = rows.iter().map(|(_, row)| row.len()).min().unwrap_or(0).min(columns * if rows.len() == 1 { 4 } else { 1 });
-    let picks: Vec<usize> = rows.iter().take(row_limit).flat_map(|(_, row)| row.iter().copied().take(columns)).collect();
+    let columns =
+        rows.iter().map(|(_, row)| row.len()).min().unwrap_or(0).min(columns * if rows.len() == 1 { 4 } else { 1 });
+    let picks: Vec<usize> =
+        rows.iter().take(row_limit).flat_map(|(_, row)| row.iter().copied().take(columns)).collect();
     // A sheet without classes is as wide as one with.
     let grid = Grid { columns: columns.clamp(1, SHEET[1]), scale: 1, gap: 1 };
     let sheet = |pictures: &[Vec<f32>]| -> Result<String> {
         let picked: Vec<&[f32]> = picks.iter().map(|&pick| &pictures[pick][..]).collect();
         data_uri(&grid.draw(&picked, study.shape)?)
     };
-    let mut list = vec![("s0".to_owned(), "float", sheet(&study.float.pictures)?)];
+    let mut list = vec![(colour(0), "float", sheet(&study.float.pictures)?)];
     for (index, file) in study.files.iter().enumerate() {
-        list.push((colour(index), &file.file, sheet(&file.pictures)?));
+        list.push((colour(1 + index), &file.file, sheet(&file.pictures)?));
     }
     Ok(html! {
         div.sheets {

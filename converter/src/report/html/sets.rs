@@ -7,15 +7,15 @@ use super::{Names, colour, heading};
 use crate::compare::Study;
 use crate::judge::share::Share;
 
-/// Bars of the histogram of PSNR.
+/// Bars of the histogram of PSNR, at most.
 const PSNR_BINS: usize = 40;
 /// Levels that share a point of the curve of pixel values.
 const LEVELS_A_POINT: usize = 4;
 
 /// The section.
 pub fn section(study: &Study, names: &Names) -> Markup {
-    let mut keys = vec![("float".to_owned(), "s0".to_owned(), 0)];
-    keys.extend(study.files.iter().enumerate().map(|(index, file)| (file.file.clone(), colour(index), index)));
+    let mut keys = vec![(0, "float")];
+    keys.extend(study.files.iter().enumerate().map(|(index, file)| (1 + index, &file.file[..])));
     html! {
         section {
             (heading("sets", "As a set", html! {
@@ -50,15 +50,16 @@ fn moments(study: &Study) -> String {
 fn psnr(study: &Study) -> Markup {
     let all = || study.files.iter().flat_map(|file| file.comparison.psnr_each_db.iter().copied());
     let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
-    let width = ((high - low) / PSNR_BINS as f64).max(0.25);
+    let bins = ((study.samples as f64).sqrt() as usize).clamp(8, PSNR_BINS);
+    let width = ((high - low) / bins as f64).max(0.25);
     let series = study.files.iter().enumerate().map(|(index, file)| {
-        let mut counts = vec![0.0; PSNR_BINS + 1];
+        let mut counts = vec![0.0; bins + 1];
         for psnr in &file.comparison.psnr_each_db {
-            counts[(((psnr - low) / width) as usize).min(PSNR_BINS)] += 100.0 / study.samples.max(1) as f64;
+            counts[(((psnr - low) / width) as usize).min(bins)] += 100.0 / study.samples.max(1) as f64;
         }
         let mut points = vec![(low, 0.0)];
         points.extend(counts.iter().enumerate().map(|(bin, share)| (low + width * bin as f64, *share)));
-        Series { name: file.file.clone(), colour: colour(index), style: index, points }
+        Series { name: file.file.clone(), set: 1 + index, points }
     });
     let axes = Axes {
         title: "PSNR of single pictures, % of them",
@@ -73,18 +74,18 @@ fn psnr(study: &Study) -> Markup {
 
 /// The distribution of pixel values; logarithmic, because backgrounds outnumber everything.
 fn pixels(study: &Study) -> Markup {
-    let series = |name: &str, colour: String, style, pixels: &crate::compare::Pixels| {
+    let series = |name: &str, set, pixels: &crate::compare::Pixels| {
         let total = pixels.levels.iter().sum::<u64>().max(1) as f64;
         let point = |(index, levels): (usize, &[u64])| {
             let share = levels.iter().sum::<u64>() as f64 / total;
             ((index * LEVELS_A_POINT) as f64, share.max(1e-6).log10())
         };
         let points = pixels.levels.chunks(LEVELS_A_POINT).enumerate().map(point).collect();
-        Series { name: name.to_owned(), colour, style, points }
+        Series { name: name.to_owned(), set, points }
     };
-    let mut list = vec![series("float", "s0".to_owned(), 0, &study.float.pixels)];
+    let mut list = vec![series("float", 0, &study.float.pixels)];
     let files = study.files.iter().enumerate();
-    list.extend(files.map(|(index, file)| series(&file.file, colour(index), index + 1, &file.pixels)));
+    list.extend(files.map(|(index, file)| series(&file.file, 1 + index, &file.pixels)));
     let axes = Axes {
         title: "Pixel values, share of all pixels",
         x: "level, black to white",
@@ -99,10 +100,11 @@ fn pixels(study: &Study) -> Markup {
 /// A row for each class, a dot for float and for each file.
 fn shares(study: &Study, names: &Names) -> Markup {
     const ROW: f64 = 19.0;
-    const LEFT: f64 = 96.0;
-    const RIGHT: f64 = 372.0;
-    let mut sets = vec![("float", "s0".to_owned(), study.float.judged.as_ref())];
-    sets.extend(study.files.iter().enumerate().map(|(index, file)| (&file.file[..], colour(index), file.judged.as_ref())));
+    const RIGHT: f64 = 362.0;
+    let mut sets = vec![("float", colour(0), study.float.judged.as_ref())];
+    sets.extend(
+        study.files.iter().enumerate().map(|(index, file)| (&file.file[..], colour(1 + index), file.judged.as_ref())),
+    );
     let of = |judged: Option<&crate::compare::Judged>, class: usize| -> Option<Share> {
         judged?.by_class.get(class).copied().filter(|share| share.pictures > 0)
     };
@@ -111,15 +113,19 @@ fn shares(study: &Study, names: &Names) -> Markup {
     if rows.is_empty() {
         return html! {};
     }
-    let shares = || rows.iter().flat_map(|&class| sets.iter().filter_map(move |set| Some(of(set.2, class)?.fraction())));
+    let shares =
+        || rows.iter().flat_map(|&class| sets.iter().filter_map(move |set| Some(of(set.2, class)?.fraction())));
     let low = (shares().fold(1.0, f64::min) * 20.0 - 1e-9).floor().max(0.0) / 20.0;
     let low = if low >= 1.0 { 0.95 } else { low };
-    let to_x = |share: f64| round(LEFT + (share - low) / (1.0 - low) * (RIGHT - LEFT));
+    let longest = rows.iter().map(|&class| names.class(class).chars().count()).max().unwrap_or(0);
+    let left = (6.5 * longest as f64 + 18.0).clamp(32.0, 130.0);
+    let to_x = |share: f64| round(left + (share - low) / (1.0 - low) * (RIGHT - left));
     let height = ROW * rows.len() as f64 + 34.0;
     let spoken: Vec<String> = rows
         .iter()
         .map(|&class| {
-            let each = sets.iter().filter_map(|set| Some(format!("{} {:.1}", set.0, 100.0 * of(set.2, class)?.fraction())));
+            let each =
+                sets.iter().filter_map(|set| Some(format!("{} {:.1}", set.0, 100.0 * of(set.2, class)?.fraction())));
             format!("{}: {}", names.class(class), each.collect::<Vec<_>>().join(", "))
         })
         .collect();
@@ -134,12 +140,12 @@ fn shares(study: &Study, names: &Names) -> Markup {
                 }
                 @for (row, &class) in rows.iter().enumerate() {
                     @let y = 14.0 + ROW * row as f64;
-                    text.tick x=(LEFT - 10.0) y=(y + 3.5) text-anchor="end" { (names.class(class)) }
-                    line.grid x1=(LEFT) x2=(RIGHT) y1=(y) y2=(y) {}
+                    text.tick x=(left - 10.0) y=(y + 3.5) text-anchor="end" { (names.class(class)) }
+                    line.grid x1=(left) x2=(RIGHT) y1=(y) y2=(y) {}
                     @for (index, set) in sets.iter().enumerate() {
                         @if let Some(share) = of(set.2, class) {
                             // Equal shares would hide each other: smaller dots lie on larger ones.
-                            circle.share class=(set.1) cx=(to_x(share.fraction())) cy=(y) r=(round(6.0 - 3.5 * index as f64 / sets.len() as f64)) {
+                            circle class={ "share " (set.1) } cx=(to_x(share.fraction())) cy=(y) r=(round(6.0 - 3.5 * index as f64 / sets.len() as f64)) {
                                 title { (set.0) ", " (names.class(class)) ": " (share.right) " of " (share.pictures) }
                             }
                         }
