@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use mote_converter::arch::Cond;
-use mote_converter::compare::{Layers, Options, compare, compare_files};
+use mote_converter::compare::{Comparison, Layers, Options, compare, compare_files};
 use mote_converter::draw::{MoteFile, Prompt};
 use mote_converter::pipeline::{self, prepare};
 use mote_converter::quantize::Level;
@@ -84,7 +84,7 @@ fn files_side_by_side_are_as_each_alone() {
     let network = &calibrated.network;
     let prompt = |seed| Prompt { seed, cond: Cond::Class(seed as usize % 2), guidance: 1.0, noise: None };
     let wanted = Options { prompts: (0..6).map(prompt).collect(), steps: None, layered: 2 };
-    let json = |value| serde_json::to_string(value).unwrap();
+    let json = |value: &Comparison| serde_json::to_string(value).unwrap();
 
     let together = compare_files(network, &[&models[0], &models[1]], &wanted, &|| {}).unwrap();
     for ((comparison, pictures), model) in together.files.iter().zip(&models) {

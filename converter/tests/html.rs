@@ -141,7 +141,7 @@ fn check(study: &Study, pictures: usize) -> String {
 
 /// The four worst pairs of each file, counted once.
 fn worst_pairs(study: &Study) -> usize {
-    let mut worst = BTreeSet::new();
+    let mut worst: BTreeSet<usize> = BTreeSet::new();
     for file in &study.files {
         let psnr = &file.comparison.psnr_each_db;
         let mut order: Vec<usize> = (0..psnr.len()).collect();
