@@ -26,6 +26,7 @@ pub mod emit;
 pub mod fields;
 pub mod graph;
 pub mod interpret;
+pub mod judge;
 pub mod pack;
 pub mod pipeline;
 pub mod plan;

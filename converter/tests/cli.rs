@@ -125,6 +125,7 @@ fn a_checkpoint_becomes_a_file_that_draws_the_same() {
             "--guidance",
             guidance,
         ]);
+        let compared = &compared["files"][0];
         for (told, seen) in compared["psnr_each_db"].as_array().unwrap().iter().zip(each) {
             assert!((told.as_f64().unwrap() - seen).abs() < 1e-6 && seen > 15.0, "{told} {seen}");
         }

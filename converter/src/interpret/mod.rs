@@ -8,7 +8,7 @@
 //! Voids the promise: a graph that was not built by [`arch`](crate::arch) (its shapes are trusted).
 
 mod attention;
-mod conv;
+pub(crate) mod conv;
 mod matmul;
 mod norm;
 

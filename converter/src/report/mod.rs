@@ -5,6 +5,7 @@ pub mod canvas;
 pub mod checkpoint;
 pub mod comparison;
 pub mod encode;
+pub mod html;
 pub mod layout;
 pub mod metrics;
 pub mod mote;
