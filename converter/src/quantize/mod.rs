@@ -68,6 +68,14 @@ impl QuantGraph {
         kept.filter(|&id| id != mote_runtime::format::NONE)
     }
 
+    /// The weight records of an operator's sources.
+    pub fn weights(&self, op: &Op) -> [Option<&Weights>; 2] {
+        match op {
+            Op::Conv(conv) => conv.weights.map(|id| self.weights.get(usize::from(id))),
+            _ => [None; 2],
+        }
+    }
+
     /// Multiply-adds of one network call.
     pub fn macs(&self) -> u64 {
         self.ops.iter().map(|op| self.op_macs(&op.op)).sum()
