@@ -11,8 +11,8 @@ use crate::calibrate::{self, Classes, Patches, Ranges, calibrate};
 use crate::pack::{Packed, pack};
 use crate::plan::{Plan, plan};
 use crate::quantize::time::TimeFold;
-use crate::quantize::{Layer, Level, LowerOptions, Precision, QuantGraph, Solutions, Techniques, WeightWidth, lower};
 use crate::quantize::time::TimeValues;
+use crate::quantize::{Layer, Level, LowerOptions, Precision, QuantGraph, Solutions, Techniques, WeightWidth, lower};
 use crate::report::Report;
 use crate::schedule::{Scheduler, Schedules};
 use crate::search::{self, Evaluator, Front};
@@ -173,7 +173,8 @@ pub fn prepare(checkpoint: &Checkpoint, options: &Options, progress: Progress) -
         seed: options.seed,
         classes,
     };
-    let (ranges, patches) = calibrate(&network, &schedules, &runs, &|done, total| progress(Stage::Calibrate, done, total))?;
+    let (ranges, patches) =
+        calibrate(&network, &schedules, &runs, &|done, total| progress(Stage::Calibrate, done, total))?;
     Ok(Calibrated { network, schedules, classes, ranges, patches, fold, info: info(checkpoint) })
 }
 
@@ -184,7 +185,8 @@ impl Calibrated {
         self.solve(&solutions, options.weights, progress);
         let graph = &self.network.graph;
         let narrow = Precision::level(graph, options.activations.unwrap_or(Level::Int8));
-        let evaluator = match options.weights == WeightChoice::Auto || options.search_ranges || options.chooses_level() {
+        let evaluator = match options.weights == WeightChoice::Auto || options.search_ranges || options.chooses_level()
+        {
             true => Some(self.evaluator(progress)?),
             false => None,
         };

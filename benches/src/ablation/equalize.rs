@@ -71,8 +71,11 @@ fn factors(ops: &[Op], patches: &Patches, norm: usize, channels: usize) -> Vec<f
             }
         }
     }
-    let factors: Vec<f32> =
-        activations.iter().zip(&weights).map(|(x, w)| if *x > 0.0 && *w > 0.0 { (x / w).sqrt() } else { 1.0 }).collect();
+    let factors: Vec<f32> = activations
+        .iter()
+        .zip(&weights)
+        .map(|(x, w)| if *x > 0.0 && *w > 0.0 { (x / w).sqrt() } else { 1.0 })
+        .collect();
     let mean = factors.iter().sum::<f32>() / channels.max(1) as f32;
     factors.iter().map(|factor| factor / mean).collect()
 }

@@ -148,7 +148,11 @@ fn precision(calibrated: &Calibrated, level: Level, width: WeightWidth, edges: b
     Precision::level(graph, level).with_weights(&layers, width)
 }
 
-fn searched_ranges(calibrated: &Calibrated, evaluator: &Evaluator, defaults: &[Option<Measured>; 2]) -> Result<Outcome> {
+fn searched_ranges(
+    calibrated: &Calibrated,
+    evaluator: &Evaluator,
+    defaults: &[Option<Measured>; 2],
+) -> Result<Outcome> {
     eprintln!("searching ranges");
     let searcher = Evaluator::new(calibrated, Evaluator::SEARCH_SEED, 32, &|| {})?;
     let solutions = calibrated.solutions(Techniques::default());

@@ -21,7 +21,7 @@ use crate::pack::pack;
 use crate::pipeline::Calibrated;
 use crate::plan::plan;
 use crate::quantize::time::TimeFold;
-use crate::quantize::{Techniques, Level, Precision};
+use crate::quantize::{Level, Precision, Techniques};
 use crate::schedule::{PredictionType, Scheduler, Schedules, Spacing};
 use crate::weights::Checkpoint;
 

@@ -84,7 +84,11 @@ impl Display for Summary<'_> {
 
 /// Points that were drawn, and the one that was taken.
 fn write_front(f: &mut fmt::Formatter<'_>, front: &Front) -> fmt::Result {
-    writeln!(f, "  front      file against PSNR of {} pictures' mean squared error, layer after layer in 4 bits", front.pictures)?;
+    writeln!(
+        f,
+        "  front      file against PSNR of {} pictures' mean squared error, layer after layer in 4 bits",
+        front.pictures
+    )?;
     for (index, point) in front.points.iter().enumerate() {
         let Some(db) = point.measured_psnr_db else { continue };
         let taken = if index == front.chosen { "  ◀ taken" } else { "" };

@@ -35,7 +35,8 @@ impl<'a> Evaluator<'a> {
         let prompt = |i: usize| {
             let seed = first_seed + i as u64;
             // The null class is for guidance.
-            let cond = match (condition(network, classes, i % classes.count.max(1), classes.count, seed), classes.null) {
+            let cond = match (condition(network, classes, i % classes.count.max(1), classes.count, seed), classes.null)
+            {
                 (Cond::Class(class), Some(null)) if class == null => Cond::Class(i % null.max(1)),
                 (cond, _) => cond,
             };

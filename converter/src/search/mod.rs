@@ -116,12 +116,7 @@ pub fn weights(
     for (index, (_, layer)) in ranked.iter().enumerate() {
         error += layer.error.max(floor);
         file_bytes -= layer.saved_bytes;
-        points.push(Point {
-            layers: index + 1,
-            file_bytes,
-            predicted_psnr_db: db(error),
-            measured_psnr_db: None,
-        });
+        points.push(Point { layers: index + 1, file_bytes, predicted_psnr_db: db(error), measured_psnr_db: None });
     }
     let of = |count: usize| {
         let layers: Vec<Layer> = ranked.iter().take(count).map(|&(layer, _)| layer).collect();

@@ -20,8 +20,10 @@ pub fn ranges(
     let measure = |precision: &Precision| evaluator.measure(&calibrated.lower(solutions, precision)?);
     let (mut best, mut quality) = (base.clone(), measure(base)?);
     let graph = &calibrated.network.graph;
-    let tensors: Vec<usize> =
-        std::iter::once(graph.input).chain(graph.ops.iter().map(|op| op.out())).filter(|&id| best.is_narrow(id)).collect();
+    let tensors: Vec<usize> = std::iter::once(graph.input)
+        .chain(graph.ops.iter().map(|op| op.out()))
+        .filter(|&id| best.is_narrow(id))
+        .collect();
     let total = tensors.len();
     for (done, id) in tensors.into_iter().enumerate() {
         for method in [RangeMethod::MinMax, RangeMethod::Percentile] {

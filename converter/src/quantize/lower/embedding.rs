@@ -9,9 +9,9 @@ use crate::arch::Network;
 use crate::calibrate::Range;
 use crate::graph::ProjectionId;
 use crate::quantize::payload::BlobKind;
-use crate::quantize::time::{TimeValues, f16_bytes, vectors};
 use crate::quantize::precision::Layer;
 use crate::quantize::solutions::Limits;
+use crate::quantize::time::{TimeValues, f16_bytes, vectors};
 use crate::quantize::{ranges, tables};
 
 impl Lower<'_> {
