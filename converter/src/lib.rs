@@ -13,7 +13,7 @@
 //! 7. [`pack`]: → [`pack::Packed`] bytes; [`emit`] puts them on disk whole or not at all.
 //!
 //! [`pipeline`] is all of that on one screen. [`draw`] draws by float or by file alike, [`compare`] holds them against each
-//! other, [`report`] is how people and scripts are told. Records, rounding and shape rules are `mote-runtime`'s: the two
+//! other, [`judge`] says what sets of pictures are worth, [`report`] is how people and scripts are told. Records, rounding and shape rules are `mote-runtime`'s: the two
 //! halves cannot drift.
 
 #![warn(missing_docs)]

@@ -85,7 +85,8 @@ fn other_files_are_refused_in_words() {
     assert!(fails(&path).contains("truncated"), "{}", fails(&path));
 
     // A whole judge, but for one thing.
-    let write = |change: &dyn Fn(&str, Vec<usize>) -> Option<Vec<usize>>, metadata: &[(&str, &str)]| {
+    type Change = dyn Fn(&str, Vec<usize>) -> Option<Vec<usize>>;
+    let write = |change: &Change, metadata: &[(&str, &str)]| {
         let shapes = [
             ("conv1.weight", vec![2, 1, 3, 3]),
             ("conv1.bias", vec![2]),

@@ -23,6 +23,8 @@ const PAIRS: usize = 200;
 
 /// Arguments of `converter compare`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "5,000 pairs of a model with ten classes, two files on one page:\n  \
+                        converter compare models/digits int8.mote int4.mote --count 500 --html digits.html --json digits.json")]
 pub struct Args {
     /// The checkpoint (file or folder)
     checkpoint: PathBuf,

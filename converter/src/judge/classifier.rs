@@ -4,7 +4,7 @@ use miette::{Report, Result};
 
 use super::Reading;
 use crate::graph::{Conv2d, ConvSource, Graph, TensorId, TensorInfo};
-use crate::interpret::conv;
+use crate::interpret;
 use crate::weights::Checkpoint;
 
 /// Convolutions with ReLU and pooling, and a linear layer.
@@ -12,7 +12,8 @@ use crate::weights::Checkpoint;
 pub struct Classifier {
     /// The tensors that convolutions read and write: the input, then of each layer its maps before and after pooling.
     graph: Graph,
-    convs: Vec<Conv2d>,
+    /// With their weights as the product wants them.
+    convs: Vec<(Conv2d, Vec<Vec<f32>>)>,
     /// `[classes, h, w, c]` of the last pooled maps.
     linear: Vec<f32>,
     bias: Vec<f32>,
@@ -39,7 +40,9 @@ impl Classifier {
             let weight = file.tensor(&format!("{name}.weight"), &[out_c, in_c, 3, 3])?;
             let weight = weight.chunks_exact(9 * in_c).flat_map(|row| last_from_first(row, in_c)).collect();
             let input = tensors.len() - 1;
-            convs.push(conv(name, input, weight, file.tensor(&format!("conv{layer}.bias"), &[out_c])?));
+            let op = conv(name, input, weight, file.tensor(&format!("conv{layer}.bias"), &[out_c])?);
+            let weights = interpret::conv::prepare(&op);
+            convs.push((op, weights));
             tensors.push(TensorInfo { name: "maps".to_owned(), h: side, w: side, c: out_c });
             (side, in_c) = (side / 2, out_c);
             tensors.push(TensorInfo { name: "pooled".to_owned(), h: side, w: side, c: out_c });
@@ -91,9 +94,9 @@ impl Classifier {
         let mut tensors: Vec<Vec<f32>> = self.graph.tensors.iter().map(|info| vec![0.0; info.elems()]).collect();
         assert_eq!(picture.len(), tensors[0].len(), "the picture's length");
         tensors[0].iter_mut().zip(picture).for_each(|(to, x)| *to = x.clamp(-1.0, 1.0));
-        for op in &self.convs {
+        for (op, weights) in &self.convs {
             let mut maps = std::mem::take(&mut tensors[op.out]);
-            conv::run(&self.graph, op, &tensors, &[], &mut maps);
+            interpret::conv::run(&self.graph, op, weights, &tensors, &[], &mut maps);
             relu_max_pool(&self.graph, op.out, &maps, &mut tensors[op.out + 1]);
         }
         let maps = &tensors[self.graph.output];

@@ -1,4 +1,5 @@
-//! What a quantized file costs, and where: for the summary, for `--json`, and for budgets.
+//! How people and scripts are told: what a quantized file costs and where, for the summary, for `--json` and for budgets;
+//! how it compares with float, as text and as a page.
 
 pub mod arena_map;
 pub mod canvas;
