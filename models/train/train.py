@@ -18,6 +18,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from safetensors.torch import load_file
 
 import recipe as recipes
@@ -42,6 +43,13 @@ def mirrored(x, may, generator):
     return torch.where(turn[:, None, None, None], x.flip(3), x)
 
 
+def quicker_attention(model):
+    """The plain processor for short heads: torch's fused one costs 7 % of a step in f32, and with bf16 all that bf16 wins."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.set_processor(AttnProcessor())
+
+
 class Run:
     """Everything that a checkpoint holds. (Not the order of the current epoch: a resumed run shuffles anew.)"""
 
@@ -49,6 +57,7 @@ class Run:
         settings = recipe["train"]
         torch.manual_seed(settings["seed"])
         self.model, self.scheduler = recipes.network(recipe, classes), recipes.schedule(recipe)
+        quicker_attention(self.model)
         self.ema = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=settings["lr"], betas=(0.9, 0.99),
                                            weight_decay=settings["weight_decay"])
@@ -95,6 +104,8 @@ def main():
     parser.add_argument("--minutes", type=float, help="training time in all, resumed parts included (default: the recipe's)")
     parser.add_argument("--init", metavar="model.safetensors", help="start from these exported weights (not when resuming)")
     parser.add_argument("--lr", type=float, help="peak learning rate instead of the recipe's")
+    parser.add_argument("--bf16", action="store_true", help="the first four fifths of the time in bf16: 1.6 times the pictures where "
+                        "the processor has AVX512-BF16")
     parser.add_argument("--run", help="name of the run's folder under models/train/runs (default: the recipe's name)")
     parser.add_argument("--threads", type=int, default=1, help="two pay only on an otherwise idle machine (default 1)")
     parser.add_argument("--save-every", type=float, default=180, help="seconds between checkpoints (default 180)")
@@ -150,7 +161,10 @@ def main():
         rate = learning_rate(settings["lr"], run.step, settings["warmup_steps"], run.seconds / budget)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
-        loss = F.mse_loss(run.model(noisy, t, labels).sample, target)
+        # Weights, sums and the last fifth stay f32: bf16 is noise that the last, low-noise steps should not be trained on.
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16 and run.seconds < 0.8 * budget):
+            out = run.model(noisy, t, labels).sample
+        loss = F.mse_loss(out.float(), target)
         run.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings["grad_clip"])
