@@ -171,7 +171,7 @@ mod tests {
                 patch(&graph, &conv, 0, &x, [pixel / out_w, pixel % out_w], &mut have);
             }
             assert_eq!(have, wanted, "{kernel} {stride} {pad:?} {upsample}");
-            // All pixels of one call are the whole of it, each once.
+            // A single call gives as many patches as it has pixels.
             let mut sampler = Sampler::new(&graph, 0, 1);
             sampler.see(0, &x);
             let taken = sampler.finish();

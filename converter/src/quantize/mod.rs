@@ -47,7 +47,7 @@ impl Default for Techniques {
     fn default() -> Self {
         Self {
             least_squares: true,
-            bias_correction: true,
+            bias_correction: false,
             group_elems: 16,
             ranges: RangeMethod::MeanSquare,
             per_step: true,
