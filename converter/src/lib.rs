@@ -34,4 +34,5 @@ pub mod quantize;
 pub mod report;
 pub mod sample;
 pub mod schedule;
+pub mod search;
 pub mod weights;

@@ -14,6 +14,9 @@ mod norm;
 
 use crate::graph::{Graph, Op, TensorId};
 
+pub(crate) use conv::patch;
+pub(crate) use matmul::{Matrix, matmul};
+
 /// What an observer is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Observed {

@@ -1,15 +1,10 @@
-//! Weights to symmetric int8, a scale for each output channel.
-//!
-//! The scale is the one of least squared error among clipping ratios from 1 down to ½ (per channel, so one stray weight
-//! costs only its own channel), each refined once to the least-squares scale of its codes.
+//! A weight matrix in integers, and how it is written.
 //!
 //! Voids the promise: nothing. An all-zero channel has all-zero codes and whatever scale the bias needs.
 
 use super::payload::{BlobKind, Payload};
+use super::solve::{Grid, Row};
 use mote_runtime::format::{Encoding, Weights};
-
-/// Codes are within ±this.
-const CODE_MAX: f32 = 127.0;
 
 /// A weight matrix in integers.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,24 +18,16 @@ pub struct QuantizedWeights {
 }
 
 impl QuantizedWeights {
-    /// Quantizes `weight·factor`; `weight` is `[rows, row_elems]`. No scale is below `least_scales` of its row, and no
-    /// row has Σ|w| above `row_sum_max`.
-    pub fn new(weight: &[f32], row_elems: usize, factor: f32, least_scales: &[f32], row_sum_max: i64) -> Self {
-        let rows = least_scales.len();
-        let mut codes = Vec::with_capacity(rows * row_elems);
-        let mut scales = Vec::with_capacity(rows);
-        for (row, &least) in weight.chunks_exact(row_elems.max(1)).zip(least_scales) {
-            let row: Vec<f32> = row.iter().map(|w| w * factor).collect();
-            let mut scale = best_scale(&row).max(least);
-            let sum = |scale: f32| row.iter().map(|&w| code(w, scale).abs() as i64).sum::<i64>();
-            // Coarser by a percent at a time: rarely entered, and then for a few percent.
-            while sum(scale) > row_sum_max {
-                scale *= 1.01;
-            }
-            codes.extend(row.iter().map(|&w| code(w, scale) as i8));
-            scales.push(scale);
-        }
-        Self { codes, scales, row_elems }
+    /// Of solved rows.
+    pub fn new(rows: Vec<Row>, row_elems: usize, grid: Grid) -> Self {
+        let groups = grid.groups(row_elems);
+        let codes = rows.iter().flat_map(|row| row.codes(&groups)).collect();
+        Self { codes, scales: rows.iter().map(|row| row.scale).collect(), row_elems }
+    }
+
+    /// Σ|code| of each row.
+    pub fn row_sums(&self) -> impl Iterator<Item = i64> + '_ {
+        self.codes.chunks_exact(self.row_elems.max(1)).map(|row| row.iter().map(|&code| i64::from(code).abs()).sum())
     }
 
     /// The largest scale.
@@ -65,38 +52,6 @@ impl QuantizedWeights {
         weights.offset = payload.push(BlobKind::Weights, &weights.pack(&self.codes).collect::<Vec<_>>());
         weights
     }
-}
-
-fn code(w: f32, scale: f32) -> f32 {
-    (w / scale).round_ties_even().clamp(-CODE_MAX, CODE_MAX)
-}
-
-fn best_scale(row: &[f32]) -> f32 {
-    let largest = row.iter().fold(0f32, |m, w| m.max(w.abs()));
-    if largest < 1e-30 {
-        return 1e-12;
-    }
-    let error = |scale: f32| -> f64 {
-        row.iter().map(|&w| f64::from(w) - f64::from(code(w, scale)) * f64::from(scale)).map(|e| e * e).sum()
-    };
-    let mut best = (f64::INFINITY, largest / CODE_MAX);
-    for i in 0..=20 {
-        let scale = largest / CODE_MAX * (1.0 - 0.025 * i as f32);
-        let (mut dot, mut norm) = (0f64, 0f64);
-        for &w in row {
-            let q = f64::from(code(w, scale));
-            dot += q * f64::from(w);
-            norm += q * q;
-        }
-        let refined = if norm > 0.0 { (dot / norm) as f32 } else { scale };
-        for scale in [scale, refined] {
-            let error = error(scale);
-            if error < best.0 {
-                best = (error, scale);
-            }
-        }
-    }
-    best.1
 }
 
 #[cfg(test)]

@@ -14,14 +14,14 @@ use serde::Serialize;
 use super::Report;
 use super::table::{Table, bytes, count, shape, short_bytes, short_count};
 use crate::arch::{Network, TimeEmbeddingType};
-use crate::calibrate::{Classes, RangeMethod, Ranges};
+use crate::calibrate::{Classes, Patches, Ranges};
 use crate::fields::ConfigText;
 use crate::graph::{Graph, Op};
 use crate::pack::pack;
 use crate::pipeline::Calibrated;
 use crate::plan::plan;
 use crate::quantize::time::TimeFold;
-use crate::quantize::{Level, Precision};
+use crate::quantize::{Level, Precision, Techniques};
 use crate::schedule::{PredictionType, Scheduler, Schedules, Spacing};
 use crate::weights::Checkpoint;
 
@@ -115,7 +115,8 @@ impl CheckpointReport {
         let schedules = Schedules::compile(rows_of, steps, 0.0, network.graph.output_over_timestep)?;
         let fold = TimeFold::new(&network, &schedules.rows, classes)?;
         let ranges = Ranges::assumed(&network.graph, schedules.rows.len());
-        let calibrated = Calibrated { network, schedules, classes, ranges, fold, info: Vec::new() };
+        let patches = Patches::default();
+        let calibrated = Calibrated { network, schedules, classes, ranges, patches, fold, info: Vec::new() };
         let network = &calibrated.network;
         let x = &network.graph.tensors[network.graph.input];
         Ok(Self {
@@ -145,8 +146,9 @@ const ASSUMED_SCHEDULER: &str = r#"{"steps_offset": 1}"#;
 
 fn costs(calibrated: &Calibrated, target: &Target) -> Result<Vec<Cost>> {
     let graph = &calibrated.network.graph;
+    let solutions = calibrated.solutions(Techniques::default());
     let cost = |&level: &Level| {
-        let lowered = calibrated.lower(&Precision::level(graph, level), RangeMethod::default())?;
+        let lowered = calibrated.lower(&solutions, &Precision::level(graph, level))?;
         let plan = plan(&lowered, target.tiling);
         let packed = pack(&lowered, &plan, &calibrated.schedules, calibrated.classes, &calibrated.info)?;
         let report = Report::new(&lowered, &calibrated.fold, &plan, &packed, &calibrated.schedules);
