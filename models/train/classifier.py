@@ -1,10 +1,12 @@
 """A small classifier that judges drawn pictures: are they what was asked for?
 
     python models/train/classifier.py digits
+    python models/train/classifier.py fashion --widths 24,48,96 --dropout 0.2
 
 Trained on the pictures the diffusion model was trained on, measured on the held-out ones that neither has seen. Plain layers
-only, so that it is easy to run elsewhere: three times (3x3 convolution with padding 1, ReLU, 2x2 max pooling), then one
-linear layer over the features in C,H,W order; input NCHW in [-1, 1]. The file also holds the mean and the covariance of
+only, so that it is easy to run elsewhere: some times (3x3 convolution with padding 1, ReLU, 2x2 max pooling), then one
+linear layer over the features in C,H,W order; input NCHW in [-1, 1]. Training shifts the pictures by up to two pixels, and
+mirrors those that the recipe lets the diffusion model mirror. The file also holds the mean and the covariance of
 the held-out pictures' features (the last pooling, averaged over its pixels), for judge.py's Fréchet distance.
 """
 import argparse
@@ -16,12 +18,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import recipe as recipes
-from train import shifted
+from train import mirrored, shifted
 
 
 class Classifier(torch.nn.Module):
-    def __init__(self, channels, size, classes, widths=(16, 32, 64)):
+    def __init__(self, channels, size, classes, widths, dropout=0.0):
         super().__init__()
+        self.dropout = dropout    # of the linear layer's input, in training only
         ins = (channels, *widths)
         for i, width in enumerate(widths):
             self.add_module(f"conv{i + 1}", torch.nn.Conv2d(ins[i], width, 3, padding=1))
@@ -36,7 +39,7 @@ class Classifier(torch.nn.Module):
     def forward(self, x):
         """(logits, features): features are the last maps averaged over their pixels."""
         maps = self.maps(x)
-        return self.linear(maps.flatten(1)), maps.mean((2, 3))
+        return self.linear(F.dropout(maps.flatten(1), self.dropout, self.training)), maps.mean((2, 3))
 
 
 def load(name):
@@ -46,7 +49,8 @@ def load(name):
     with safe_open(file, "pt") as opened:
         metadata = opened.metadata()
     mean, cov = tensors.pop("held_out_mean"), tensors.pop("held_out_cov")
-    model = Classifier(tensors["conv1.weight"].shape[1], int(metadata["sample_size"]), tensors["linear.bias"].shape[0])
+    convs = [tensors[f"conv{i + 1}.weight"] for i in range(sum(name.startswith("conv") for name in tensors) // 2)]
+    model = Classifier(convs[0].shape[1], int(metadata["sample_size"]), len(tensors["linear.bias"]), [len(w) for w in convs])
     model.load_state_dict(tensors)
     return model.eval(), mean, cov, metadata["held_out_accuracy"]
 
@@ -62,6 +66,8 @@ def main():
     parser.add_argument("name", help="a folder of models/ with a recipe.toml")
     parser.add_argument("--data", help="the recipe's .npz, if it lies elsewhere")
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--widths", default="16,32,64", help="channels of each convolution (default 16,32,64)")
+    parser.add_argument("--dropout", type=float, default=0.0)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -70,25 +76,30 @@ def main():
     x, y, names = recipes.pictures(recipe, args.data)
     held, truth, _ = recipes.pictures(recipe, args.data, "held_out")
     x, y, held, truth = map(torch.from_numpy, (x, y, held, truth))
-    model = Classifier(x.shape[1], x.shape[2], len(names))
+    flips = recipes.may_mirror(recipe, names, y, len(x))
+    widths = [int(width) for width in args.widths.split(",")]
+    model = Classifier(x.shape[1], x.shape[2], len(names), widths, args.dropout)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.02)
     steps, generator = args.epochs * (len(x) // 128), torch.Generator().manual_seed(0)
     for epoch in range(args.epochs):
         for i, pick in enumerate(torch.randperm(len(x), generator=generator)[:len(x) // 128 * 128].split(128)):
             optimizer.param_groups[0]["lr"] = 3e-3 * 0.5 * (1 + math.cos(math.pi * (epoch * (len(x) // 128) + i) / steps))
-            logits, _ = model(shifted(x[pick], 2, generator))
+            logits, _ = model(mirrored(shifted(x[pick], 2, generator), flips[pick], generator))
             loss = F.cross_entropy(logits, y[pick], label_smoothing=0.05)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        logits, features = judge(model, held)
+        logits, features = judge(model.eval(), held)
+        model.train()
         accuracy = (logits.argmax(1) == truth).float().mean().item()
         print(f"epoch {epoch + 1}: loss {loss.item():.4f}, held-out accuracy {100 * accuracy:.2f} %", flush=True)
 
+    right = "  ".join(f"{name}: {100 * (logits.argmax(1) == truth)[truth == c].float().mean():.0f}" for c, name in enumerate(names))
+    print(f"held-out, by class: {right}")
     tensors = dict(model.state_dict()) | {"held_out_mean": features.mean(0), "held_out_cov": torch.cov(features.T)}
     file = recipes.MODELS / args.name / "classifier.safetensors"
     save_file(tensors, file, metadata={
-        "layers": "3 x (conv3x3 pad 1, relu, maxpool2x2), flatten CHW, linear", "input": "NCHW float32 in [-1, 1]",
+        "layers": f"{len(widths)} x (conv3x3 pad 1, relu, maxpool2x2), flatten CHW, linear", "input": "NCHW float32 in [-1, 1]",
         "sample_size": str(x.shape[2]), "held_out_accuracy": f"{accuracy:.4f}", "license": recipe["license"]})
     print(f"{file.name}: {file.stat().st_size:,} bytes, {sum(p.numel() for p in model.parameters()):,} parameters")
 

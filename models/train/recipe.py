@@ -1,9 +1,11 @@
 """What every script here shares: a model's recipe, its pictures, its network and its noise schedule.
 
 A recipe (`models/<name>/recipe.toml`) names the data, the `UNet2DModel`, the `DDIMScheduler` and the training settings.
-Pictures come from an .npz file with named u8 arrays (N,H,W), or from the user's own folder: one subfolder a class, or no
-subfolders for an unconditional model. In memory they are float32 NCHW in [-1, 1].
+Pictures come from an .npz file with named u8 arrays (N,H,W), from a collection of sprites that the recipe sorts into kinds
+(`[[data.kinds]]`), or from the user's own folder: one subfolder a class, or no subfolders for an unconditional model. In
+memory they are float32 NCHW in [-1, 1].
 """
+import json
 import sys
 import tomllib
 from pathlib import Path
@@ -48,6 +50,59 @@ def _npz_split(file, parts):
     return to_unit(np.concatenate(xs)), np.concatenate(ys).astype(np.int64)
 
 
+def _starts(path, starts):
+    return any(path.startswith(start) for start in starts)
+
+
+def _kinds(file, data, split):
+    """Sprites (`rgba` of the .npz, `path` of each in a names.json beside it) on black, sorted into the recipe's kinds.
+
+    A kind takes the pictures whose path begins with one of `of` and none of `without`, of which at least the share `covers`
+    is opaque and the mean level on black is at least `light`; pictures with the same pixels count once. Every eighth is held
+    out. With `layers` (each a list like `of`) a kind has `count` pictures, each a pile of one picture a layer, drawn by a
+    fixed seed from the training or the held-out part of each layer: a paper doll and its clothes.
+    """
+    sprites = np.load(file)["rgba"]
+    paths = [entry["path"] for entry in json.loads((file.parent / "names.json").read_text())]
+
+    def of(starts, without=(), covers=0.0, light=0.0):
+        seen, kept = set(), []
+        for sprite, path in zip(sprites, paths):
+            fits = _starts(path, starts) and not _starts(path, without) and (sprite[..., 3] > 127).mean() >= covers
+            if fits and _on_black(sprite).mean() >= light and sprite.tobytes() not in seen:
+                seen.add(sprite.tobytes())
+                kept.append(sprite)
+        if not kept:
+            sys.exit(f"{file} holds no pictures below {', '.join(starts)}")
+        return [s for i, s in enumerate(kept) if (i % 8 == 7) == (split == "held_out")]
+
+    xs, ys = [], []
+    for label, kind in enumerate(data["kinds"]):
+        if "layers" in kind:
+            rng = np.random.default_rng(label + 1000 * (split == "held_out"))
+            layers = [of(starts) for starts in kind["layers"]]
+            count = kind["count"] // 8 if split == "held_out" else kind["count"] * 7 // 8
+            these = [_pile([layer[rng.integers(len(layer))] for layer in layers]) for _ in range(count)]
+        else:
+            these = [_on_black(s) for s in of(kind["of"], kind.get("without", ()), kind.get("covers", 0), kind.get("light", 0))]
+        xs += these
+        ys += [label] * len(these)
+    return to_unit(np.stack(xs)), np.array(ys, np.int64)
+
+
+def _on_black(sprite):
+    return _pile([sprite])
+
+
+def _pile(sprites):
+    """Straight-alpha RGBA pictures over each other, the first the lowest, on black: u8 HWC."""
+    out = np.zeros((*sprites[0].shape[:2], 3), np.float32)
+    for sprite in sprites:
+        alpha = sprite[..., 3:].astype(np.float32) / 255
+        out += alpha * (sprite[..., :3] - out)
+    return np.rint(out).astype(np.uint8)
+
+
 def _folder(folder, size, channels):
     """A user's own pictures, squeezed to size x size. Returns pictures, labels (None if there are no subfolders), names."""
     from PIL import Image
@@ -75,8 +130,20 @@ def pictures(recipe, data=None, split="train"):
     if not at.is_file():
         sys.exit(f"no data at {at}\n  original: {recipe['data'].get('where', 'not stated')}\n"
                  f"  then: --data FILE.npz with the arrays the recipe names, or --data FOLDER with one subfolder of pictures a class")
+    if "kinds" in recipe["data"]:
+        return *_kinds(at, recipe["data"], split), [kind["name"] for kind in recipe["data"]["kinds"]]
     x, y = _npz_split(at, recipe["data"][split])
     return x, y, recipe["data"]["class_names"]
+
+
+def may_mirror(recipe, names, labels, count):
+    """For each of the `count` pictures: may training mirror it? (`flip` of the recipe: true, false, or a list of class names.)"""
+    import torch
+
+    flip = recipe["train"].get("flip", False)
+    if isinstance(flip, bool):
+        return torch.full((count,), flip)
+    return torch.tensor([name in flip for name in names])[labels]
 
 
 def network(recipe, classes):

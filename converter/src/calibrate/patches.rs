@@ -10,7 +10,6 @@
 use std::collections::HashMap;
 
 use crate::graph::{Conv2d, Graph, Op, TensorId};
-use crate::interpret::patch;
 
 /// Patches kept of a layer, for each element of a patch: enough for second moments of full rank.
 const PER_ELEM: usize = 6;
@@ -96,5 +95,87 @@ impl Patches {
     /// The patches of a place, one after the other; none where calibration did not run.
     pub fn at(&self, place: Place) -> &[f32] {
         self.by_place.get(&place).map_or(&[], |elems| elems)
+    }
+}
+
+/// Appends what output pixel `[y, x]` reads of a source: `[kh, kw, in_c]`, zero where the padding is.
+fn patch(graph: &Graph, op: &Conv2d, source: TensorId, values: &[f32], [y, x]: [usize; 2], to: &mut Vec<f32>) {
+    let input = &graph.tensors[source];
+    let ([kh, kw], [top, left, ..], c) = (op.kernel, op.pad, input.c);
+    let shift = usize::from(op.upsample);
+    let (h, w) = (input.h << shift, input.w << shift);
+    let begin = to.len();
+    to.resize(begin + kh * kw * c, 0.0);
+    // Padded coordinates: the picture begins at (top, left).
+    let [y0, x0] = [y * op.stride, x * op.stride];
+    for (ky, tap_row) in to[begin..].chunks_exact_mut(kw * c).enumerate() {
+        let Some(y) = (y0 + ky).checked_sub(top).filter(|y| *y < h) else { continue };
+        let row = &values[(y >> shift) * input.w * c..][..input.w * c];
+        if shift == 0 && x0 >= left && x0 - left + kw <= w {
+            tap_row.copy_from_slice(&row[(x0 - left) * c..][..kw * c]);
+            continue;
+        }
+        for (kx, tap) in tap_row.chunks_exact_mut(c).enumerate() {
+            if let Some(x) = (x0 + kx).checked_sub(left).filter(|x| *x < w) {
+                tap.copy_from_slice(&row[(x >> shift) * c..][..c]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{ConvSource, TensorInfo};
+
+    #[test]
+    fn a_patch_is_what_the_convolution_multiplies() {
+        let info = |h, w, c| TensorInfo { name: String::new(), h, w, c };
+        for (kernel, stride, pad, upsample) in
+            [(3, 1, [1; 4], false), (3, 2, [0, 0, 1, 1], false), (1, 1, [0; 4], false), (3, 1, [1; 4], true)]
+        {
+            let (h, w, c) = (4, 6, 3);
+            let zoom = 1 + usize::from(upsample);
+            let out = |size: usize, before: usize, after: usize| (size * zoom + before + after - kernel) / stride + 1;
+            let (out_h, out_w) = (out(h, pad[0], pad[2]), out(w, pad[1], pad[3]));
+            let elems = kernel * kernel * c;
+            // One output channel for each element of a patch, which its weights pick.
+            let weight = (0..elems * elems).map(|i| if i % elems == i / elems { 1.0 } else { 0.0 }).collect();
+            let conv = Conv2d {
+                name: String::new(),
+                sources: vec![ConvSource { tensor: 0, weight }],
+                bias: vec![0.0; elems],
+                kernel: [kernel; 2],
+                stride,
+                pad,
+                upsample,
+                time_bias: None,
+                residual: None,
+                out_scale: 1.0,
+                out: 1,
+            };
+            let graph = Graph {
+                tensors: vec![info(h, w, c), info(out_h, out_w, elems)],
+                ops: vec![Op::Conv2d(conv.clone())],
+                input: 0,
+                output: 1,
+                input_mul: 1.0,
+                input_add: 0.0,
+                output_over_timestep: false,
+                projections: Vec::new(),
+            };
+            let x: Vec<f32> = (1..=h * w * c).map(|i| i as f32).collect();
+            let wanted = crate::interpret::Interpreter::new(&graph).run(&x, &[], &mut |_, _| {});
+            let mut have = Vec::new();
+            for pixel in 0..out_h * out_w {
+                patch(&graph, &conv, 0, &x, [pixel / out_w, pixel % out_w], &mut have);
+            }
+            assert_eq!(have, wanted, "{kernel} {stride} {pad:?} {upsample}");
+            // All pixels of one call are the whole of it, each once.
+            let mut sampler = Sampler::new(&graph, 0, 1);
+            sampler.see(0, &x);
+            let taken = sampler.finish();
+            assert_eq!(taken.at((1, 0)).len(), out_h * out_w * elems);
+        }
     }
 }

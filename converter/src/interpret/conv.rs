@@ -122,7 +122,7 @@ fn gather(
     planes.clear();
     planes.resize(c * plane_h * plane_w, 0.0);
     // Planes begin at (top, left) before the picture.
-    let columns = left.min(plane_w)..plane_w.min(left + w);
+    let columns = left..plane_w.min(left + w);
     for row in 0..plane_h {
         let Some(y) = (first_row * op.stride + row).checked_sub(top).filter(|y| *y < h) else { continue };
         let from = &x[(y >> shift) * input.w * c..][..input.w * c];
@@ -144,38 +144,6 @@ fn gather(
                     1 => patches.extend_from_slice(run),
                     stride => patches.extend(run.iter().step_by(stride)),
                 }
-            }
-        }
-    }
-}
-
-/// Appends what output pixel `[y, x]` reads of a source: `[kh, kw, in_c]`, zero where the padding is.
-pub(crate) fn patch(
-    graph: &Graph,
-    op: &Conv2d,
-    source: TensorId,
-    values: &[f32],
-    [y, x]: [usize; 2],
-    to: &mut Vec<f32>,
-) {
-    let input = &graph.tensors[source];
-    let ([kh, kw], [top, left, ..], c) = (op.kernel, op.pad, input.c);
-    let shift = usize::from(op.upsample);
-    let (h, w) = (input.h << shift, input.w << shift);
-    let begin = to.len();
-    to.resize(begin + kh * kw * c, 0.0);
-    // Padded coordinates: the picture begins at (top, left).
-    let [y0, x0] = [y * op.stride, x * op.stride];
-    for (ky, tap_row) in to[begin..].chunks_exact_mut(kw * c).enumerate() {
-        let Some(y) = (y0 + ky).checked_sub(top).filter(|y| *y < h) else { continue };
-        let row = &values[(y >> shift) * input.w * c..][..input.w * c];
-        if shift == 0 && x0 >= left && x0 - left + kw <= w {
-            tap_row.copy_from_slice(&row[(x0 - left) * c..][..kw * c]);
-            continue;
-        }
-        for (kx, tap) in tap_row.chunks_exact_mut(c).enumerate() {
-            if let Some(x) = (x0 + kx).checked_sub(left).filter(|x| *x < w) {
-                tap.copy_from_slice(&row[(x >> shift) * c..][..c]);
             }
         }
     }
@@ -277,17 +245,6 @@ mod tests {
                 let mut out = vec![0.0; shape.elems()];
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| run(&graph, &op, &prepare(&op), &values, std::slice::from_ref(&time), &mut out));
-                let mut scratch = Scratch::default();
-                for source in &op.sources {
-                    let x = &values[source.tensor];
-                    gather(&graph, &op, source.tensor, x, 0, shape.h, &mut scratch);
-                    for pixel in 0..shape.h * shape.w {
-                        let mut one = Vec::new();
-                        patch(&graph, &op, source.tensor, x, [pixel / shape.w, pixel % shape.w], &mut one);
-                        let gathered = scratch.patches.iter().skip(pixel).step_by(shape.h * shape.w);
-                        assert!(one.iter().eq(gathered), "{size:?} {pixel}");
-                    }
-                }
                 for (i, have) in out.iter().enumerate() {
                     let at = [i / shape.c / shape.w, i / shape.c % shape.w, i % shape.c];
                     assert_eq!(*have, formula(&graph, &op, &values, &time, at), "{size:?} {at:?} {threads}");

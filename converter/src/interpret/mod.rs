@@ -14,7 +14,6 @@ mod norm;
 
 use crate::graph::{Graph, Op, TensorId};
 
-pub(crate) use conv::patch;
 pub(crate) use matmul::{Matrix, matmul};
 
 /// What an observer is shown.

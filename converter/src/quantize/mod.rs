@@ -47,7 +47,7 @@ impl Default for Techniques {
     fn default() -> Self {
         Self {
             least_squares: true,
-            bias_correction: false,
+            bias_correction: true,
             group_elems: 16,
             ranges: RangeMethod::MeanSquare,
             per_step: true,
@@ -98,6 +98,14 @@ impl QuantGraph {
     pub fn kept(&self) -> impl Iterator<Item = u16> {
         let kept = [self.input, self.class_embedding, self.uncond].into_iter().chain(self.history);
         kept.filter(|&id| id != mote_runtime::format::NONE)
+    }
+
+    /// The weight records of an operator's sources.
+    pub fn weights(&self, op: &Op) -> [Option<&Weights>; 2] {
+        match op {
+            Op::Conv(conv) => conv.weights.map(|id| self.weights.get(usize::from(id))),
+            _ => [None; 2],
+        }
     }
 
     /// Multiply-adds of one network call.

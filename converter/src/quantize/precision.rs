@@ -8,9 +8,8 @@
 
 use std::collections::HashMap;
 
-use mote_runtime::format::DType;
+use mote_runtime::format::{DType, Encoding};
 
-use super::solve::Grid;
 use crate::calibrate::RangeMethod;
 use crate::graph::{Conv2d, ConvSource, Graph, Op, ProjectionId, TensorId};
 
@@ -44,16 +43,16 @@ pub enum WeightWidth {
 }
 
 impl WeightWidth {
-    /// The integers of a layer whose taps have `tap_elems` input channels; groups of at most `group_elems`, or one a row
-    /// (0).
-    pub fn grid(self, tap_elems: usize, group_elems: usize) -> Grid {
+    /// The encoding of a layer whose taps have `tap_elems` input channels; groups of at most `group_elems`, or one scale a
+    /// row (0).
+    pub fn encoding(self, tap_elems: usize, group_elems: usize) -> Encoding {
         match self {
-            WeightWidth::Int8 => Grid::Int8,
+            WeightWidth::Int8 => Encoding::I8,
             // A group lies within a tap, in whole blocks of four, where a tap is made of such.
             WeightWidth::Int4 => {
                 let divides = |&len: &usize| tap_elems.is_multiple_of(len);
                 let within = (1..=group_elems / 4).rev().map(|blocks| 4 * blocks).find(divides);
-                Grid::Int4 { group_elems: within.unwrap_or(group_elems) }
+                Encoding::I4 { group_len: within.unwrap_or(group_elems) as u16 }
             }
         }
     }

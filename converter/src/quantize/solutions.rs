@@ -70,8 +70,9 @@ impl<'a> Solutions<'a> {
     /// The layer in a width, within limits.
     pub fn get(&self, layer: Layer, width: WeightWidth, limits: Limits) -> Arc<Solution> {
         let free = self.free(layer, width);
-        let coarse_enough = free.weights.scales.iter().zip(limits.least_scales).all(|(scale, least)| scale >= least);
-        if coarse_enough && free.weights.row_sums().all(|sum| sum <= limits.row_sum_max) {
+        let coarse_enough = free.weights.scales().zip(limits.least_scales).all(|(scale, &least)| scale >= least);
+        let sum = |codes: Vec<i8>| codes.iter().map(|&code| i64::from(code).abs()).sum::<i64>();
+        if coarse_enough && free.weights.codes().all(|codes| sum(codes) <= limits.row_sum_max) {
             return free;
         }
         Arc::new(self.solve(layer, width, limits))
@@ -98,16 +99,17 @@ impl<'a> Solutions<'a> {
             },
         };
         let moments = Moments::of(samples, matrix.row_elems, false);
-        let grid = width.grid(matrix.tap_elems, self.techniques.group_elems);
+        let encoding = width.encoding(matrix.tap_elems, self.techniques.group_elems);
         let solved = moments.as_ref().filter(|_| self.techniques.least_squares);
-        let rows = solve(&matrix.weight, matrix.factor, grid, solved, limits.least_scales, limits.row_sum_max);
-        let groups = grid.groups(matrix.row_elems);
+        let rows = solve(&matrix.weight, matrix.factor, encoding, solved, limits.least_scales, limits.row_sum_max);
+        let weights = QuantizedWeights { rows, row_elems: matrix.row_elems, encoding };
         let mean = moments.map(|moments| moments.mean).filter(|_| self.techniques.bias_correction);
-        let bias = matrix.weight.chunks_exact(matrix.row_elems.max(1)).zip(&rows).map(|(weight, row)| {
-            let lost = weight.iter().zip(row.codes(&groups)).zip(mean.iter().flatten());
-            lost.map(|((w, code), mean)| (w * matrix.factor - f32::from(code) * row.scale) * mean).sum()
+        let rows = matrix.weight.chunks_exact(matrix.row_elems.max(1)).zip(weights.codes().zip(weights.scales()));
+        let bias = rows.map(|(weight, (codes, scale))| {
+            let lost = weight.iter().zip(codes).zip(mean.iter().flatten());
+            lost.map(|((w, code), mean)| (w * matrix.factor - f32::from(code) * scale) * mean).sum()
         });
         let bias = bias.collect();
-        Solution { weights: QuantizedWeights::new(rows, matrix.row_elems, grid), bias }
+        Solution { weights, bias }
     }
 }

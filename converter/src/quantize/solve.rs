@@ -11,6 +11,7 @@
 
 use std::ops::Range;
 
+use mote_runtime::format::Encoding;
 use rayon::prelude::*;
 
 use crate::interpret::{Matrix, matmul};
@@ -67,43 +68,29 @@ impl Moments {
     }
 }
 
-/// The integers that a weight may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Grid {
-    /// −127..=127, times the row's scale.
-    Int8,
-    /// −7..=7, times the row's scale, times an integer from 1 to 16 of its group.
-    Int4 {
-        /// Consecutive elements of a row, from its start; 0 for one group a row.
-        group_elems: usize,
-    },
+/// The largest level of an encoding.
+fn level_max(encoding: Encoding) -> i8 {
+    match encoding {
+        Encoding::I8 => 127,
+        Encoding::I4 { .. } => Encoding::NIBBLE_MAX,
+    }
 }
 
-impl Grid {
-    /// The largest integer of a group, without its scale.
-    fn level_max(self) -> f32 {
-        match self {
-            Grid::Int8 => 127.0,
-            Grid::Int4 { .. } => 7.0,
-        }
+/// The largest scale of a group.
+fn group_scale_max(encoding: Encoding) -> u8 {
+    match encoding {
+        Encoding::I4 { group_len: 1.. } => Encoding::GROUP_SCALE_MAX,
+        Encoding::I4 { .. } | Encoding::I8 => 1,
     }
+}
 
-    /// The largest scale of a group.
-    fn group_scale_max(self) -> u8 {
-        match self {
-            Grid::Int4 { group_elems: 1.. } => 16,
-            _ => 1,
-        }
-    }
-
-    /// Begin and end of each group of a row.
-    pub fn groups(self, row_elems: usize) -> Vec<Range<usize>> {
-        let step = match self {
-            Grid::Int4 { group_elems: group_elems @ 1.. } => group_elems,
-            _ => row_elems.max(1),
-        };
-        (0..row_elems).step_by(step).map(|at| at..(at + step).min(row_elems)).collect()
-    }
+/// Begin and end of each group of a row; without group scales the row is one.
+pub fn groups(encoding: Encoding, row_elems: usize) -> Vec<Range<usize>> {
+    let step = match encoding {
+        Encoding::I4 { group_len: group_len @ 1.. } => usize::from(group_len),
+        Encoding::I4 { .. } | Encoding::I8 => row_elems.max(1),
+    };
+    (0..row_elems).step_by(step).map(|at| at..(at + step).min(row_elems)).collect()
 }
 
 /// A row's integers.
@@ -133,17 +120,17 @@ impl Row {
 pub fn solve(
     weight: &[f32],
     factor: f32,
-    grid: Grid,
+    encoding: Encoding,
     moments: Option<&Moments>,
     least_scales: &[f32],
     row_sum_max: i64,
 ) -> Vec<Row> {
     let row_elems = weight.len() / least_scales.len().max(1);
-    let groups = grid.groups(row_elems);
+    let groups = groups(encoding, row_elems);
     let rows = weight.par_chunks_exact(row_elems.max(1)).zip(least_scales);
     rows.map(|(row, &least)| {
         let weight: Vec<f32> = row.iter().map(|w| w * factor).collect();
-        let mut solver = RowSolver::new(&weight, grid, &groups, moments, least);
+        let mut solver = RowSolver::new(&weight, encoding, &groups, moments, least);
         // Coarser by a percent at a time where sums might overflow: rarely entered, and then for a few percent.
         loop {
             let solved = solver.run();
@@ -159,7 +146,7 @@ pub fn solve(
 
 struct RowSolver<'a> {
     weight: &'a [f32],
-    grid: Grid,
+    encoding: Encoding,
     groups: &'a [Range<usize>],
     moments: Option<&'a Moments>,
     least: f32,
@@ -171,7 +158,7 @@ impl<'a> RowSolver<'a> {
     /// Chooses scales by plain rounding's error.
     fn new(
         weight: &'a [f32],
-        grid: Grid,
+        encoding: Encoding,
         groups: &'a [Range<usize>],
         moments: Option<&'a Moments>,
         least: f32,
@@ -179,12 +166,12 @@ impl<'a> RowSolver<'a> {
         let importance = |k: usize| moments.map_or(1.0, |moments| moments.column(k)[k]);
         let steps: Vec<f32> = groups
             .iter()
-            .map(|group| best_step(&weight[group.clone()], grid.level_max(), |k| importance(group.start + k)))
+            .map(|group| best_step(&weight[group.clone()], level_max(encoding).into(), |k| importance(group.start + k)))
             .collect();
-        let most = f32::from(grid.group_scale_max());
+        let most = f32::from(group_scale_max(encoding));
         let scale = steps.iter().fold(0f32, |m, &step| m.max(step / most)).max(least).max(1e-12);
         let group_scales = steps.iter().map(|step| (step / scale).round().clamp(1.0, most) as u8).collect();
-        Self { weight, grid, groups, moments, least, scale, group_scales }
+        Self { weight, encoding, groups, moments, least, scale, group_scales }
     }
 
     fn coarser(&mut self, factor: f32) {
@@ -193,7 +180,7 @@ impl<'a> RowSolver<'a> {
     }
 
     fn level(&self, value: f32, step: f32) -> f32 {
-        let most = self.grid.level_max();
+        let most = f32::from(level_max(self.encoding));
         (value / step).round_ties_even().clamp(-most, most)
     }
 
@@ -237,7 +224,7 @@ impl<'a> RowSolver<'a> {
         let group = self.groups[g].clone();
         let mut best = (0f64, now, Vec::new());
         for next in [now.saturating_sub(1), now + 1] {
-            if next == now || next == 0 || next > self.grid.group_scale_max() {
+            if next == now || next == 0 || next > group_scale_max(self.encoding) {
                 continue;
             }
             let step = self.scale * f32::from(next);
@@ -344,8 +331,8 @@ mod tests {
     }
 
     /// Mean squared error of the layer's outputs.
-    fn loss(rows: &[Row], grid: Grid, samples: &[f32]) -> f64 {
-        let (weight, groups) = (weight(), grid.groups(LEN));
+    fn loss(rows: &[Row], encoding: Encoding, samples: &[f32]) -> f64 {
+        let (weight, groups) = (weight(), groups(encoding, LEN));
         let mut sum = 0.0;
         for (row, weight) in rows.iter().zip(weight.chunks_exact(LEN)) {
             let codes = row.codes(&groups);
@@ -361,31 +348,31 @@ mod tests {
     fn outputs_are_nearer_than_by_rounding_to_the_nearest() {
         let samples = samples(500);
         let moments = Moments::of(&samples, LEN, false).unwrap();
-        for (grid, gain) in
-            [(Grid::Int8, 4.0), (Grid::Int4 { group_elems: 0 }, 4.0), (Grid::Int4 { group_elems: 8 }, 4.0)]
+        for (encoding, gain) in
+            [(Encoding::I8, 4.0), (Encoding::I4 { group_len: 0 }, 4.0), (Encoding::I4 { group_len: 8 }, 4.0)]
         {
-            let nearest = solve(&weight(), 1.0, grid, None, &[0.0; ROWS], i64::MAX);
-            let solved = solve(&weight(), 1.0, grid, Some(&moments), &[0.0; ROWS], i64::MAX);
-            let [before, after] = [&nearest, &solved].map(|rows| loss(rows, grid, &samples));
-            assert!(after * gain < before, "{grid:?}: {before:.2e} → {after:.2e}");
+            let nearest = solve(&weight(), 1.0, encoding, None, &[0.0; ROWS], i64::MAX);
+            let solved = solve(&weight(), 1.0, encoding, Some(&moments), &[0.0; ROWS], i64::MAX);
+            let [before, after] = [&nearest, &solved].map(|rows| loss(rows, encoding, &samples));
+            assert!(after * gain < before, "{encoding:?}: {before:.2e} → {after:.2e}");
         }
     }
 
     #[test]
     fn codes_stay_on_the_grid_and_limits_hold() {
         let moments = Moments::of(&samples(100), LEN, false).unwrap();
-        for grid in [Grid::Int8, Grid::Int4 { group_elems: 0 }, Grid::Int4 { group_elems: 8 }] {
+        for encoding in [Encoding::I8, Encoding::I4 { group_len: 0 }, Encoding::I4 { group_len: 8 }] {
             for moments in [None, Some(&moments)] {
                 let least = [0.5, 0.0, 1e-3];
-                for row in solve(&weight(), 0.5, grid, moments, &least, 60).iter().zip(least) {
+                for row in solve(&weight(), 0.5, encoding, moments, &least, 60).iter().zip(least) {
                     let (row, least) = row;
-                    let most = if grid == Grid::Int8 { 127 } else { 7 };
+                    let most = if encoding == Encoding::I8 { 127 } else { 7 };
                     assert!(row.levels.iter().all(|level| level.abs() <= most), "{row:?}");
-                    assert_eq!(row.group_scales.len(), grid.groups(LEN).len());
-                    assert!(row.group_scales.iter().all(|&scale| (1..=grid.group_scale_max()).contains(&scale)));
+                    assert_eq!(row.group_scales.len(), groups(encoding, LEN).len());
+                    assert!(row.group_scales.iter().all(|&scale| (1..=group_scale_max(encoding)).contains(&scale)));
                     assert!(row.scale >= least, "{row:?}");
-                    let sum: i64 = row.codes(&grid.groups(LEN)).iter().map(|&code| i64::from(code).abs()).sum();
-                    assert!(sum <= 60, "{grid:?} {sum}");
+                    let sum: i64 = row.codes(&groups(encoding, LEN)).iter().map(|&code| i64::from(code).abs()).sum();
+                    assert!(sum <= 60, "{encoding:?} {sum}");
                 }
             }
         }
@@ -393,7 +380,7 @@ mod tests {
 
     #[test]
     fn without_samples_codes_are_the_nearest() {
-        let rows = solve(&weight(), 1.0, Grid::Int8, None, &[0.0; ROWS], i64::MAX);
+        let rows = solve(&weight(), 1.0, Encoding::I8, None, &[0.0; ROWS], i64::MAX);
         for (row, weight) in rows.iter().zip(weight().chunks_exact(LEN)) {
             for (&level, w) in row.levels.iter().zip(weight) {
                 let off = (w / row.scale - f32::from(level)).abs();
@@ -401,14 +388,14 @@ mod tests {
             }
         }
         assert!(Moments::of(&[], LEN, false).is_none());
-        let zeros = solve(&[0.0; LEN], 1.0, Grid::Int8, None, &[0.0], i64::MAX);
+        let zeros = solve(&[0.0; LEN], 1.0, Encoding::I8, None, &[0.0], i64::MAX);
         assert_eq!(zeros[0].levels, [0; LEN]);
     }
 
     #[test]
     fn a_group_ends_with_its_row() {
-        assert_eq!(Grid::Int4 { group_elems: 16 }.groups(24), [0..16, 16..24]);
-        assert_eq!(Grid::Int4 { group_elems: 0 }.groups(24), [0..24]);
-        assert_eq!(Grid::Int8.groups(24), [0..24]);
+        assert_eq!(groups(Encoding::I4 { group_len: 16 }, 24), [0..16, 16..24]);
+        assert_eq!(groups(Encoding::I4 { group_len: 0 }, 24), [0..24]);
+        assert_eq!(groups(Encoding::I8, 24), [0..24]);
     }
 }

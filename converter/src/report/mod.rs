@@ -17,8 +17,7 @@ pub mod table;
 pub mod terminal;
 
 use miette::{Result, miette};
-use mote_runtime::format::op::Op;
-use mote_runtime::format::{DType, NONE};
+use mote_runtime::format::DType;
 use mote_runtime::shape::Tensors;
 use serde::Serialize;
 
@@ -82,6 +81,8 @@ pub struct Layer {
     pub macs: u64,
     /// Weight rows in the file.
     pub weights_bytes: usize,
+    /// How each source's weights are written.
+    pub weights: Vec<String>,
     /// Arena bytes alive during it, scratch included.
     pub live_bytes: usize,
 }
@@ -152,23 +153,15 @@ impl Report {
 fn layer(graph: &QuantGraph, index: usize, live_bytes: usize) -> Layer {
     let op = &graph.ops[index];
     let out = graph.tensor(op.op.out());
-    let weights_bytes = match op.op {
-        Op::Conv(conv) => conv
-            .weights
-            .iter()
-            .filter(|&&id| id != NONE)
-            .filter_map(|&id| graph.weights.get(usize::from(id)))
-            .map(|weights| weights.len_bytes())
-            .sum(),
-        _ => 0,
-    };
+    let weights = graph.weights(&op.op);
     Layer {
         name: op.name.clone(),
         op: mote::op_name(&op.op),
         shape: [out.h, out.w, out.c],
         dtype: mote::dtype_name(out.dtype),
         macs: graph.op_macs(&op.op),
-        weights_bytes,
+        weights: weights.iter().flatten().map(|weights| mote::encoding_name(weights.encoding)).collect(),
+        weights_bytes: weights.iter().flatten().map(|weights| weights.len_bytes()).sum(),
         live_bytes,
     }
 }

@@ -260,7 +260,7 @@ impl Lower<'_> {
     fn weights_record(&mut self, name: &str, weights: &QuantizedWeights) -> Result<u16> {
         let record: Weights = weights.store(&mut self.out.payload);
         let id = self.out.weights.len();
-        if weights.scales.len() > usize::from(u16::MAX) || id >= usize::from(NONE) {
+        if weights.rows.len() > usize::from(u16::MAX) || id >= usize::from(NONE) {
             return Err(miette!(help = "use fewer or narrower layers", "{name}: too many weights for the format"));
         }
         self.out.weights.push(record);
