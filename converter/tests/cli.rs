@@ -143,6 +143,38 @@ fn a_checkpoint_becomes_a_file_that_draws_the_same() {
 }
 
 #[test]
+fn several_files_go_on_one_page() {
+    let desk = Desk::new();
+    let weights = fixture(CLASSES);
+    let weights = weights.to_str().unwrap();
+    desk.quantize(CLASSES, &["--steps", "2", "--activations", "int16"]);
+    std::fs::rename(desk.path("a.mote"), desk.path("b.mote")).unwrap();
+    desk.quantize(CLASSES, &["--steps", "2"]);
+    let common = ["compare", weights, "a.mote", "b.mote", "--count", "2", "--layers", "1"];
+    let text = desk.ok(&[&common[..], &["--json", "r.json", "--html", "r.html"]].concat());
+    contains(&text, &["a.mote", "b.mote", "4 pairs", "PSNR dB: mean"]);
+    assert_eq!(desk.names(), ["a.mote", "b.mote", "r.html", "r.json"]);
+    let page = std::fs::read_to_string(desk.path("r.html")).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
+    let written = std::fs::read_to_string(desk.path("r.json")).unwrap();
+    let printed = desk.ok(&[&common[..], &["--json"]].concat());
+    assert_eq!(written, printed, "the same comparison, the same numbers");
+    let report: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(report["files"].as_array().unwrap().len(), 2);
+    assert_eq!((&report["samples"], &report["judge"]), (&Value::from(4), &Value::Null));
+
+    let before = std::fs::read(desk.path("b.mote")).unwrap();
+    assert!(!desk.run(&["compare", weights, "a.mote", "--json", "b.mote"]).status.success());
+    assert_eq!(std::fs::read(desk.path("b.mote")).unwrap(), before, "a model is not written over");
+    let judge = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/judge/classifier.safetensors");
+    contains(
+        &desk.fails(&[&common[..], &["--judge", judge.to_str().unwrap()]].concat()),
+        &["reads pictures of [11, 11, 3], the model draws [16, 16, 1]", "--judge FILE"],
+    );
+    contains(&desk.fails(&[&common[..], &["--judge", "no.safetensors"]].concat()), &["no such file"]);
+}
+
+#[test]
 fn noise_comes_from_a_file_and_is_the_seeds_own() {
     let desk = Desk::new();
     desk.quantize(CLASSES, &["--steps", "2", "--eta", "1"]);

@@ -85,6 +85,8 @@ pub struct LayerQuality {
     pub shape: [usize; 3],
     /// Output type.
     pub dtype: &'static str,
+    /// How the weights of each source are written; none where the layer has none.
+    pub weights: Vec<String>,
     /// SQNR over all rows.
     pub sqnr_db: f64,
     /// The worst row.
@@ -257,13 +259,14 @@ fn summary(pairs: &[Pair], side: &Side, options: &Options) -> Comparison {
         }
     };
     let layer_quality = |index: usize| {
-        let (name, shape, dtype) = layers.describe(index);
+        let layer = layers.describe(index);
         let by_row: Vec<Power> = (0..rows.len()).map(|row| layer_at(index, row)).collect();
         let worst = by_row.iter().map(Power::sqnr).enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 0.0));
         LayerQuality {
-            name,
-            shape,
-            dtype,
+            name: layer.name,
+            shape: layer.shape,
+            dtype: layer.dtype,
+            weights: layer.weights,
             sqnr_db: total(&mut by_row.iter().copied()).sqnr(),
             worst_row: worst.0,
             worst_sqnr_db: worst.1,

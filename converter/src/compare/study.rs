@@ -78,8 +78,8 @@ pub struct FloatStudy {
     pub pixels: Pixels,
     /// What the judge says of the paired set.
     pub judged: Option<Judged>,
-    /// Fréchet distances of the sets of other seeds.
-    pub frechet_of_other_seeds: Vec<Estimate>,
+    /// What it says of the sets of other seeds.
+    pub other_seeds: Vec<Judged>,
     /// The standard deviation of the difference between two float sets' Fréchet distances: √2 times the standard error of
     /// one, taken over all float sets.
     pub frechet_seed_spread: Option<f64>,
@@ -165,7 +165,7 @@ pub fn study(
             let drawn =
                 staged("other seeds, in float", other.len(), at, |done| side.float(network).draw(&other, false, done))?;
             let pictures: Vec<Vec<f32>> = drawn.into_iter().map(|drawn| drawn.x0).collect();
-            others.extend(sets.float(&pictures).and_then(|judged| judged.frechet));
+            others.extend(sets.float(&pictures));
         }
     }
     let spread = sets.spread();
@@ -207,7 +207,7 @@ pub fn study(
         float: FloatStudy {
             pixels,
             judged: float_judged,
-            frechet_of_other_seeds: others,
+            other_seeds: others,
             frechet_seed_spread: spread,
             pictures: compared.float,
         },

@@ -92,8 +92,14 @@ fn sets(study: &Study) -> Table {
         String::new(),
         String::new(),
     ]);
-    for other in &study.float.frechet_of_other_seeds {
-        table.row(["float, other seeds".into(), String::new(), String::new(), estimate(Some(*other)), String::new()]);
+    for other in &study.float.other_seeds {
+        table.row([
+            "float, other seeds".into(),
+            share(other.class_share),
+            String::new(),
+            estimate(other.frechet),
+            String::new(),
+        ]);
     }
     for file in &study.files {
         let judged = file.judged.as_ref();
@@ -172,12 +178,13 @@ fn layers(comparison: &Comparison, verbose: bool) -> Table {
     if !verbose {
         order.sort_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db));
     }
-    let mut table = Table::new(&[title, ">output", "type", ">SQNR dB", ">worst row dB", ">row"]);
+    let mut table = Table::new(&[title, ">output", "type", "weights", ">SQNR dB", ">worst row dB", ">row"]);
     for layer in order {
         table.row([
             layer.name.clone(),
             shape(layer.shape),
             layer.dtype.to_owned(),
+            layer.weights.join(", "),
             format!("{:.1}", layer.sqnr_db),
             format!("{:.1}", layer.worst_sqnr_db),
             layer.worst_row.to_string(),

@@ -86,11 +86,13 @@ fn table(study: &Study) -> Markup {
                             td.none { "–" }
                         }
                     }
-                    @for other in &study.float.frechet_of_other_seeds {
+                    @for other in &study.float.other_seeds {
                         tr.s0 {
                             th scope="row" { span.key aria-hidden="true" {} "float, other seeds" }
-                            @for _ in 0..7 { td.none { "–" } }
-                            td { (number(Some((other.value, other.standard_error)))) }
+                            @for _ in 0..5 { td.none { "–" } }
+                            td { (percent(other.class_share)) }
+                            td.none { "–" }
+                            td { (number(other.frechet.map(|d| (d.value, d.standard_error)))) }
                             td.none { "–" }
                         }
                     }

@@ -84,6 +84,7 @@ fn list(layers: &[&LayerQuality], caption: &str) -> Markup {
                         th scope="col" { (caption) }
                         th scope="col" { "output" }
                         th scope="col" { "type" }
+                        th scope="col" { "weights" }
                         th scope="col" { "SQNR, dB" }
                         th scope="col" { span.unseen { "SQNR as a bar" } }
                         th scope="col" { "worst step" }
@@ -96,6 +97,7 @@ fn list(layers: &[&LayerQuality], caption: &str) -> Markup {
                             th scope="row" { (layer.name) }
                             td { (table::shape(layer.shape).replace('x', "×")) }
                             td { (layer.dtype) }
+                            td { (layer.weights.join(", ")) }
                             td { (format!("{:.1}", layer.sqnr_db)) }
                             td.meter { span style={ "width:" (format!("{:.0}", 100.0 * (layer.sqnr_db / LONGEST_DB).clamp(0.0, 1.0))) "%" } {} }
                             td { (format!("{:.1}", layer.worst_sqnr_db)) }

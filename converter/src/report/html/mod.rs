@@ -2,8 +2,8 @@
 //! and there is no script. Light and dark follow the reader's system.
 //!
 //! `maud` writes the tags, so they are balanced and every name that comes from a file is escaped.
-//! [`page()`] has the order of the sections; each is a file: [`headline`] (the table and what it means in words),
-//! [`pictures`], [`sets`] (what the judge and the pixels say), [`steps`], [`layers`]. [`chart`] draws for all of them.
+//! [`page()`] has the order of the sections; each is a file: `headline` (the table and what it means in words),
+//! `pictures`, `sets` (what the judge and the pixels say), `steps`, `layers`. `chart` draws for all of them.
 //!
 //! Voids the promise: nothing.
 
