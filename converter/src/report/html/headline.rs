@@ -198,7 +198,7 @@ fn pictures(file: &FileStudy) -> (Grade, String) {
 
 fn share(file: &FileStudy) -> Option<(Grade, String)> {
     let found = file.class_share_difference?;
-    let pairs = format!("{} pairs lost, {} won", count(found.lost as u64), count(found.won as u64));
+    let pairs = format!("of the pairs {} lost, {} won", count(found.lost as u64), count(found.won as u64));
     Some(match (found.points.abs() <= 2.0 * found.standard_error_points, found.points < 0.0) {
         (true, _) => (
             Grade::Good,

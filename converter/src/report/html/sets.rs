@@ -117,6 +117,8 @@ fn shares(study: &Study, names: &Names) -> Markup {
         || rows.iter().flat_map(|&class| sets.iter().filter_map(move |set| Some(of(set.2, class)?.fraction())));
     let low = (shares().fold(1.0, f64::min) * 20.0 - 1e-9).floor().max(0.0) / 20.0;
     let low = if low >= 1.0 { 0.95 } else { low };
+    // Lines at every 5 points, where that is not too many.
+    let parts = Some(((1.0 - low) * 20.0).round() as u32).filter(|parts| (2..=6).contains(parts)).unwrap_or(4);
     let longest = rows.iter().map(|&class| names.class(class).chars().count()).max().unwrap_or(0);
     let left = (6.5 * longest as f64 + 18.0).clamp(32.0, 130.0);
     let to_x = |share: f64| round(left + (share - low) / (1.0 - low) * (RIGHT - left));
@@ -133,8 +135,8 @@ fn shares(study: &Study, names: &Names) -> Markup {
         figure.chart {
             figcaption { "Class share by class, %" }
             svg viewBox={ "0 0 380 " (height) } role="img" aria-label={ "Class share in per cent. " (spoken.join("; ")) } {
-                @for i in 0..=4 {
-                    @let share = low + (1.0 - low) * f64::from(i) / 4.0;
+                @for i in 0..=parts {
+                    @let share = low + (1.0 - low) * f64::from(i) / f64::from(parts);
                     line.grid x1=(to_x(share)) x2=(to_x(share)) y1="4" y2=(height - 28.0) {}
                     text.tick x=(to_x(share)) y=(height - 14.0) text-anchor="middle" { (format!("{:.1}", 100.0 * share)) }
                 }
