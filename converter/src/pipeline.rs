@@ -219,7 +219,7 @@ impl Calibrated {
         let plan = plan(&graph, options.tiling);
         let packed = pack(&graph, &plan, &self.schedules, self.classes, &self.info)?;
         let report = Report::new(&graph, &self.fold, &plan, &packed, &self.schedules);
-        report.check_budgets(options.ram_bytes, options.flash_bytes, level)?;
+        report.check_budgets(options.ram_bytes, options.flash_bytes, level, options.weights)?;
         progress(Stage::Pack, 1, 1);
         Ok(Quantized { packed, graph, plan, level, front, report })
     }

@@ -22,6 +22,7 @@ use mote_runtime::shape::Tensors;
 use serde::Serialize;
 
 use crate::pack::Packed;
+use crate::pipeline::WeightChoice;
 use crate::plan::Plan;
 use crate::quantize::time::{TimeFold, TimeValues};
 use crate::quantize::{BlobKind, Level, QuantGraph};
@@ -115,7 +116,13 @@ impl Report {
     }
 
     /// Refuses what does not fit, with the layer to blame and what would help.
-    pub fn check_budgets(&self, ram_bytes: Option<usize>, flash_bytes: Option<usize>, level: Level) -> Result<()> {
+    pub fn check_budgets(
+        &self,
+        ram_bytes: Option<usize>,
+        flash_bytes: Option<usize>,
+        level: Level,
+        weights: WeightChoice,
+    ) -> Result<()> {
         if let Some(budget) = ram_bytes.filter(|&budget| self.arena_bytes > budget) {
             let narrower = match level {
                 Level::Int8 => "",
@@ -134,10 +141,14 @@ impl Report {
             ));
         }
         if let Some(budget) = flash_bytes.filter(|&budget| self.file_bytes > budget) {
+            let smaller = match weights {
+                WeightChoice::Int8 => "give some or all of the weights 4 bits with `--weights auto`, ",
+                WeightChoice::Int4 | WeightChoice::Auto => "the weights have 4 bits already; ",
+            };
             let largest = self.layers.iter().max_by_key(|layer| layer.weights_bytes);
             return Err(miette!(
                 help = format!(
-                    "use narrower layers, or offer fewer numbers of steps: the weights are {} bytes, the time path {} bytes",
+                    "{smaller}use narrower layers, or offer fewer numbers of steps: the weights are {} bytes, the time path {} bytes",
                     self.weights_bytes, self.time_bytes
                 ),
                 "the file has {} bytes, {} more than --flash allows; the largest layer is {}",
