@@ -199,10 +199,7 @@ impl Calibrated {
                 front = Some(found);
                 precision
             }
-            (WeightChoice::Int4, _) => {
-                let layers: Vec<Layer> = self.layers().into_iter().filter(|layer| !layer.is_edge(graph)).collect();
-                narrow.with_weights(&layers, WeightWidth::Int4)
-            }
+            (WeightChoice::Int4, _) => narrow.with_weights(&self.inner_layers(), WeightWidth::Int4),
             _ => narrow,
         };
         let mut level = options.activations.unwrap_or(Level::Int8);
@@ -256,6 +253,11 @@ impl Calibrated {
     /// The network's weight matrices, none solved yet.
     pub fn solutions(&self, techniques: Techniques) -> Solutions<'_> {
         Solutions::new(&self.network.graph, &self.patches, &self.fold, techniques)
+    }
+
+    /// All but the first and the last convolution: what `--weights int4` gives 4 bits.
+    pub fn inner_layers(&self) -> Vec<Layer> {
+        self.layers().into_iter().filter(|layer| !layer.is_edge(&self.network.graph)).collect()
     }
 
     /// The network's weight matrices as the device has them.

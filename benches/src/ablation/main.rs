@@ -15,7 +15,7 @@ use clap::Parser;
 use miette::{IntoDiagnostic, Result};
 use mote_converter::calibrate::RangeMethod;
 use mote_converter::pipeline::{Calibrated, Options, prepare};
-use mote_converter::quantize::{Layer, Level, Precision, Techniques, WeightWidth};
+use mote_converter::quantize::{Level, Precision, Techniques, WeightWidth};
 use mote_converter::search::{self, Evaluator, Measured};
 use mote_converter::weights::Checkpoint;
 use serde::Serialize;
@@ -143,9 +143,8 @@ fn run(args: &Args) -> Result<()> {
 }
 
 fn precision(calibrated: &Calibrated, level: Level, width: WeightWidth, edges: bool) -> Precision {
-    let graph = &calibrated.network.graph;
-    let layers: Vec<Layer> = calibrated.layers().into_iter().filter(|layer| edges || !layer.is_edge(graph)).collect();
-    Precision::level(graph, level).with_weights(&layers, width)
+    let layers = if edges { calibrated.layers() } else { calibrated.inner_layers() };
+    Precision::level(&calibrated.network.graph, level).with_weights(&layers, width)
 }
 
 fn searched_ranges(

@@ -345,16 +345,14 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_nearer_than_by_rounding_to_the_nearest() {
+    fn outputs_err_at_most_half_as_much_as_by_rounding_to_the_nearest() {
         let samples = samples(500);
         let moments = Moments::of(&samples, LEN, false).unwrap();
-        for (encoding, gain) in
-            [(Encoding::I8, 4.0), (Encoding::I4 { group_len: 0 }, 4.0), (Encoding::I4 { group_len: 8 }, 4.0)]
-        {
+        for encoding in [Encoding::I8, Encoding::I4 { group_len: 0 }, Encoding::I4 { group_len: 8 }] {
             let nearest = solve(&weight(), 1.0, encoding, None, &[0.0; ROWS], i64::MAX);
             let solved = solve(&weight(), 1.0, encoding, Some(&moments), &[0.0; ROWS], i64::MAX);
             let [before, after] = [&nearest, &solved].map(|rows| loss(rows, encoding, &samples));
-            assert!(after * gain < before, "{encoding:?}: {before:.2e} → {after:.2e}");
+            assert!(after * 2.0 < before, "{encoding:?}: {before:.2e} → {after:.2e}");
         }
     }
 

@@ -6,15 +6,17 @@
 //! Voids the promise: nothing; the same choice gives the same number on any number of threads.
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use miette::{Result, miette};
+use mote_runtime::format::Tensor;
 
 use crate::arch::Cond;
 use crate::calibrate::condition;
 use crate::draw::{Device, Draw, Drawn, Float, MoteFile, Prompt};
 use crate::pack::assemble;
 use crate::pipeline::Calibrated;
-use crate::plan::plan;
+use crate::plan::{Plan, plan};
 use crate::quantize::QuantGraph;
 use crate::report::metrics::psnr;
 
@@ -23,6 +25,8 @@ pub struct Evaluator<'a> {
     calibrated: &'a Calibrated,
     prompts: Vec<Prompt>,
     reference: Vec<Drawn>,
+    /// The last plan and the tensors that it is for.
+    planned: Mutex<Option<(Vec<Tensor>, Plan)>>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -49,7 +53,7 @@ impl<'a> Evaluator<'a> {
         let first_row = usize::from(schedule.first_row);
         let rows = &calibrated.schedules.rows[first_row..][..usize::from(schedule.rows)];
         let reference = Float { network, rows, first_row, classes }.draw(&prompts, false, done)?;
-        Ok(Self { calibrated, prompts, reference })
+        Ok(Self { calibrated, prompts, reference, planned: Mutex::default() })
     }
 
     /// Number of pictures.
@@ -64,15 +68,30 @@ impl<'a> Evaluator<'a> {
 
     /// As [`Evaluator::measure`], by the schedules of another calibration of the same network.
     pub fn measure_with(&self, calibrated: &Calibrated, graph: &QuantGraph) -> Result<Measured> {
-        let tiling = mote_runtime::kernels::select::TILING;
         let Calibrated { schedules, classes, info, .. } = calibrated;
-        let packed = assemble(graph, &plan(graph, tiling), schedules, *classes, info)?;
+        let packed = assemble(graph, &self.plan(graph), schedules, *classes, info)?;
         let file = MoteFile::in_memory(Path::new("a candidate"), &packed.bytes);
         let model = file.model()?;
         let drawn = Device::new(&model, None)?.draw(&self.prompts, false, &|| {})?;
         let pairs = self.reference.iter().zip(&drawn);
         let psnr_db = pairs.map(|(float, drawn)| psnr(&float.x0, &drawn.x0)).collect();
         Ok(Measured { psnr_db, file_bytes: packed.bytes.len() })
+    }
+}
+
+impl Evaluator<'_> {
+    /// A plan, which takes as long as drawing: candidates that differ in weights and ranges only share one, because only
+    /// scratch differs, and that lies behind all tensors.
+    fn plan(&self, graph: &QuantGraph) -> Plan {
+        let mut planned = self.planned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*planned {
+            Some((tensors, plan)) if *tensors == graph.tensors => plan.clone(),
+            _ => {
+                let plan = plan(graph, mote_runtime::kernels::select::TILING);
+                *planned = Some((graph.tensors.clone(), plan.clone()));
+                plan
+            }
+        }
     }
 }
 
