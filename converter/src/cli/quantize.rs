@@ -178,7 +178,6 @@ impl Args {
             ram_bytes: self.ram,
             flash_bytes: self.flash,
             tiling: self.target.tiling,
-            ..Options::default()
         }
     }
 }
