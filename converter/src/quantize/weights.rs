@@ -72,10 +72,10 @@ mod tests {
         let (rows, row_elems) = (6, 21);
         let encodings = [0, 4, 8, 16, 20, 24, 1020].map(|group_len| Encoding::I4 { group_len });
         for encoding in encodings.into_iter().chain([Encoding::I8]) {
-            let most = if encoding == Encoding::I8 { 127 } else { Encoding::NIBBLE_MAX };
+            let most = if encoding == Encoding::I8 { 127 } else { i32::from(Encoding::NIBBLE_MAX) };
             let groups = groups(encoding, row_elems);
             let row = |r: usize| Row {
-                levels: (0..row_elems).map(|i| ((i * 37 + r * 11) % (2 * most as usize + 1)) as i8 - most).collect(),
+                levels: (0..row_elems).map(|i| ((i * 37 + r * 11) as i32 % (2 * most + 1) - most) as i8).collect(),
                 group_scales: (0..groups.len())
                     .map(|g| if groups.len() == 1 { 1 } else { ((g * 5 + r) % 16) as u8 + 1 })
                     .collect(),
