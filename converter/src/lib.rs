@@ -7,14 +7,15 @@
 //!    for one those of the device, with its time path.
 //! 3. [`schedule`]: scheduler configuration and steps → [`schedule::Schedules`], rows of multiply-adds.
 //! 4. [`calibrate`]: the real sampler ([`sample`]) over the f32 interpreter ([`interpret`], which is also the oracle) →
-//!    [`calibrate::Ranges`] of every tensor at every step.
-//! 5. [`quantize`]: ranges → scales, weights → int8, operators → the runtime's → [`quantize::QuantGraph`].
+//!    [`calibrate::Ranges`] of every tensor at every step, [`calibrate::Patches`] of what every layer reads.
+//! 5. [`quantize`]: ranges → scales, patches → solved weights, operators → the runtime's → [`quantize::QuantGraph`];
+//!    [`search`] chooses widths by what they do to finished pictures.
 //! 6. [`plan`]: lifetimes → arena offsets → [`plan::Plan`].
 //! 7. [`pack`]: → [`pack::Packed`] bytes; [`emit`] puts them on disk whole or not at all.
 //!
 //! [`pipeline`] is all of that on one screen. [`draw`] draws by float or by file alike, [`compare`] holds them against each
-//! other, [`judge`] says what sets of pictures are worth, [`report`] is how people and scripts are told. Records, rounding and shape rules are `mote-runtime`'s: the two
-//! halves cannot drift.
+//! other, [`judge`] says what sets of pictures are worth, [`report`] is how people and scripts are told. Records, rounding
+//! and shape rules are `mote-runtime`'s: the two halves cannot drift.
 
 #![warn(missing_docs)]
 
