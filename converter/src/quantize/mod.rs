@@ -1,8 +1,8 @@
 //! Quantization: the f32 graph and its calibrated ranges become the integer graph of the device.
 //!
-//! `ranges` → scales, `weights` → int8 rows, `tables` and `time` → payload blobs, `precision` chooses 8 or 16 bits a
-//! tensor, `lower` puts them together, operator by operator. What comes out has every constant; only places in the
-//! arena and in the file are open.
+//! `ranges` → scales, `solve` → the weights' integers (kept in `solutions`, written by `weights`), `tables` and `time` → payload
+//! blobs, `precision` says how many bits a tensor and a layer have, `lower` puts them together, operator by operator. What
+//! comes out has every constant; only places in the arena and in the file are open.
 
 mod lower;
 pub mod payload;

@@ -1,7 +1,7 @@
 //! Mixed precision by measurement: which layers' weights may have 4 bits, and whether 16-bit activations pay.
 //!
 //! Each layer alone is given 4 bits, and the finished pictures say what that costs ([`Evaluator`]). Costs are squared
-//! errors, which very nearly add up (digits, all layers but the first and last: 1.0e-3 together, 1.3e-3 as a sum), so the
+//! errors, which very nearly add up (digits, all layers: 1.0e-3 together, 1.3e-3 as a sum), so the
 //! best choice for a file size is a knapsack: layers in order of error for each byte that they save. Every prefix of
 //! that order is the best choice for its own size, so the order is the whole Pareto front, and a budget picks a point on
 //! it. Published searches rank layers by proxies, because they cannot draw thousands of pictures; an integer network this
