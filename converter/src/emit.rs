@@ -7,9 +7,25 @@ use std::path::Path;
 
 use miette::{Result, miette};
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Refuses a destination that cannot be written: to be asked before minutes are spent.
+pub fn check(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(miette!(help = "name a file", "{}: the destination is a folder", path.display()));
+    }
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        return Err(miette!(help = "make the folder first", "{}: no such folder", folder.display()));
+    }
+    Ok(())
+}
+
 /// Writes `bytes` to `path` by rename.
 pub fn emit(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let failed = |error: std::io::Error| {
         miette!(
             help = "check that the folder exists, is writable and has room",
@@ -40,7 +56,9 @@ mod tests {
             assert_eq!(std::fs::read(&path).ok().as_deref(), Some(bytes));
         }
         assert_eq!(std::fs::read_dir(folder.path()).map(Iterator::count).ok(), Some(1));
-        assert!(super::emit(&folder.path().join("no/such/folder/a.mote"), b"x").is_err());
+        let nowhere = folder.path().join("no/such/folder/a.mote");
+        assert!(super::emit(&nowhere, b"x").is_err() && super::check(&nowhere).is_err());
+        assert!(super::check(folder.path()).is_err() && super::check(&path).is_ok());
         Ok(())
     }
 }

@@ -306,6 +306,11 @@ fn wrong_files_are_named() {
     );
     let path = fixture(CLASSES);
     contains(&desk.fails(&["compare", "a.mote", path.to_str().unwrap()]), &["other order"]);
+    for to in ["--html", "--json"] {
+        let late = desk.fails(&["compare", path.to_str().unwrap(), "a.mote", to, "no/such/x.json"]);
+        contains(&late, &["no/such: no such folder", "make the folder first"]);
+        assert!(!late.contains("comparing"), "{late}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use miette::{Result, miette};
 use mote_converter::arch::{Cond, Network};
 use mote_converter::compare::{self, Study, StudyFile, StudyOptions, study};
 use mote_converter::draw::{Device, Draw, MoteFile, Prompt, Signature};
-use mote_converter::emit::emit;
+use mote_converter::emit::{self, emit};
 use mote_converter::judge::Judge;
 use mote_converter::report::{comparison, html};
 use mote_converter::weights::Checkpoint;
@@ -86,6 +86,8 @@ pub fn run(args: &Args) -> Result<()> {
             "the files are in the other order"
         ));
     }
+    let to_file = args.json.as_deref().filter(|path| *path != Path::new("-"));
+    args.html.as_deref().into_iter().chain(to_file).try_for_each(emit::check)?;
     let checkpoint = open_weights(&args.checkpoint)?;
     let files: Vec<MoteFile> = args.files.iter().map(|path| MoteFile::read(path)).collect::<Result<_>>()?;
     let models: Vec<Model> = files.iter().map(MoteFile::model).collect::<Result<_>>()?;

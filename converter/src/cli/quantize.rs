@@ -13,7 +13,7 @@ use mote_converter::arch::Cond;
 use mote_converter::calibrate::RangeMethod;
 use mote_converter::compare::{self, Comparison, compare};
 use mote_converter::draw::{Device, Draw, MoteFile, Prompt};
-use mote_converter::emit::emit;
+use mote_converter::emit::{self, emit};
 use mote_converter::pipeline::{Options, Quantized, Stage, WeightChoice, prepare};
 use mote_converter::quantize::{Level, Techniques};
 use mote_converter::report::summary::Summary;
@@ -249,9 +249,6 @@ fn default_out(checkpoint: &Path) -> Result<PathBuf> {
 /// Refuses destinations that cannot be meant, before minutes are spent.
 fn check_out(out: &Path, checkpoint: &Path) -> Result<()> {
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    if out.is_dir() {
-        return Err(miette!(help = "name a file with -o", "{}: the destination is a folder", out.display()));
-    }
     if same(out, checkpoint) {
         return Err(miette!(
             help = "name another file with -o",
@@ -259,11 +256,7 @@ fn check_out(out: &Path, checkpoint: &Path) -> Result<()> {
             out.display()
         ));
     }
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return Err(miette!(help = "make the folder first", "{}: no such folder", folder.display()));
-    }
-    Ok(())
+    emit::check(out)
 }
 
 #[cfg(test)]
