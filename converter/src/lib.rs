@@ -13,7 +13,7 @@
 //! 7. [`pack`]: → [`pack::Packed`] bytes; [`emit`] puts them on disk whole or not at all.
 //!
 //! [`pipeline`] is all of that on one screen. [`draw`] draws by float or by file alike, [`compare`] holds them against each
-//! other, [`report`] is how people and scripts are told. Records, rounding and shape rules are `mote-runtime`'s: the two
+//! other, [`judge`] says what sets of pictures are worth, [`report`] is how people and scripts are told. Records, rounding and shape rules are `mote-runtime`'s: the two
 //! halves cannot drift.
 
 #![warn(missing_docs)]
@@ -26,6 +26,7 @@ pub mod emit;
 pub mod fields;
 pub mod graph;
 pub mod interpret;
+pub mod judge;
 pub mod pack;
 pub mod pipeline;
 pub mod plan;
@@ -33,4 +34,5 @@ pub mod quantize;
 pub mod report;
 pub mod sample;
 pub mod schedule;
+pub mod search;
 pub mod weights;

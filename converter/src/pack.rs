@@ -33,10 +33,29 @@ pub struct Packed {
     pub bytes: Vec<u8>,
     /// Header, directory and sections, in bytes; the payload follows.
     pub meta_bytes: usize,
+    /// Where the record of the self-test lies.
+    self_test_at: usize,
 }
 
-/// Writes the file. `info` are lines for people: key and value, in order.
+/// Writes the file, with the self-test that the scalar kernels draw. `info` are lines for people: key and value, in order.
 pub fn pack(
+    graph: &QuantGraph,
+    plan: &Plan,
+    schedules: &Schedules,
+    classes: Classes,
+    info: &[(String, String)],
+) -> Result<Packed> {
+    let mut packed = assemble(graph, plan, schedules, classes, info)?;
+    let record = draw_self_test(&packed.bytes, classes)
+        .map_err(|error| miette!(help = "report this network", "the runtime refuses the file: {error}"))?;
+    let at = packed.self_test_at;
+    packed.bytes[at..at + SelfTest::BYTES].copy_from_slice(&record.encode().0);
+    seal(&mut packed.bytes, packed.meta_bytes);
+    Ok(packed)
+}
+
+/// The file with a self-test of zeros, which nothing passes: for a search, where drawing it would take longer than all else.
+pub fn assemble(
     graph: &QuantGraph,
     plan: &Plan,
     schedules: &Schedules,
@@ -137,11 +156,7 @@ pub fn pack(
     bytes.resize(meta_bytes, 0);
     bytes.extend(payload);
     seal(&mut bytes, meta_bytes);
-    let record = draw_self_test(&bytes, classes)
-        .map_err(|error| miette!(help = "report this network", "the runtime refuses the file: {error}"))?;
-    bytes[self_test_at..self_test_at + SelfTest::BYTES].copy_from_slice(&record.encode().0);
-    seal(&mut bytes, meta_bytes);
-    Ok(Packed { bytes, meta_bytes })
+    Ok(Packed { bytes, meta_bytes, self_test_at })
 }
 
 /// Writes the checksum of header and records.

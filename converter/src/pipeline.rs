@@ -1,19 +1,25 @@
 //! The pipeline: a checkpoint to the bytes of a `.mote` file. Each arrow is its own type, so a stage cannot be skipped.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use miette::{Result, miette};
 use mote_runtime::kernels::scratch::{SCALAR, Tiling};
 
 use crate::arch::Network;
-use crate::calibrate::{self, Classes, RangeMethod, Ranges, calibrate};
+use crate::calibrate::{self, Classes, Patches, Ranges, calibrate};
 use crate::pack::{Packed, pack};
 use crate::plan::{Plan, plan};
 use crate::quantize::time::TimeFold;
-use crate::quantize::{Level, LowerOptions, Precision, QuantGraph, lower};
+use crate::quantize::time::TimeValues;
+use crate::quantize::{Layer, Level, LowerOptions, Precision, QuantGraph, Solutions, Techniques, WeightWidth, lower};
 use crate::report::Report;
 use crate::schedule::{Scheduler, Schedules};
+use crate::search::{self, Evaluator, Front};
 use crate::weights::Checkpoint;
+
+/// Pictures that a search draws with each candidate.
+const SEARCH_PICTURES: usize = 16;
 
 /// Everything that a user can ask of quantization.
 #[derive(Clone, Debug)]
@@ -34,10 +40,15 @@ pub struct Options {
     pub guidance: RangeInclusive<f32>,
     /// Seed of the first trajectory.
     pub seed: u64,
-    /// How activation ranges are chosen.
-    pub method: RangeMethod,
-    /// Activation widths; `None` takes the widest whose arena stays within `ram_bytes`, 8 bits where that is not given.
+    /// Activation widths; `None` takes those whose arena stays within `ram_bytes` and that draw best, 8 bits where that is
+    /// not given.
     pub activations: Option<Level>,
+    /// How weights are written.
+    pub weights: WeightChoice,
+    /// Each tensor's ranges are chosen by what they do to finished pictures.
+    pub search_ranges: bool,
+    /// What is done to lose less than plain rounding does.
+    pub techniques: Techniques,
     /// Arena budget.
     pub ram_bytes: Option<usize>,
     /// File budget.
@@ -57,12 +68,32 @@ impl Default for Options {
             trajectories: 16,
             guidance: 1.0..=3.0,
             seed: 1 << 32,
-            method: RangeMethod::default(),
             activations: None,
+            weights: WeightChoice::Int8,
+            search_ranges: false,
+            techniques: Techniques::default(),
             ram_bytes: None,
             flash_bytes: None,
             tiling: SCALAR,
         }
+    }
+}
+
+/// How weights are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightChoice {
+    /// 8 bits.
+    Int8,
+    /// 4 bits, but for the first and the last convolution ([`Layer::is_edge`]).
+    Int4,
+    /// What loses least within the file budget.
+    Auto,
+}
+
+impl Options {
+    /// Whether 16-bit activations are tried: who has memory to give for them says `ram_bytes`.
+    fn chooses_level(&self) -> bool {
+        self.activations.is_none() && self.ram_bytes.is_some()
     }
 }
 
@@ -73,8 +104,14 @@ pub enum Stage {
     Import,
     /// Network rows are run in float.
     Calibrate,
-    /// Weights are quantized and the arena is planned.
-    Quantize,
+    /// Layers are solved.
+    Solve,
+    /// Float pictures are drawn, for a search.
+    Reference,
+    /// Choices are tried on finished pictures.
+    Search,
+    /// The arena is planned, the file packed.
+    Pack,
 }
 
 /// Hears of the stage, what of it is done, and how much there is.
@@ -91,6 +128,8 @@ pub struct Calibrated {
     pub classes: Classes,
     /// What was seen.
     pub ranges: Ranges,
+    /// Samples of what the layers read.
+    pub patches: Patches,
     /// The time path for all rows and classes.
     pub fold: TimeFold,
     /// Lines for the file's `info` section.
@@ -108,6 +147,8 @@ pub struct Quantized {
     pub plan: Plan,
     /// Which activations are 16 bits wide.
     pub level: Level,
+    /// What the search over weights found, where there was one.
+    pub front: Option<Front>,
     /// What it costs.
     pub report: Report,
 }
@@ -132,40 +173,96 @@ pub fn prepare(checkpoint: &Checkpoint, options: &Options, progress: Progress) -
         seed: options.seed,
         classes,
     };
-    let ranges = calibrate(&network, &schedules, &runs, &|done, total| progress(Stage::Calibrate, done, total))?;
-    Ok(Calibrated { network, schedules, classes, ranges, fold, info: info(checkpoint) })
+    let (ranges, patches) =
+        calibrate(&network, &schedules, &runs, &|done, total| progress(Stage::Calibrate, done, total))?;
+    Ok(Calibrated { network, schedules, classes, ranges, patches, fold, info: info(checkpoint) })
 }
 
 impl Calibrated {
-    /// Quantizes, plans and packs; refuses a file that breaks a budget.
+    /// Chooses widths, quantizes, plans and packs; refuses a file that breaks a budget.
     pub fn quantize(&self, options: &Options, progress: Progress) -> Result<Quantized> {
-        // 16 bits gain `digits` 1 to 2 dB of 44 and cost half as much arena again, so only who has the memory gets them.
-        let levels = match (options.activations, options.ram_bytes) {
-            (Some(level), _) => vec![level],
-            (None, Some(_)) => Level::ALL.to_vec(),
-            (None, None) => vec![Level::Int8],
+        let solutions = self.solutions(options.techniques);
+        self.solve(&solutions, options.weights, progress);
+        let graph = &self.network.graph;
+        let narrow = Precision::level(graph, options.activations.unwrap_or(Level::Int8));
+        let evaluator = match options.weights == WeightChoice::Auto || options.search_ranges || options.chooses_level()
+        {
+            true => Some(self.evaluator(progress)?),
+            false => None,
         };
-        let budget = options.ram_bytes.unwrap_or(usize::MAX);
-        for (i, &level) in levels.iter().enumerate() {
-            progress(Stage::Quantize, i, levels.len());
-            let graph = self.lower(&Precision::level(&self.network.graph, level), options.method)?;
-            let plan = plan(&graph, options.tiling);
-            if plan.arena_bytes > budget && i + 1 < levels.len() {
-                continue;
+        let mut front = None;
+        let mut precision = match (options.weights, &evaluator) {
+            (WeightChoice::Auto, Some(evaluator)) => {
+                let heard = |done, total| progress(Stage::Search, done, total);
+                let (precision, found) =
+                    search::weights(self, &solutions, &narrow, evaluator, options.flash_bytes, &heard)?;
+                front = Some(found);
+                precision
             }
-            let packed = pack(&graph, &plan, &self.schedules, self.classes, &self.info)?;
-            let report = Report::new(&graph, &self.fold, &plan, &packed, &self.schedules);
-            report.check_budgets(options.ram_bytes, options.flash_bytes, level)?;
-            progress(Stage::Quantize, levels.len(), levels.len());
-            return Ok(Quantized { packed, graph, plan, level, report });
+            (WeightChoice::Int4, _) => narrow.with_weights(&self.inner_layers(), WeightWidth::Int4),
+            _ => narrow,
+        };
+        let mut level = options.activations.unwrap_or(Level::Int8);
+        if let (Some(evaluator), true) = (&evaluator, options.chooses_level()) {
+            let heard = |done, total| progress(Stage::Search, done, total);
+            (precision, level) = search::activations(self, &solutions, &precision, evaluator, options, &heard)?;
         }
-        Err(miette!(help = "leave the activation width to the converter", "no activation width to try"))
+        if let (Some(evaluator), true) = (&evaluator, options.search_ranges) {
+            let heard = |done, total| progress(Stage::Search, done, total);
+            precision = search::ranges(self, &solutions, &precision, evaluator, &heard)?;
+        }
+        progress(Stage::Pack, 0, 1);
+        let graph = self.lower(&solutions, &precision)?;
+        let plan = plan(&graph, options.tiling);
+        let packed = pack(&graph, &plan, &self.schedules, self.classes, &self.info)?;
+        let report = Report::new(&graph, &self.fold, &plan, &packed, &self.schedules);
+        report.check_budgets(options.ram_bytes, options.flash_bytes, level, options.weights)?;
+        progress(Stage::Pack, 1, 1);
+        Ok(Quantized { packed, graph, plan, level, front, report })
+    }
+
+    /// Solves every layer in the widths that a choice may take.
+    fn solve(&self, solutions: &Solutions, choice: WeightChoice, progress: Progress) {
+        let widths: &[WeightWidth] = match choice {
+            WeightChoice::Int8 => &[WeightWidth::Int8],
+            WeightChoice::Int4 => &[WeightWidth::Int4],
+            WeightChoice::Auto => &[WeightWidth::Int8, WeightWidth::Int4],
+        };
+        let layers = self.layers();
+        let done = AtomicUsize::new(0);
+        solutions.prepare(&layers, widths, &|| {
+            let done = 1 + done.fetch_add(1, Ordering::Relaxed);
+            progress(Stage::Solve, done, layers.len() * widths.len());
+        });
+    }
+
+    /// Float pictures for a search.
+    fn evaluator(&self, progress: Progress) -> Result<Evaluator<'_>> {
+        let done = AtomicUsize::new(0);
+        Evaluator::new(self, Evaluator::SEARCH_SEED, SEARCH_PICTURES, &|| {
+            progress(Stage::Reference, 1 + done.fetch_add(1, Ordering::Relaxed), SEARCH_PICTURES);
+        })
     }
 
     /// The integer graph for a choice of widths.
-    pub fn lower(&self, precision: &Precision, method: RangeMethod) -> Result<QuantGraph> {
-        let options = LowerOptions { method, classes: self.classes };
-        lower(&self.network, &self.schedules, &self.ranges, precision, &self.fold, &options)
+    pub fn lower(&self, solutions: &Solutions, precision: &Precision) -> Result<QuantGraph> {
+        let options = LowerOptions { techniques: solutions.techniques(), classes: self.classes };
+        lower(&self.network, &self.schedules, &self.ranges, precision, solutions, &self.fold, &options)
+    }
+
+    /// The network's weight matrices, none solved yet.
+    pub fn solutions(&self, techniques: Techniques) -> Solutions<'_> {
+        Solutions::new(&self.network.graph, &self.patches, &self.fold, techniques)
+    }
+
+    /// All but the first and the last convolution: what `--weights int4` gives 4 bits.
+    pub fn inner_layers(&self) -> Vec<Layer> {
+        self.layers().into_iter().filter(|layer| !layer.is_edge(&self.network.graph)).collect()
+    }
+
+    /// The network's weight matrices as the device has them.
+    pub fn layers(&self) -> Vec<Layer> {
+        Layer::all(&self.network.graph, !matches!(self.fold.values, TimeValues::Tables(_)))
     }
 }
 

@@ -125,6 +125,7 @@ fn a_checkpoint_becomes_a_file_that_draws_the_same() {
             "--guidance",
             guidance,
         ]);
+        let compared = &compared["files"][0];
         for (told, seen) in compared["psnr_each_db"].as_array().unwrap().iter().zip(each) {
             assert!((told.as_f64().unwrap() - seen).abs() < 1e-6 && seen > 15.0, "{told} {seen}");
         }
@@ -139,6 +140,38 @@ fn a_checkpoint_becomes_a_file_that_draws_the_same() {
         &desk.ok(&["compare", weights, "a.mote", "--count", "2"]),
         &["PSNR", "SQNR", "worst row", "(--verbose shows them)"],
     );
+}
+
+#[test]
+fn several_files_go_on_one_page() {
+    let desk = Desk::new();
+    let weights = fixture(CLASSES);
+    let weights = weights.to_str().unwrap();
+    desk.quantize(CLASSES, &["--steps", "2", "--activations", "int16"]);
+    std::fs::rename(desk.path("a.mote"), desk.path("b.mote")).unwrap();
+    desk.quantize(CLASSES, &["--steps", "2"]);
+    let common = ["compare", weights, "a.mote", "b.mote", "--count", "2", "--layers", "1"];
+    let text = desk.ok(&[&common[..], &["--json", "r.json", "--html", "r.html"]].concat());
+    contains(&text, &["a.mote", "b.mote", "4 pairs", "PSNR dB: mean"]);
+    assert_eq!(desk.names(), ["a.mote", "b.mote", "r.html", "r.json"]);
+    let page = std::fs::read_to_string(desk.path("r.html")).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
+    let written = std::fs::read_to_string(desk.path("r.json")).unwrap();
+    let printed = desk.ok(&[&common[..], &["--json"]].concat());
+    assert_eq!(written, printed, "the same comparison, the same numbers");
+    let report: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(report["files"].as_array().unwrap().len(), 2);
+    assert_eq!((&report["samples"], &report["judge"]), (&Value::from(4), &Value::Null));
+
+    let before = std::fs::read(desk.path("b.mote")).unwrap();
+    assert!(!desk.run(&["compare", weights, "a.mote", "--json", "b.mote"]).status.success());
+    assert_eq!(std::fs::read(desk.path("b.mote")).unwrap(), before, "a model is not written over");
+    let judge = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/judge/classifier.safetensors");
+    contains(
+        &desk.fails(&[&common[..], &["--judge", judge.to_str().unwrap()]].concat()),
+        &["reads pictures of [11, 11, 3], the model draws [16, 16, 1]", "--judge FILE"],
+    );
+    contains(&desk.fails(&[&common[..], &["--judge", "no.safetensors"]].concat()), &["no such file"]);
 }
 
 #[test]
@@ -276,6 +309,61 @@ fn wrong_files_are_named() {
 }
 
 #[test]
+fn weights_are_as_wide_as_asked_for() {
+    let desk = Desk::new();
+    let bytes = |report: &Value| report["costs"]["file_bytes"].as_u64().unwrap();
+    let steps = ["--steps", "2"];
+    let int8 = desk.quantize(CLASSES, &steps);
+    assert_eq!(int8["front"], Value::Null);
+    let int4 = desk.quantize(CLASSES, &[&steps[..], &["--weights", "int4"]].concat());
+    assert!(bytes(&int4) < bytes(&int8), "{int4}");
+    let shown = desk.json(&["inspect", "a.mote", "--json"]);
+    let written = |kind: &str| {
+        let convs = shown["ops"].as_array().unwrap().iter().filter_map(|op| op["weights"].as_array());
+        convs.filter(|weights| weights.iter().any(|w| w.as_str().unwrap().starts_with(kind))).count()
+    };
+    assert!(written("i4") > 4 && written("i8") == 2, "all but the first and the last layer: {shown}");
+
+    // A budget between the two is met, by some of the layers.
+    let budget = (bytes(&int8) + bytes(&int4)) / 2;
+    let flash = budget.to_string();
+    let auto = desk.quantize(CLASSES, &[&steps[..], &["--weights", "auto", "--flash", &flash]].concat());
+    assert!(bytes(&auto) <= budget, "{} of {budget}", bytes(&auto));
+    let points = auto["front"]["points"].as_array().unwrap();
+    let chosen = auto["front"]["chosen"].as_u64().unwrap() as usize;
+    assert!(chosen > 0 && chosen + 1 < points.len(), "{}", auto["front"]);
+    let fewer = points[chosen - 1]["file_bytes"].as_u64().unwrap();
+    assert!(fewer > budget, "a layer less would do: {fewer} of {budget}");
+    assert_eq!(points[chosen]["file_bytes"], bytes(&auto));
+    assert!(points[chosen]["measured_psnr_db"].as_f64().unwrap() > 15.0, "{}", auto["front"]);
+    // The same again, byte for byte.
+    let file = std::fs::read(desk.path("a.mote")).unwrap();
+    desk.quantize(CLASSES, &[&steps[..], &["--weights", "auto", "--flash", &flash]].concat());
+    assert!(std::fs::read(desk.path("a.mote")).unwrap() == file);
+    // What fits as it is stays as it is.
+    let plenty = desk.quantize(CLASSES, &[&steps[..], &["--weights", "auto", "--flash", "1M"]].concat());
+    assert_eq!((bytes(&plenty), &plenty["front"]["chosen"]), (bytes(&int8), &Value::from(0)));
+    // What cannot be met says so, and nothing is written.
+    let path = fixture(CLASSES);
+    let quantize = ["quantize", path.to_str().unwrap(), "--calibration", "4", "-o", "b.mote", "--flash", "2K"];
+    contains(&desk.fails(&[&quantize[..], &["--weights", "auto"]].concat()), &["more than --flash allows", "4 bits"]);
+    contains(&desk.fails(&quantize), &["more than --flash allows", "--weights auto"]);
+    assert_eq!(desk.names(), ["a.mote"]);
+}
+
+#[test]
+fn ranges_are_chosen_as_asked_for() {
+    let desk = Desk::new();
+    let mut files = Vec::new();
+    for ranges in ["mean-square", "min-max", "percentile", "search"] {
+        let report = desk.quantize(CLASSES, &["--steps", "2", "--ranges", ranges]);
+        assert!(report["quality"]["psnr_db"]["mean"].as_f64().unwrap() > 15.0, "{ranges}: {report}");
+        files.push(std::fs::read(desk.path("a.mote")).unwrap());
+    }
+    assert!(files[0] != files[1] && files[1] != files[2]);
+}
+
+#[test]
 fn wrong_requests_are_named() {
     let desk = Desk::new();
     desk.quantize(CLASSES, &["--steps", "2"]);
@@ -295,7 +383,7 @@ fn wrong_requests_are_named() {
     contains(&run(&["--class", "0", "--noise", "n.npy", "--count", "2"]), &["holds 1 samples"]);
     // What clap refuses has exit code 2.
     for args in
-        [&["quantize", "x", "--weights", "int4"][..], &["quantize", "x", "--ram", "1X"], &["run", "x", "--scale", "0"]]
+        [&["quantize", "x", "--weights", "int5"][..], &["quantize", "x", "--ram", "1X"], &["run", "x", "--scale", "0"]]
     {
         assert_eq!(desk.run(args).status.code(), Some(2), "{args:?}");
     }

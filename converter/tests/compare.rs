@@ -1,12 +1,14 @@
-//! The comparison pairs every operator of every kind of network with its float counterpart. The bounds are loose,
-//! because the oracle's networks are untrained and narrow.
+//! The comparison pairs every operator of every kind of network with its float counterpart, and gives the same numbers for
+//! a file alone or beside others, on any number of threads. The bounds are loose, because the oracle's networks are
+//! untrained and narrow.
 
 use std::path::{Path, PathBuf};
 
 use mote_converter::arch::Cond;
-use mote_converter::compare::{Layers, Options, compare};
+use mote_converter::compare::{Comparison, Layers, Options, compare, compare_files};
 use mote_converter::draw::{MoteFile, Prompt};
 use mote_converter::pipeline::{self, prepare};
+use mote_converter::quantize::Level;
 use mote_converter::weights::Checkpoint;
 
 fn cases() -> Vec<PathBuf> {
@@ -62,4 +64,45 @@ fn every_layer_of_every_network_has_its_pair() {
             assert!(worst_row > 10.0, "{name}: {:?}", comparison.rows);
         }
     }
+}
+
+#[test]
+fn files_side_by_side_are_as_each_alone() {
+    let cases = cases();
+    let weights = cases.iter().find(|path| path.ends_with("case-07.safetensors")).unwrap();
+    let checkpoint = Checkpoint::open(weights).unwrap();
+    let options = pipeline::Options { steps: vec![3], eta: 0.5, trajectories: 4, ..pipeline::Options::default() };
+    let calibrated = prepare(&checkpoint, &options, &|_, _, _| {}).unwrap();
+    let file = |level, steps: &[usize]| {
+        let options = pipeline::Options { activations: Some(level), steps: steps.to_vec(), ..options.clone() };
+        let calibrated = prepare(&checkpoint, &options, &|_, _, _| {}).unwrap();
+        let quantized = calibrated.quantize(&options, &|_, _, _| {}).unwrap();
+        MoteFile::in_memory(weights, &quantized.packed.bytes)
+    };
+    let files = [file(Level::Int8, &[3]), file(Level::Norms, &[3]), file(Level::Int8, &[2])];
+    let models = files.each_ref().map(|file| file.model().unwrap());
+    let network = &calibrated.network;
+    let prompt = |seed| Prompt { seed, cond: Cond::Class(seed as usize % 2), guidance: 1.0, noise: None };
+    let wanted = Options { prompts: (0..6).map(prompt).collect(), steps: None, layered: 2 };
+    let json = |value: &Comparison| serde_json::to_string(value).unwrap();
+
+    let together = compare_files(network, &[&models[0], &models[1]], &wanted, &|| {}).unwrap();
+    for ((comparison, pictures), model) in together.files.iter().zip(&models) {
+        let alone = compare_files(network, &[model], &wanted, &|| {}).unwrap();
+        assert_eq!(json(comparison), json(&alone.files[0].0));
+        assert_eq!((pictures, &together.float), (&alone.files[0].1, &alone.float));
+        assert_eq!(json(comparison), json(&compare(network, model, &wanted, &|| {}).unwrap()));
+    }
+    assert_ne!(together.files[0].1, together.files[1].1);
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let again = pool.install(|| compare_files(network, &[&models[0], &models[1]], &wanted, &|| {}).unwrap());
+        assert_eq!(again.float, together.float);
+        for (again, together) in again.files.iter().zip(&together.files) {
+            assert_eq!((json(&again.0), &again.1), (json(&together.0), &together.1));
+        }
+    }
+
+    let error = compare_files(network, &[&models[0], &models[2]], &wanted, &|| {}).err().unwrap();
+    assert!(error.to_string().contains("file 2 cannot share a float trajectory"), "{error}");
 }

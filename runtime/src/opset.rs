@@ -23,7 +23,7 @@ use crate::format::header::{Header, Section, tag};
 use crate::format::op::{Modulation, Op, OpRecord};
 use crate::format::schedule::{Clip, Row};
 use crate::format::{DType, Graph, NONE, Tensor};
-use crate::kernels::scratch::{section, tensor_at};
+use crate::kernels::scratch::{is_packed, section, tensor_at};
 
 /// A set of the bits below. (A number, because a const parameter can be no other type.)
 pub type OpSet = u32;
@@ -77,6 +77,8 @@ pub const CLIP_DYNAMIC: OpSet = 1 << 20;
 pub const HISTORY: OpSet = 1 << 21;
 /// Classifier-free guidance.
 pub const GUIDANCE: OpSet = 1 << 22;
+/// A convolution with int4 weights.
+pub const WEIGHTS_I4: OpSet = 1 << 23;
 
 /// Whether all of `bits` are in the set.
 pub(crate) const fn links(ops: OpSet, bits: OpSet) -> bool {
@@ -95,11 +97,11 @@ pub const fn ops_used(bytes: &[u8]) -> OpSet {
         }
         i += 1;
     }
-    let ops = section(bytes, Section::find(bytes, tag::OPS));
-    let mut at = ops;
+    let weights = section(bytes, Section::find(bytes, tag::WEIGHTS));
+    let mut at = section(bytes, Section::find(bytes, tag::OPS));
     while at.len() >= OpRecord::BYTES {
         if let Some(OpRecord { op, .. }) = OpRecord::decode(at) {
-            used |= op_used(&op, tensors);
+            used |= op_used(&op, tensors, weights);
         }
         at = tail(at, OpRecord::BYTES);
     }
@@ -120,7 +122,7 @@ pub const fn ops_used(bytes: &[u8]) -> OpSet {
     used
 }
 
-const fn op_used(op: &Op, tensors: &[u8]) -> OpSet {
+const fn op_used(op: &Op, tensors: &[u8], weights: &[u8]) -> OpSet {
     let out = tensor_at(tensors, op.out());
     let out_i16 = if is_i16(&out) { OUT_I16 } else { 0 };
     match op {
@@ -134,6 +136,7 @@ const fn op_used(op: &Op, tensors: &[u8]) -> OpSet {
                     used |= if is_i16(&source) { CONV_I16 } else { CONV_I8 };
                     used |= if source.c.is_multiple_of(4) { 0 } else { CONV_ODD };
                     used |= if k == 1 { CONV_TWO } else { 0 };
+                    used |= if is_packed(weights, op.weights[k]) { WEIGHTS_I4 } else { 0 };
                 }
                 k += 1;
             }

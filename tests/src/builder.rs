@@ -87,15 +87,31 @@ impl Builder {
 
     /// Adds a weight matrix: int8 rows and a scale for each.
     pub fn weights(&mut self, rows: &[Vec<i8>], scales: &[f32]) -> u16 {
-        let row_elems = rows[0].len();
-        let params = rows.iter().zip(scales).flat_map(|(row, scale)| {
+        self.encoded(Encoding::I8, rows, rows, &[], scales)
+    }
+
+    /// Adds a weight matrix in int4: rows of nibbles, their groups' scales, a scale for each row.
+    pub fn weights_i4(&mut self, nibbles: &[Vec<i8>], group_len: u16, group_scales: &[Vec<u8>], scales: &[f32]) -> u16 {
+        let codes = expanded(nibbles, group_len, group_scales);
+        self.encoded(Encoding::I4 { group_len }, &codes, nibbles, group_scales, scales)
+    }
+
+    fn encoded(
+        &mut self,
+        encoding: Encoding,
+        codes: &[Vec<i8>],
+        written: &[Vec<i8>],
+        group_scales: &[Vec<u8>],
+        scales: &[f32],
+    ) -> u16 {
+        let params = codes.iter().zip(scales).flat_map(|(row, scale)| {
             let sum: i32 = row.iter().map(|&w| w as i32).sum();
             scale.to_le_bytes().into_iter().chain(sum.to_le_bytes())
         });
         let params = self.blob(params.collect::<Vec<_>>());
-        let (rows_len, encoding, row_elems) = (rows.len() as u16, Encoding::I8, row_elems as u32);
-        let mut weights = Weights { offset: 0, params, rows: rows_len, encoding, row_elems };
-        weights.offset = self.blob(weights.pack(&rows.concat()).collect::<Vec<_>>());
+        let (rows, row_elems) = (codes.len() as u16, codes[0].len() as u32);
+        let mut weights = Weights { offset: 0, params, rows, encoding, row_elems };
+        weights.offset = self.blob(weights.pack(&written.concat(), &group_scales.concat()).collect::<Vec<_>>());
         self.weights.push(weights);
         self.weights.len() as u16 - 1
     }
@@ -211,6 +227,15 @@ fn shift_offsets(op: &mut Op, by: u32) {
         }
         Op::Quantize { .. } | Op::NormStats(_) | Op::AvgPool { .. } | Op::Upsample { .. } => {}
     }
+}
+
+/// The int8 codes of int4 weights: each nibble times its group's scale.
+pub fn expanded(nibbles: &[Vec<i8>], group_len: u16, group_scales: &[Vec<u8>]) -> Vec<Vec<i8>> {
+    let code = |row: usize, (elem, &nibble): (usize, &i8)| {
+        nibble * elem.checked_div(group_len.into()).map_or(1, |group| group_scales[row][group] as i8)
+    };
+    let row = |(at, row): (usize, &Vec<i8>)| row.iter().enumerate().map(|elem| code(at, elem)).collect();
+    nibbles.iter().enumerate().map(row).collect()
 }
 
 /// Writes both kinds of checksum anew, after bytes were changed on purpose. Leaves a file alone whose directory does not

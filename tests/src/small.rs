@@ -2,7 +2,7 @@
 
 use crate::{Builder, Flash, Random, arena_for};
 use mote_runtime::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Table};
-use mote_runtime::format::{Clip, DType, NONE, Op, Quant, Row, SelfTest, Store};
+use mote_runtime::format::{Clip, DType, Encoding, NONE, Op, Quant, Row, SelfTest, Store};
 use mote_runtime::{Model, Poll, Request, Sampler};
 
 const H: usize = 4;
@@ -77,11 +77,8 @@ fn unsealed() -> Builder {
     let normed = norm(&mut b, &mut rng, [stem, NONE], [H, W, C], Some(table), Modulation::None);
     let hidden = per_step(&mut b, [H, W, C], 10);
     let modulation = Modulation::Tensor(projected);
-    conv(
-        &mut b,
-        &mut rng,
-        Conv { sources: [normed, NONE], out: hidden, kernel: [3, 3], pad: [1, 1], modulation, ..CONV },
-    );
+    let modulated = Conv { sources: [normed, NONE], out: hidden, kernel: [3, 3], pad: [1, 1], modulation, ..CONV };
+    encoded(&mut b, &mut rng, modulated, [Encoding::I4 { group_len: 8 }; 2]);
 
     let [q, k, v] = [0, -7, 9].map(|zero_point| {
         let out = b.int([H, W, C], DType::I8, 0.04, zero_point);
@@ -109,7 +106,8 @@ fn unsealed() -> Builder {
     let merged = norm(&mut b, &mut rng, [wide, summed], [H, W, 2 * C], Some(table), scale_shift);
     let skip = b.int([H, W, C], DType::I8, 0.04, 0);
     let modulation = Modulation::Tensor(given);
-    conv(&mut b, &mut rng, Conv { sources: [wide, summed], out: skip, modulation, ..CONV });
+    let shortcut = Conv { sources: [wide, summed], out: skip, modulation, ..CONV };
+    encoded(&mut b, &mut rng, shortcut, [Encoding::I8, Encoding::I4 { group_len: 0 }]);
     let last = b.int([H, W, C], DType::I8, 0.04, 0);
     let sum = Conv {
         sources: [merged, NONE],
@@ -173,12 +171,29 @@ fn per_step(b: &mut Builder, shape: [usize; 3], zero_point: i16) -> u16 {
 }
 
 fn conv(b: &mut Builder, rng: &mut Random, conv: Conv) {
-    let mut conv = conv;
+    encoded(b, rng, conv, [Encoding::I8; 2]);
+}
+
+/// A convolution with random weights, of each source in its encoding.
+fn encoded(b: &mut Builder, rng: &mut Random, mut conv: Conv, encodings: [Encoding; 2]) {
     let out_c = b.tensors[conv.out as usize].c as usize;
-    for (source, weights) in conv.sources.into_iter().zip(&mut conv.weights).filter(|(source, _)| *source != NONE) {
+    let sources = conv.sources.into_iter().zip(&mut conv.weights).zip(encodings);
+    for ((source, weights), encoding) in sources.filter(|((source, _), _)| *source != NONE) {
         let len = conv.kernel[0] as usize * conv.kernel[1] as usize * b.tensors[source as usize].c as usize;
-        let rows: Vec<Vec<i8>> = (0..out_c).map(|_| (0..len).map(|_| rng.range(-127, 127) as i8).collect()).collect();
-        *weights = b.weights(&rows, &vec![1.0 / 73.0 / (len as f32).sqrt(); out_c]);
+        let mut rows = |len: usize, low: i64, high: i64| -> Vec<Vec<i8>> {
+            (0..out_c).map(|_| (0..len).map(|_| rng.range(low, high) as i8).collect()).collect()
+        };
+        let scales = |rms: f32| vec![1.0 / rms / (len as f32).sqrt(); out_c];
+        *weights = match encoding {
+            Encoding::I8 => b.weights(&rows(len, -127, 127), &scales(73.0)),
+            Encoding::I4 { group_len } => {
+                let (nibbles, groups) = (rows(len, -7, 7), len.div_ceil(usize::from(group_len).max(1)));
+                let group_scales = if group_len == 0 { Vec::new() } else { rows(groups, 1, 16) };
+                let group_scales: Vec<Vec<u8>> =
+                    group_scales.iter().map(|row| row.iter().map(|&scale| scale as u8).collect()).collect();
+                b.weights_i4(&nibbles, group_len, &group_scales, &scales(if group_len == 0 { 4.3 } else { 42.0 }))
+            }
+        };
     }
     conv.bias = b.floats(&rng.normals(out_c, 0.2));
     b.ops.push(Op::Conv(conv));

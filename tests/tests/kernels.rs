@@ -18,6 +18,36 @@ fn every_table_equals_scalar() {
     }
 }
 
+/// Every length, group length, nibble and scale, against the formula; scalar is held to it too.
+#[test]
+fn int4_is_nibble_times_scale() {
+    for table in select::tables() {
+        for blocks in 0..=20usize {
+            for group_len in (0..=88).step_by(4) {
+                let groups = if group_len == 0 { 0 } else { (4 * blocks).div_ceil(group_len) };
+                for turn in 0..16 {
+                    let nibble = |block: usize, at: usize| (3 * block + at + turn) % 16;
+                    let scale = |group: usize, row: usize| (5 * group + row + turn) % 16;
+                    let nibbles: Vec<u8> =
+                        (0..8 * blocks).map(|i| (nibble(i / 8, i % 8) | nibble(i / 8, i % 8 + 8) << 4) as u8).collect();
+                    let scales: Vec<u16> = (0..groups)
+                        .map(|group| (0..4).map(|row| (scale(group, row) as u16) << (4 * row)).sum())
+                        .collect();
+                    let mut codes = vec![99; 16 * blocks + 1];
+                    (table.unpack_i4)(&mut codes[..16 * blocks], &nibbles, &scales, group_len);
+                    for (i, &code) in codes.iter().enumerate().take(16 * blocks) {
+                        let (block, row) = (i / 16, i % 16 / 4);
+                        let scale = (4 * block).checked_div(group_len).map_or(1, |group| scale(group, row) as i32 + 1);
+                        let want = (nibble(block, i % 16) as i32 - 8) * scale;
+                        assert_eq!(code as i32, want, "{} {blocks} {group_len} {turn} {i}", table.name);
+                    }
+                    assert_eq!(codes[16 * blocks], 99, "behind the end");
+                }
+            }
+        }
+    }
+}
+
 /// Rows may be joined to as many pixels as a picture has, and no partial sum overflows.
 #[test]
 fn sums_of_whole_pictures_are_exact() {
@@ -96,5 +126,9 @@ fn a_wrong_kernel_is_found() {
         "add_i16",
     );
     bump(Kernels { softmax: |out, k| (scalar::KERNELS.softmax)(out, k) + (k.right == 16) as i32, ..scalar }, "softmax");
+    bump(
+        Kernels { unpack_i4: |out, n, s, g| ((scalar::KERNELS.unpack_i4)(out, n, s, g), last_i8(out)).1, ..scalar },
+        "unpack_i4",
+    );
     bump(Kernels { mix_i8: |out, w, x| ((scalar::KERNELS.mix_i8)(out, w, x), last(out)).1, ..scalar }, "mix_i8");
 }

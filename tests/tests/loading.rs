@@ -1,7 +1,8 @@
 //! Bytes that are no model, and bytes that almost are.
 
+use mote_runtime::error::{Fault, Record};
 use mote_runtime::format::header::tag;
-use mote_runtime::format::{Header, Section};
+use mote_runtime::format::{Encoding, Header, Section, Weights};
 use mote_runtime::{Error, Model, Poll, Request, Sampler, arena_len};
 use mote_tests::{Flash, Random, arena, arena_for, repeats, seal, small};
 
@@ -113,6 +114,72 @@ fn hostile_records_are_refused_or_harmless() {
         }
     }
     assert!(drawn > 100, "most of these should be refused, but some must get through: {drawn}");
+}
+
+/// Every encoding and group length in every weight record: known ones are drawn as long as their bytes are there, others
+/// refused by the record's number.
+#[test]
+fn weight_records_of_every_encoding() {
+    let whole = small();
+    let section = Section::find(&whole, tag::WEIGHTS);
+    let (mut drawn, mut refused) = (0, 0);
+    for index in 0..section.bytes as usize / Weights::BYTES {
+        let at = section.offset as usize + index * Weights::BYTES;
+        let old = Weights::decode(&whole[at..]).expect("valid");
+        for encoding in 0..=255u8 {
+            for quads in [0, 1, 2, 3, 4, 60, 255] {
+                let mut bytes = whole.clone();
+                (bytes[at + 10], bytes[at + 11]) = (encoding, quads);
+                seal(&mut bytes);
+                let file = Flash::new(&bytes);
+                let loaded = Model::from_bytes(file.bytes());
+                let known = match (encoding, quads) {
+                    (0, 0) => Some(Encoding::I8),
+                    (1, quads) => Some(Encoding::I4 { group_len: 4 * quads as u16 }),
+                    _ => None,
+                };
+                let error = |what| Error::Record { kind: Record::Weights, index: index as u32, what };
+                let Some(encoding) = known else {
+                    assert_eq!(loaded.map(|_| ()), Err(error(Fault::Unknown)), "{encoding} {quads}");
+                    refused += 1;
+                    continue;
+                };
+                let new = Weights { encoding, ..old };
+                if old.offset as usize + new.len_bytes() > bytes.len() {
+                    assert_eq!(loaded.map(|_| ()), Err(error(Fault::Range)));
+                    continue;
+                }
+                draw(&loaded.expect("its bytes are there"));
+                drawn += 1;
+            }
+        }
+    }
+    assert!(drawn > 50 && refused > 1000, "{drawn} drawn, {refused} refused");
+}
+
+/// Int4 takes what its record says, to the byte: one less in the file and it is refused.
+#[test]
+fn int4_records_end_where_their_bytes_end() {
+    let whole = small();
+    let section = Section::find(&whole, tag::WEIGHTS);
+    let mut packed = 0;
+    for index in 0..section.bytes as usize / Weights::BYTES {
+        let at = section.offset as usize + index * Weights::BYTES;
+        let old = Weights::decode(&whole[at..]).expect("valid");
+        if !old.encoding.is_packed() {
+            continue;
+        }
+        packed += 1;
+        for (short, fits) in [(0, true), (4, false)] {
+            let mut bytes = whole.clone();
+            let offset = bytes.len() - old.len_bytes() + short;
+            assert!(offset.is_multiple_of(4), "rows of four are whole words");
+            bytes[at..at + 4].copy_from_slice(&(offset as u32).to_le_bytes());
+            seal(&mut bytes);
+            assert_eq!(Model::from_bytes(Flash::new(&bytes).bytes()).is_ok(), fits);
+        }
+    }
+    assert!(packed >= 2);
 }
 
 fn draw(model: &Model<'_>) {

@@ -6,7 +6,7 @@
 use mote_runtime::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Table};
 use mote_runtime::format::{Clip, DType, NONE, Op, Row, Store};
 use mote_runtime::{Model, Poll, Request, Sampler};
-use mote_tests::{Builder, Flash, Random, arena_for};
+use mote_tests::{Builder, Flash, Random, arena_for, expanded};
 
 const ROW: Row = Row {
     timestep: 0.0,
@@ -32,6 +32,18 @@ struct Net {
     rng: Random,
     /// x_t quantized.
     x: u16,
+    written: Written,
+}
+
+/// What weights are made, and how they are written.
+#[derive(Clone, Copy)]
+enum Written {
+    /// int8.
+    I8,
+    /// int4 in groups of this length.
+    I4(u16),
+    /// The same codes as int8.
+    Expanded(u16),
 }
 
 impl Net {
@@ -41,7 +53,7 @@ impl Net {
         b.ends = [input, out];
         let x = b.int(shape, DType::I8, 6.0 / 255.0, 5);
         b.ops.push(Op::Quantize { input, out: x, mul: 1.0, add: 0.0 });
-        Net { b, rng: Random::new(seed), x }
+        Net { b, rng: Random::new(seed), x, written: Written::I8 }
     }
 
     fn shape(&self, id: u16) -> [usize; 3] {
@@ -66,12 +78,27 @@ impl Net {
         let mut conv = Conv { out, ..conv };
         for (source, weights) in conv.sources.into_iter().zip(&mut conv.weights).filter(|(source, _)| *source != NONE) {
             let len = kh * kw * self.shape(source)[2];
+            let code_max = if matches!(self.written, Written::I8) { 127 } else { 7 };
+            let rng = &mut self.rng;
             let rows: Vec<Vec<i8>> =
-                (0..out_c).map(|_| (0..len).map(|_| self.rng.range(-127, 127) as i8).collect()).collect();
-            let scale = 1.0 / 73.0 / (len as f32).sqrt();
+                (0..out_c).map(|_| (0..len).map(|_| rng.range(-code_max, code_max) as i8).collect()).collect();
+            let mut groups = |group_len: u16| -> Vec<Vec<u8>> {
+                let count = if group_len == 0 { 0 } else { len.div_ceil(group_len.into()) };
+                (0..out_c).map(|_| (0..count).map(|_| rng.range(1, 16) as u8).collect()).collect()
+            };
+            let (group_scales, code_rms) = match self.written {
+                Written::I8 => (Vec::new(), 73.0),
+                Written::I4(0) | Written::Expanded(0) => (groups(0), 4.3),
+                Written::I4(group_len) | Written::Expanded(group_len) => (groups(group_len), 42.0),
+            };
+            let scale = 1.0 / code_rms / (len as f32).sqrt();
             let scales: Vec<f32> =
                 (0..out_c).map(|_| scale * (1.0 + 0.5 * self.rng.normal().clamp(-1.0, 1.0))).collect();
-            *weights = self.b.weights(&rows, &scales);
+            *weights = match self.written {
+                Written::I8 => self.b.weights(&rows, &scales),
+                Written::I4(group_len) => self.b.weights_i4(&rows, group_len, &group_scales, &scales),
+                Written::Expanded(group_len) => self.b.weights(&expanded(&rows, group_len, &group_scales), &scales),
+            };
         }
         let bias = self.rng.normals(out_c, 0.3);
         conv.bias = self.b.floats(&bias);
@@ -203,6 +230,7 @@ fn conv_formula(model: &Model<'_>, arena: &[u8], op: &Conv) -> Vec<f64> {
         let up = if op.upsample { 2 } else { 1 };
         let (h, w, in_c) = (input.h as isize * up, input.w as isize * up, input.c as usize);
         let [kh, kw] = op.kernel.map(usize::from);
+        let bytes = &model.bytes()[weights.offset as usize..];
         for (i, want) in want.iter_mut().enumerate() {
             let (y, x, c) = (i / (out_w * out_c), i / out_c % out_w, i % out_c);
             let scale = f32_at(model, weights.params, 2 * c);
@@ -214,9 +242,9 @@ fn conv_formula(model: &Model<'_>, arena: &[u8], op: &Conv) -> Vec<f64> {
                         continue;
                     }
                     for k in 0..in_c {
-                        let at = weights.offset as usize + weights.position(c, (ky * kw + kx) * in_c + k);
                         let value = values[((iy / up) as usize * input.w as usize + (ix / up) as usize) * in_c + k];
-                        *want += model.bytes()[at] as i8 as f64 * scale * value;
+                        let code = weights.code(bytes, c, (ky * kw + kx) * in_c + k);
+                        *want += code as f64 * scale * value;
                     }
                 }
             }
@@ -306,6 +334,103 @@ fn residuals_two_sources_and_modulations() {
             net.run(check_conv(&format!("two sources, residual, {kernel}×{kernel}, {out_dtype:?}")));
         }
     }
+}
+
+/// An int4 layer is the int8 layer of its codes, bit for bit, whatever its shape; and that is the formula's.
+#[test]
+fn int4_is_int8_in_fewer_bytes() {
+    let mut seed = 300;
+    for in_dtype in [DType::I8, DType::I16] {
+        for out_dtype in [DType::I8, DType::I16] {
+            for (kernel, stride, pad, upsample) in [
+                ([1, 1], 1, [0, 0], false),
+                ([3, 3], 1, [1, 1], false),
+                ([3, 3], 2, [1, 1], false),
+                ([3, 3], 1, [1, 1], true),
+                ([2, 5], 3, [1, 2], false),
+            ] {
+                // The last with more weights than are unpacked at a time on any machine.
+                for (in_c, out_c) in [(1, 3), (4, 8), (7, 5), (20, 17), (68, 134)] {
+                    for group_len in [0, 4, 16, 24] {
+                        seed += 1;
+                        let conv = Conv { kernel, stride, pad, upsample, ..plain(NONE) };
+                        let what = format!("{in_dtype:?} {out_dtype:?} {conv:?} {in_c}→{out_c} /{group_len}");
+                        same_in_int4(group_len, &what, |net| {
+                            *net = Net { written: net.written, ..Net::new(seed, [5, 6, 2]) };
+                            let source = net.made(in_c, in_dtype);
+                            let up = if upsample { 2 } else { 1 };
+                            let len = |input: usize, k: u8, pad: u8| {
+                                (up * input + 2 * pad as usize - k as usize) / stride as usize + 1
+                            };
+                            let shape = [len(5, kernel[0], pad[0]), len(6, kernel[1], pad[1]), out_c];
+                            let out = net.int(shape, out_dtype);
+                            net.conv(out, Conv { sources: [source, NONE], ..conv })
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// With two sources, residual, modulation; in place; and to f32.
+#[test]
+fn int4_of_two_sources_with_a_residual() {
+    for (seed, residual_dtype) in [DType::I8, DType::I16].into_iter().enumerate() {
+        for (a_c, b_c, out_c) in [(6, 3, 4), (36, 28, 150)] {
+            for group_len in [0, 12] {
+                for in_place in [false, true] {
+                    same_in_int4(group_len, &format!("{residual_dtype:?} {a_c}+{b_c}→{out_c}"), |net| {
+                        *net = Net { written: net.written, ..Net::new(700 + seed as u64, [5, 4, 3]) };
+                        let (a, b) = (net.made(a_c, DType::I8), net.made(b_c, residual_dtype));
+                        let residual = net.made(out_c, residual_dtype);
+                        let modulation = net.b.float([1, 1, out_c], false);
+                        let embedding = net.int([1, 1, 480], DType::I16);
+                        let out = net.int([5, 4, out_c], residual_dtype);
+                        if in_place {
+                            net.b.tensors[out as usize].offset = net.b.tensors[residual as usize].offset;
+                        }
+                        let vectors: Vec<i16> = (0..480).map(|_| net.rng.range(-8000, 8000) as i16).collect();
+                        let table = net.b.shorts(&vectors);
+                        net.b.ops.push(Op::EmbedLookup(EmbedLookup { out: embedding, table }));
+                        net.conv(modulation, plain(embedding));
+                        net.conv(
+                            out,
+                            Conv {
+                                sources: [a, b],
+                                residual,
+                                residual_scale: 0.75,
+                                kernel: [3, 3],
+                                pad: [1, 1],
+                                modulation: Modulation::Tensor(modulation),
+                                ..plain(a)
+                            },
+                        )
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Builds a net with int4 weights and one with their codes as int8; compares the tensor that `build` names with the other's
+/// and with the formula.
+fn same_in_int4(group_len: u16, what: &str, build: impl Fn(&mut Net) -> u16) {
+    let [got, want] = [Written::I4(group_len), Written::Expanded(group_len)].map(|written| {
+        let mut net = Net { written, ..Net::new(0, [1, 1, 1]) };
+        let id = build(&mut net);
+        let seen = std::cell::RefCell::new(Vec::new());
+        let formula = check_conv(what);
+        net.run(|model, arena, op| {
+            // An earlier output may be overwritten in place.
+            if op.out() == id {
+                formula(model, arena, op);
+            }
+            *seen.borrow_mut() = arena[model.tensor(id).range()].to_vec();
+        });
+        seen.into_inner()
+    });
+    assert!(got.iter().any(|&x| x != 0) && got == want, "{what}");
 }
 
 /// In place: the same convolution with the residual in the output's bytes gives the same integers.

@@ -8,6 +8,7 @@
 //! Voids the promise: prompts outside of what was run (other guidance, another class vector) may clip.
 
 mod observe;
+mod patches;
 
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
@@ -24,6 +25,7 @@ use crate::sample::{Conditioning, Event, sample};
 use crate::schedule::Schedules;
 
 pub use observe::{Observation, Range, RangeMethod};
+pub use patches::Patches;
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -111,7 +113,7 @@ pub fn calibrate(
     schedules: &Schedules,
     options: &Options,
     progress: &(dyn Fn(usize, usize) + Sync),
-) -> Result<Ranges> {
+) -> Result<(Ranges, Patches)> {
     let graph = &network.graph;
     let rows = schedules.rows.len();
     let tensors: Vec<Vec<Mutex<Observation>>> =
@@ -122,14 +124,24 @@ pub fn calibrate(
         .collect();
     let total: usize = jobs.iter().map(|job| usize::from(schedules.schedules[job.schedule].rows)).sum();
     let done = AtomicUsize::new(0);
-    let results: Vec<Result<()>> = jobs
+    // Guided trajectories call the network twice a row.
+    let calls = 2 * total;
+    let results: Vec<Result<Patches>> = jobs
         .par_iter()
-        .map(|job| {
+        .enumerate()
+        .map(|(index, job)| {
+            let mut patches = patches::Sampler::new(graph, index * calls / jobs.len(), calls);
             let first_row = usize::from(schedules.schedules[job.schedule].first_row);
             let mut not_finite = None;
             trajectory(network, schedules, options, job, &mut |event| {
                 let (slot, id, row, values) = match event {
-                    Event::Tensor { row, id, values, .. } => (&tensors[id][first_row + row], id, row, values),
+                    Event::Tensor { row, id, values, .. } => {
+                        if id == graph.input {
+                            patches.next_call();
+                        }
+                        patches.see(id, values);
+                        (&tensors[id][first_row + row], id, row, values)
+                    }
                     Event::PreActivation { row, id, values, .. } => (&pre_activations[id], id, row, values),
                     Event::Row { .. } => {
                         progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
@@ -145,7 +157,7 @@ pub fn calibrate(
                 }
             })?;
             match not_finite {
-                None => Ok(()),
+                None => Ok(patches.finish()),
                 Some((id, row)) => Err(miette!(
                     help = "check the checkpoint by sampling from it in float: it diverges there too",
                     "{}: not every value is finite at step {row} of trajectory {}",
@@ -155,12 +167,16 @@ pub fn calibrate(
             }
         })
         .collect();
-    results.into_iter().collect::<Result<()>>()?;
+    let mut patches = Patches::default();
+    for taken in results {
+        patches.extend(taken?);
+    }
     let open = |cell: Mutex<Observation>| cell.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    Ok(Ranges {
+    let ranges = Ranges {
         tensors: tensors.into_iter().map(|rows| rows.into_iter().map(open).collect()).collect(),
         pre_activations: pre_activations.into_iter().map(open).collect(),
-    })
+    };
+    Ok((ranges, patches))
 }
 
 fn trajectory(

@@ -52,6 +52,8 @@ impl Range {
 pub enum RangeMethod {
     /// From minimum to maximum: nothing seen in calibration is clipped.
     MinMax,
+    /// All but one value in ten thousand at either end.
+    Percentile,
     /// The range whose expected squared error is least: rounding inside, and clipping outside, which weighs more.
     #[default]
     MeanSquare,
@@ -137,8 +139,25 @@ impl Observation {
                 Range { min: -m, max: m }
             }
             (DType::I8, RangeMethod::MinMax) => extremes,
+            (DType::I8, RangeMethod::Percentile) => self.percentile_range(extremes, 1e-4),
             (DType::I8, RangeMethod::MeanSquare) => self.mean_square_range(extremes, 255.0),
         })
+    }
+
+    /// The range without a share of the values at either end, to the width of a bin.
+    fn percentile_range(&self, extremes: Range, share: f64) -> Range {
+        let tail = (self.count() as f64 * share) as u64;
+        let end = |mut values: &mut dyn Iterator<Item = (f64, u64)>| {
+            let mut beyond = 0;
+            let kept = (&mut values).find(|&(_, n)| {
+                beyond += n;
+                beyond > tail
+            });
+            kept.map_or(0.0, |(x, _)| x as f32)
+        };
+        let values: Vec<(f64, u64)> = self.histogram().collect();
+        let (low, high) = (end(&mut values.iter().copied()), end(&mut values.iter().rev().copied()));
+        Range { min: low.clamp(extremes.min, 0.0), max: high.clamp(0.0, extremes.max) }
     }
 
     /// Searches clipping points independently for both ends, from the extremes inwards.

@@ -34,7 +34,7 @@ enum Command {
     Inspect(inspect::Args),
     /// Draw samples: a .mote file by the runtime, a checkpoint in float
     Run(run::Args),
-    /// Compare a checkpoint in float with the .mote file made of it, step by step and layer by layer
+    /// Compare a checkpoint in float with the .mote files made of it: pictures, classes, steps, layers
     Compare(compare::Args),
 }
 
@@ -70,7 +70,12 @@ fn print(text: &str) -> Result<()> {
 
 /// As [`print()`], of JSON, in a form that people can read too.
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    print(&json_text(value)?)
+}
+
+/// JSON with line breaks and an end of line.
+fn json_text(value: &impl serde::Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(value)
         .map_err(|error| miette::miette!(help = "report this", "the report cannot be written as JSON: {error}"))?;
-    print(&(text + "\n"))
+    Ok(text + "\n")
 }

@@ -51,7 +51,13 @@ impl Progress {
         let quarter = (4 * done / total.max(1) as u64) as usize;
         if !self.is_terminal && quarter > stage.quarter && stage.started.elapsed() > PATIENCE {
             stage.quarter = quarter;
-            note(&format!("{name}: {} %", 25 * quarter.min(4)));
+            let seconds_left = stage.started.elapsed().as_secs_f64() * (total as f64 / done as f64 - 1.0);
+            let left = match seconds_left {
+                0.0..1.0 => String::new(),
+                1.0..90.0 => format!(", about {seconds_left:.0} s left"),
+                _ => format!(", about {:.0} min left", seconds_left / 60.0),
+            };
+            note(&format!("{name}: {} %{left}", 25 * quarter.min(4)));
         }
     }
 

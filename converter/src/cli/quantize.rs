@@ -10,11 +10,12 @@ use std::time::Instant;
 use clap::ValueEnum;
 use miette::{Result, miette};
 use mote_converter::arch::Cond;
+use mote_converter::calibrate::RangeMethod;
 use mote_converter::compare::{self, Comparison, compare};
 use mote_converter::draw::{Device, Draw, MoteFile, Prompt};
 use mote_converter::emit::emit;
-use mote_converter::pipeline::{Options, Quantized, Stage, prepare};
-use mote_converter::quantize::Level;
+use mote_converter::pipeline::{Options, Quantized, Stage, WeightChoice, prepare};
+use mote_converter::quantize::{Level, Techniques};
 use mote_converter::report::summary::Summary;
 use mote_converter::weights::Checkpoint;
 use mote_runtime::kernels::scratch::Target;
@@ -49,9 +50,12 @@ pub struct Args {
     /// How weights are written
     #[arg(long, value_enum, default_value_t = Weights::Int8)]
     weights: Weights,
-    /// Width of the activations; auto takes the widest whose arena stays within --ram, int8 without it
+    /// Width of the activations; auto takes those that draw best of what --ram has room for, int8 without it
     #[arg(long, value_enum, default_value_t = Activations::Auto)]
     activations: Activations,
+    /// How 8-bit activation ranges are chosen
+    #[arg(long, value_enum, default_value_t = RangeChoice::MeanSquare)]
+    ranges: RangeChoice,
     /// Arena budget, such as 256K
     #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
     ram: Option<usize>,
@@ -80,17 +84,34 @@ pub struct Args {
 enum Weights {
     /// 8 bits, symmetric, a scale for each output channel
     Int8,
+    /// 4 bits with an integer scale for each group of 16 input channels; first and last convolution 8 bits
+    Int4,
+    /// 4 bits where the picture loses least, 8 elsewhere, to fit --flash (default: 70 % of the int8 file)
+    Auto,
 }
 
 /// Widths of activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Activations {
-    /// The widest that fits
+    /// Those that draw best within --ram
     Auto,
     /// 8 bits everywhere
     Int8,
     /// 16 bits wherever the device's operators take them
     Int16,
+}
+
+/// Choices of activation ranges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RangeChoice {
+    /// Least squared error, where clipping weighs more than rounding
+    MeanSquare,
+    /// All that calibration saw
+    MinMax,
+    /// All but one value in ten thousand at either end
+    Percentile,
+    /// Whichever of the three draws better, tensor by tensor; takes minutes
+    Search,
 }
 
 /// Runs the command.
@@ -126,7 +147,6 @@ pub fn run(args: &Args) -> Result<()> {
 
 impl Args {
     fn options(&self) -> Options {
-        let Weights::Int8 = self.weights;
         Options {
             steps: self.steps.clone(),
             eta: self.eta,
@@ -136,6 +156,20 @@ impl Args {
             trajectories: self.calibration as usize,
             guidance: self.guidance.clone().unwrap_or(Options::default().guidance),
             seed: self.seed,
+            weights: match self.weights {
+                Weights::Int8 => WeightChoice::Int8,
+                Weights::Int4 => WeightChoice::Int4,
+                Weights::Auto => WeightChoice::Auto,
+            },
+            techniques: Techniques {
+                ranges: match self.ranges {
+                    RangeChoice::MinMax => RangeMethod::MinMax,
+                    RangeChoice::Percentile => RangeMethod::Percentile,
+                    RangeChoice::MeanSquare | RangeChoice::Search => RangeMethod::MeanSquare,
+                },
+                ..Techniques::default()
+            },
+            search_ranges: self.ranges == RangeChoice::Search,
             activations: match self.activations {
                 Activations::Auto => None,
                 Activations::Int8 => Some(Level::Int8),
@@ -144,7 +178,6 @@ impl Args {
             ram_bytes: self.ram,
             flash_bytes: self.flash,
             tiling: self.target.tiling,
-            ..Options::default()
         }
     }
 }
@@ -153,7 +186,10 @@ fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Import => "reading the checkpoint",
         Stage::Calibrate => "calibrating",
-        Stage::Quantize => "quantizing and planning",
+        Stage::Solve => "solving weights",
+        Stage::Reference => "drawing in float",
+        Stage::Search => "searching",
+        Stage::Pack => "packing",
     }
 }
 
@@ -171,6 +207,7 @@ fn report(
         ram_bytes: args.ram,
         flash_bytes: args.flash,
         costs: &quantized.report,
+        front: quantized.front.as_ref(),
         quality,
         seconds: started.elapsed().as_secs_f64(),
     };

@@ -12,7 +12,7 @@ use mote_runtime::format::{DType, Tensor};
 
 use crate::arch::Network;
 use crate::graph::{Op, TensorId};
-use crate::report::mote::dtype_name;
+use crate::report::mote::{dtype_name, encoding_name};
 
 /// The pairs of operators.
 #[derive(Clone, Debug)]
@@ -29,6 +29,20 @@ pub struct Layers {
 struct Pair {
     name: String,
     tensor: Tensor,
+    weights: Vec<String>,
+}
+
+/// A layer, in words.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The tensor's name in the graph.
+    pub name: String,
+    /// `[h, w, c]` of its output.
+    pub shape: [usize; 3],
+    /// Output type.
+    pub dtype: &'static str,
+    /// How the weights of each source are written.
+    pub weights: Vec<String>,
 }
 
 impl Layers {
@@ -72,7 +86,12 @@ impl Layers {
             layers.of_op[index] = Some(layers.pairs.len());
             layers.of_tensor[id] = Some(layers.pairs.len());
             let name = if want == "quantize" { "the network's input".to_owned() } else { info.name.clone() };
-            layers.pairs.push(Pair { name, tensor });
+            let weights = match op {
+                DeviceOp::Conv(conv) => conv.weights.iter().filter_map(|&id| model.weights(id)).collect(),
+                _ => Vec::new(),
+            };
+            let weights = weights.iter().map(|weights| encoding_name(weights.encoding)).collect();
+            layers.pairs.push(Pair { name, tensor, weights });
         }
         layers.output = layers.of_tensor[graph.output].unwrap_or(0);
         Ok(layers)
@@ -103,10 +122,15 @@ impl Layers {
         self.of_tensor.get(id).copied().flatten()
     }
 
-    /// Name, shape and type.
-    pub fn describe(&self, index: usize) -> (String, [usize; 3], &'static str) {
-        let Pair { name, tensor } = &self.pairs[index];
-        (name.clone(), [tensor.h, tensor.w, tensor.c].map(usize::from), dtype_name(tensor.dtype))
+    /// What a pair is, for reports.
+    pub fn describe(&self, index: usize) -> Description {
+        let Pair { name, tensor, weights } = &self.pairs[index];
+        Description {
+            name: name.clone(),
+            shape: [tensor.h, tensor.w, tensor.c].map(usize::from),
+            dtype: dtype_name(tensor.dtype),
+            weights: weights.clone(),
+        }
     }
 
     /// The real values of a pair's tensor in the arena, at a row of all schedules.

@@ -1,17 +1,23 @@
-//! The float network and its quantized file, from the same noise, side by side.
+//! The float network and the files that were made of it, from the same noise, side by side.
 //!
 //! Two questions are answered apart. *What does a user see?* Both samplers run freely, each from its own state, and the
 //! pictures are compared (PSNR, data range −1..1), with the state after every row. *Which layer is to blame?* The float
 //! network is run on the quantized sampler's state, row by row, so that a layer's number (SQNR) is the error that the
 //! integer network makes of the same input, and drift of the trajectory is not counted as its fault.
 //!
-//! Deterministic on any number of threads: samples are independent, and their sums are added in order.
+//! [`study()`] adds what the pictures are worth as a set: what the [judge](crate::judge) makes of them, and their pixels.
+//!
+//! Float is drawn once for all files; of a trajectory only the picture and sums of squares are kept. Deterministic on any
+//! number of threads: samples are independent, and their sums are added in order.
 //! Voids the promise: nothing; a file of another network is an error.
 
 mod layers;
+mod pixels;
+mod study;
 mod trajectory;
 
 use miette::{Result, miette};
+use mote_runtime::format::Row;
 use mote_runtime::{Model, Sampler};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -22,6 +28,8 @@ use crate::interpret::Interpreter;
 use crate::report::metrics::{Power, Spread, psnr};
 
 pub use layers::Layers;
+pub use pixels::Pixels;
+pub use study::{FileStudy, FloatStudy, FrechetDifference, JudgeInfo, Judged, Study, StudyFile, StudyOptions, study};
 
 /// What to compare.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +85,8 @@ pub struct LayerQuality {
     pub shape: [usize; 3],
     /// Output type.
     pub dtype: &'static str,
+    /// How the weights of each source are written; none where the layer has none.
+    pub weights: Vec<String>,
     /// SQNR over all rows.
     pub sqnr_db: f64,
     /// The worst row.
@@ -87,6 +97,7 @@ pub struct LayerQuality {
 
 /// What one pair of trajectories gave.
 struct Pair {
+    picture: Vec<f32>,
     psnr: f64,
     /// By row: the state's power, the preview's PSNR.
     rows: Vec<(Power, f64)>,
@@ -99,51 +110,138 @@ struct Pair {
 /// The float sampler runs by the file's own rows, so the numbers are those of quantization, whatever scheduler lies
 /// beside the checkpoint now.
 pub fn compare(network: &Network, model: &Model, options: &Options, done: &(dyn Fn() + Sync)) -> Result<Comparison> {
-    let layers = Layers::new(network, model)?;
-    let device = Device::new(model, options.steps)?;
-    let schedule = match options.steps {
-        None => model.schedules().next(),
-        Some(steps) => model.schedules().find(|schedule| usize::from(schedule.steps) == steps),
-    };
-    let Some(schedule) = schedule else { return Err(miette!(help = "convert it again", "the file has no schedule")) };
-    let first_row = usize::from(schedule.first_row);
-    let rows: Vec<_> = (first_row..first_row + usize::from(schedule.rows)).filter_map(|row| model.row(row)).collect();
-    let float = Float { network, rows: &rows, first_row, classes: device.signature().classes };
-    let interpreter = Interpreter::new(&network.graph);
+    let mut compared = compare_files(network, &[model], options, done)?;
+    compared
+        .files
+        .pop()
+        .map(|(comparison, _)| comparison)
+        .ok_or_else(|| miette!(help = "name one", "no file to compare"))
+}
 
-    let arena = || AlignedBuffer::zeroed(model.arena_len());
-    let pairs: Vec<Pair> = options
+/// The pictures of all prompts, in float and by each file.
+pub struct Compared {
+    /// In float.
+    pub float: Vec<Vec<f32>>,
+    /// Of each file.
+    pub files: Vec<(Comparison, Vec<Vec<f32>>)>,
+}
+
+/// As [`compare()`], of several files against one float trajectory, which runs by the first file's rows.
+pub fn compare_files(
+    network: &Network,
+    models: &[&Model],
+    options: &Options,
+    done: &(dyn Fn() + Sync),
+) -> Result<Compared> {
+    let sides: Vec<Side> =
+        models.iter().map(|model| Side::new(network, model, options.steps)).collect::<Result<_>>()?;
+    let Some(first) = sides.first() else { return Err(miette!(help = "name one", "no file to compare")) };
+    for (index, side) in sides.iter().enumerate() {
+        first.check_alike(side).map_err(|what| {
+            miette!(
+                help = "compare files of one checkpoint with the same steps and eta, or one at a time",
+                "file {} cannot share a float trajectory with the first: {what}",
+                index + 1
+            )
+        })?;
+    }
+    let float = first.float(network);
+    let interpreter = Interpreter::new(&network.graph);
+    let conditionings = float.conditionings(&interpreter, &options.prompts)?;
+
+    let arena = || AlignedBuffer::zeroed(sides.iter().map(|side| side.model.arena_len()).max().unwrap_or(0));
+    let drawn: Vec<(Vec<f32>, Vec<Pair>)> = options
         .prompts
         .par_iter()
         .enumerate()
         .map_init(arena, |arena, (index, prompt)| {
-            let conditioning = float.conditioning(&interpreter, prompt)?;
-            let reference = trajectory::float(&float, &interpreter, &conditioning, prompt)?;
-            let sampler = Sampler::new(model, arena.as_mut_slice()).map_err(crate::draw::not_runnable)?;
-            let look = (index < options.layered).then_some(&layers);
-            let quantized = trajectory::device(sampler, &device, &float, &interpreter, prompt, look)?;
-            let row = |(f, q): (&trajectory::Point, &trajectory::Point)| {
-                (Power::of(&f.state, &q.state), psnr(&f.preview, &q.preview))
+            let reference = trajectory::float(&float, &interpreter, conditionings.of(prompt)?, prompt)?;
+            let pair = |side: &Side| {
+                let sampler = Sampler::new(side.model, arena.as_mut_slice()).map_err(crate::draw::not_runnable)?;
+                let look = (index < options.layered).then_some(&side.layers);
+                let float = side.float(network);
+                let quantized = trajectory::device(sampler, &side.device, &float, &interpreter, prompt, look)?;
+                Ok(Pair::new(&reference, quantized))
             };
-            let pair = Pair {
-                psnr: psnr(&reference.x0, &quantized.x0),
-                rows: reference.points.iter().zip(&quantized.points).map(row).collect(),
-                layers: quantized.layers,
-            };
+            let pairs = sides.iter().map(pair).collect::<Result<_>>()?;
             done();
-            Ok(pair)
+            Ok((reference.x0, pairs))
         })
         .collect::<Result<_>>()?;
-    Ok(summary(&pairs, &rows, &layers, options, usize::from(schedule.steps)))
+
+    let (float, pairs): (Vec<Vec<f32>>, Vec<Vec<Pair>>) = drawn.into_iter().unzip();
+    let mut by_file: Vec<Vec<Pair>> = sides.iter().map(|_| Vec::with_capacity(pairs.len())).collect();
+    for pair in pairs {
+        by_file.iter_mut().zip(pair).for_each(|(file, pair)| file.push(pair));
+    }
+    let files = sides.iter().zip(by_file).map(|(side, mut pairs)| {
+        let comparison = summary(&pairs, side, options);
+        (comparison, pairs.iter_mut().map(|pair| std::mem::take(&mut pair.picture)).collect())
+    });
+    Ok(Compared { float, files: files.collect() })
 }
 
-fn summary(
-    pairs: &[Pair],
-    rows: &[mote_runtime::format::Row],
-    layers: &Layers,
-    options: &Options,
+/// A file with the schedule that was asked for.
+struct Side<'a> {
+    model: &'a Model<'a>,
+    device: Device<'a>,
+    layers: Layers,
+    first_row: usize,
+    rows: Vec<Row>,
     steps: usize,
-) -> Comparison {
+}
+
+impl<'a> Side<'a> {
+    fn new(network: &Network, model: &'a Model<'a>, steps: Option<usize>) -> Result<Self> {
+        let layers = Layers::new(network, model)?;
+        let device = Device::new(model, steps)?;
+        let schedule = match steps {
+            None => model.schedules().next(),
+            Some(steps) => model.schedules().find(|schedule| usize::from(schedule.steps) == steps),
+        };
+        let Some(schedule) = schedule else {
+            return Err(miette!(help = "convert it again", "the file has no schedule"));
+        };
+        let first_row = usize::from(schedule.first_row);
+        let rows = (first_row..first_row + usize::from(schedule.rows)).filter_map(|row| model.row(row)).collect();
+        Ok(Self { model, device, layers, first_row, rows, steps: usize::from(schedule.steps) })
+    }
+
+    fn float<'f>(&'f self, network: &'f Network) -> Float<'f> {
+        Float { network, rows: &self.rows, first_row: self.first_row, classes: self.device.signature().classes }
+    }
+
+    /// Whether one float trajectory serves both: the network is called at the same timesteps and noise is added at the
+    /// same rows. Coefficients may differ, where a file makes good for its quantization by them.
+    fn check_alike(&self, other: &Self) -> Result<(), String> {
+        if self.device.signature() != other.device.signature() {
+            return Err("it has other classes".to_owned());
+        }
+        let calls =
+            |side: &Self| side.rows.iter().map(|row| (row.timestep, row.advance, row.d != 0.0)).collect::<Vec<_>>();
+        match calls(self) == calls(other) {
+            true => Ok(()),
+            false => Err(format!("its schedule of {} steps calls the network otherwise", other.steps)),
+        }
+    }
+}
+
+impl Pair {
+    fn new(reference: &trajectory::Trajectory, quantized: trajectory::Trajectory) -> Self {
+        let row = |(f, q): (&trajectory::Point, &trajectory::Point)| {
+            (Power::of(&f.state, &q.state), psnr(&f.preview, &q.preview))
+        };
+        Self {
+            psnr: psnr(&reference.x0, &quantized.x0),
+            rows: reference.points.iter().zip(&quantized.points).map(row).collect(),
+            layers: quantized.layers,
+            picture: quantized.x0,
+        }
+    }
+}
+
+fn summary(pairs: &[Pair], side: &Side, options: &Options) -> Comparison {
+    let (rows, layers) = (&side.rows, &side.layers);
     let looked: Vec<&Pair> = pairs.iter().filter(|pair| !pair.layers.is_empty()).collect();
     let total = |powers: &mut dyn Iterator<Item = Power>| {
         let mut total = Power::default();
@@ -151,7 +249,7 @@ fn summary(
         total
     };
     let layer_at = |layer: usize, row: usize| total(&mut looked.iter().map(|pair| pair.layers[row][layer]));
-    let row_quality = |(index, row): (usize, &mote_runtime::format::Row)| {
+    let row_quality = |(index, row): (usize, &Row)| {
         let previews = pairs.iter().map(|pair| pair.rows[index].1);
         RowQuality {
             timestep: row.timestep,
@@ -161,13 +259,14 @@ fn summary(
         }
     };
     let layer_quality = |index: usize| {
-        let (name, shape, dtype) = layers.describe(index);
+        let layer = layers.describe(index);
         let by_row: Vec<Power> = (0..rows.len()).map(|row| layer_at(index, row)).collect();
         let worst = by_row.iter().map(Power::sqnr).enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 0.0));
         LayerQuality {
-            name,
-            shape,
-            dtype,
+            name: layer.name,
+            shape: layer.shape,
+            dtype: layer.dtype,
+            weights: layer.weights,
             sqnr_db: total(&mut by_row.iter().copied()).sqnr(),
             worst_row: worst.0,
             worst_sqnr_db: worst.1,
@@ -176,7 +275,7 @@ fn summary(
     let each: Vec<f64> = pairs.iter().map(|pair| pair.psnr).collect();
     Comparison {
         samples: pairs.len(),
-        steps,
+        steps: side.steps,
         guidance: options.prompts.first().map_or(1.0, |prompt| prompt.guidance),
         psnr_db: Spread::of(&each),
         psnr_each_db: each,

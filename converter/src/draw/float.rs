@@ -48,6 +48,18 @@ impl Float<'_> {
         Conditioning::new(interpreter, &self.network.time, self.rows, &cond, null.as_ref(), prompt.guidance)
     }
 
+    /// The projections of all conditions of `prompts`: the time path depends on condition and guidance only, so it runs
+    /// once for all samples that share them.
+    pub fn conditionings(&self, interpreter: &Interpreter, prompts: &[Prompt]) -> Result<Conditionings> {
+        let mut kinds: Vec<(Prompt, Conditioning)> = Vec::new();
+        for prompt in prompts {
+            if !kinds.iter().any(|(kind, _)| alike(kind, prompt)) {
+                kinds.push((prompt.clone(), self.conditioning(interpreter, prompt)?));
+            }
+        }
+        Ok(Conditionings { kinds })
+    }
+
     /// The start sample of a prompt.
     pub fn start(&self, prompt: &Prompt) -> Result<Vec<f32>> {
         let elems = self.network.graph.tensors[self.network.graph.input].elems();
@@ -81,6 +93,25 @@ impl Float<'_> {
     }
 }
 
+/// The conditions of a list of prompts.
+pub struct Conditionings {
+    kinds: Vec<(Prompt, Conditioning)>,
+}
+
+impl Conditionings {
+    /// Of one of the prompts of the list.
+    pub fn of(&self, prompt: &Prompt) -> Result<&Conditioning> {
+        let found = self.kinds.iter().find(|(kind, _)| alike(kind, prompt));
+        found
+            .map(|(_, conditioning)| conditioning)
+            .ok_or_else(|| miette!(help = "report this", "a prompt of another list"))
+    }
+}
+
+fn alike(a: &Prompt, b: &Prompt) -> bool {
+    a.cond == b.cond && a.guidance == b.guidance
+}
+
 impl Draw for Float<'_> {
     fn signature(&self) -> Signature {
         let x = &self.network.graph.tensors[self.network.graph.input];
@@ -94,23 +125,13 @@ impl Draw for Float<'_> {
 
     fn draw(&self, prompts: &[Prompt], frames: bool, done: &(dyn Fn() + Sync)) -> Result<Vec<Drawn>> {
         let interpreter = Interpreter::new(&self.network.graph);
-        // The time path depends on condition and guidance only: once for all samples that share them.
-        let mut kinds: Vec<&Prompt> = Vec::new();
-        let same = |a: &Prompt, b: &Prompt| a.cond == b.cond && a.guidance == b.guidance;
-        for prompt in prompts {
-            if !kinds.iter().any(|kind| same(kind, prompt)) {
-                kinds.push(prompt);
-            }
-        }
-        let conditionings: Vec<Conditioning> =
-            kinds.iter().map(|kind| self.conditioning(&interpreter, kind)).collect::<Result<_>>()?;
+        let conditionings = self.conditionings(&interpreter, prompts)?;
         let draw = |prompt: &Prompt| {
-            let kind = kinds.iter().position(|kind| same(kind, prompt)).unwrap_or(0);
             let mut drawn = Drawn::default();
             if frames {
                 drawn.frames.push(self.start(prompt)?);
             }
-            drawn.x0 = self.one(&interpreter, &conditionings[kind], prompt, &mut |event| {
+            drawn.x0 = self.one(&interpreter, conditionings.of(prompt)?, prompt, &mut |event| {
                 if let Event::Row { row, state, .. } = event
                     && frames
                     && self.rows[row].advance

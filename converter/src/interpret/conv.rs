@@ -2,18 +2,40 @@
 //!
 //! A 1×1 reads its input in place; any other gathers `kernel·in_c` values an output pixel (im2col). Of the patches only
 //! one block exists at a time and thread, so large pictures do not multiply memory by nine.
+//!
+//! Patches lie with the pixels side by side, not with a pixel's values side by side: the matrix product packs its left operand
+//! by runs of pixels, and with eight channels packing is most of its work. So the input is turned into planes, of which a tap
+//! is a run of memory, and weights are transposed once: 1.7 ms a call of `digits` instead of 2.1 (AVX-512, one thread).
 
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, matmul};
-use crate::graph::{Conv2d, ConvSource, Graph};
+use crate::graph::{Conv2d, Graph, TensorId};
 
 /// Multiply-adds of a block, about: small enough to share between threads, large enough to be worth it.
 const BLOCK_MACS: usize = 1 << 20;
 /// Elements of a block's patches at most (1 MiB).
 const BLOCK_PATCH_ELEMS: usize = 1 << 18;
 
-pub fn run(graph: &Graph, op: &Conv2d, tensors: &[Vec<f32>], projections: &[Vec<f32>], out: &mut [f32]) {
+/// The weights of each source as the product wants its right operand: `[kh·kw·in_c, out_c]`.
+pub fn prepare(op: &Conv2d) -> Vec<Vec<f32>> {
+    let out_c = op.bias.len();
+    let transpose = |weight: &[f32]| {
+        let k = weight.len() / out_c.max(1);
+        (0..weight.len()).map(|i| weight[(i % out_c) * k + i / out_c]).collect()
+    };
+    op.sources.iter().map(|source| transpose(&source.weight)).collect()
+}
+
+/// `weights` is what [`prepare`] made of the same operator.
+pub fn run(
+    graph: &Graph,
+    op: &Conv2d,
+    weights: &[Vec<f32>],
+    tensors: &[Vec<f32>],
+    projections: &[Vec<f32>],
+    out: &mut [f32],
+) {
     let shape = &graph.tensors[op.out];
     let in_c: usize = op.sources.iter().map(|source| graph.tensors[source.tensor].c).sum();
     let patch_elems = in_c * op.kernel[0] * op.kernel[1];
@@ -23,13 +45,14 @@ pub fn run(graph: &Graph, op: &Conv2d, tensors: &[Vec<f32>], projections: &[Vec<
     if let Some(id) = op.time_bias {
         bias.iter_mut().zip(&projections[id]).for_each(|(bias, time)| *bias += time);
     }
-    out.par_chunks_mut(rows * row_elems).enumerate().for_each_init(Vec::new, |patches, (block, out)| {
+    out.par_chunks_mut(rows * row_elems).enumerate().for_each_init(Scratch::default, |scratch, (block, out)| {
         let first_row = block * rows;
         for pixel in out.chunks_exact_mut(shape.c) {
             pixel.copy_from_slice(&bias);
         }
-        for source in &op.sources {
-            accumulate(graph, op, source, &tensors[source.tensor], first_row, patches, out);
+        for (source, weight) in op.sources.iter().zip(weights) {
+            let part = Part { input: source.tensor, x: &tensors[source.tensor], weight };
+            accumulate(graph, op, part, first_row, scratch, out);
         }
         let residual = op.residual.map(|id| &tensors[id][first_row * row_elems..]);
         for (index, value) in out.iter_mut().enumerate() {
@@ -38,64 +61,88 @@ pub fn run(graph: &Graph, op: &Conv2d, tensors: &[Vec<f32>], projections: &[Vec<
     });
 }
 
+/// Where a block's patches are put together; kept from block to block.
+#[derive(Default)]
+struct Scratch {
+    /// The input rows of the block, padded: `[in_c, h, w]`.
+    planes: Vec<f32>,
+    /// `[kh, kw, in_c, pixels]`.
+    patches: Vec<f32>,
+}
+
+/// One source of a convolution.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    input: TensorId,
+    x: &'a [f32],
+    weight: &'a [f32],
+}
+
 /// Adds one source's part of the rows from `first_row` on, as many as `out` holds.
 fn accumulate(
     graph: &Graph,
     op: &Conv2d,
-    source: &ConvSource,
-    x: &[f32],
+    Part { input, x, weight }: Part,
     first_row: usize,
-    patches: &mut Vec<f32>,
+    scratch: &mut Scratch,
     out: &mut [f32],
 ) {
     let (out_w, out_c) = (graph.tensors[op.out].w, graph.tensors[op.out].c);
-    let in_c = graph.tensors[source.tensor].c;
+    let in_c = graph.tensors[input].c;
     let pixels = out.len() / out_c;
     let k = in_c * op.kernel[0] * op.kernel[1];
     let in_place = op.kernel == [1, 1] && op.stride == 1 && op.pad == [0; 4] && !op.upsample;
     let a = if in_place {
-        &x[first_row * out_w * in_c..]
+        Matrix { data: &x[first_row * out_w * in_c..], row_stride: k, col_stride: 1 }
     } else {
-        gather(graph, op, source, x, first_row, pixels / out_w, patches);
-        &patches[..]
+        gather(graph, op, input, x, first_row, pixels / out_w, scratch);
+        Matrix { data: &scratch.patches, row_stride: 1, col_stride: pixels }
     };
-    let a = Matrix { data: a, row_stride: k, col_stride: 1 };
-    let b = Matrix { data: &source.weight, row_stride: 1, col_stride: k };
+    let b = Matrix { data: weight, row_stride: out_c, col_stride: 1 };
     matmul([pixels, out_c, k], a, b, out, out_c, true, 1.0);
 }
 
-/// The patches of `rows` output rows: for each pixel `[kh, kw, in_c]`, zero where the padding is.
+/// The patches of `rows` output rows, zero where the padding is.
 fn gather(
     graph: &Graph,
     op: &Conv2d,
-    source: &ConvSource,
+    input: TensorId,
     x: &[f32],
     first_row: usize,
     rows: usize,
-    patches: &mut Vec<f32>,
+    scratch: &mut Scratch,
 ) {
-    let input = &graph.tensors[source.tensor];
+    let input = &graph.tensors[input];
     let out_w = graph.tensors[op.out].w;
     let ([kh, kw], [top, left, ..], c) = (op.kernel, op.pad, input.c);
     let shift = usize::from(op.upsample);
     let (h, w) = (input.h << shift, input.w << shift);
-    patches.clear();
-    patches.resize(rows * out_w * kh * kw * c, 0.0);
-    for (pixel, patch) in patches.chunks_exact_mut(kh * kw * c).enumerate() {
-        // Padded coordinates: the picture begins at (top, left).
-        let y0 = (first_row + pixel / out_w) * op.stride;
-        let x0 = (pixel % out_w) * op.stride;
-        for ky in 0..kh {
-            let Some(y) = (y0 + ky).checked_sub(top).filter(|y| *y < h) else { continue };
-            let row = &x[(y >> shift) * input.w * c..][..input.w * c];
-            let tap_row = &mut patch[ky * kw * c..][..kw * c];
-            if shift == 0 && x0 >= left && x0 - left + kw <= w {
-                tap_row.copy_from_slice(&row[(x0 - left) * c..][..kw * c]);
-                continue;
+    let (plane_h, plane_w) = ((rows - 1) * op.stride + kh, (out_w - 1) * op.stride + kw);
+    let Scratch { planes, patches } = scratch;
+    planes.clear();
+    planes.resize(c * plane_h * plane_w, 0.0);
+    // Planes begin at (top, left) before the picture.
+    let columns = left..plane_w.min(left + w);
+    for row in 0..plane_h {
+        let Some(y) = (first_row * op.stride + row).checked_sub(top).filter(|y| *y < h) else { continue };
+        let from = &x[(y >> shift) * input.w * c..][..input.w * c];
+        for channel in 0..c {
+            let to = &mut planes[(channel * plane_h + row) * plane_w..][columns.clone()];
+            for (x, to) in to.iter_mut().enumerate() {
+                *to = from[(x >> shift) * c + channel];
             }
-            for (kx, tap) in tap_row.chunks_exact_mut(c).enumerate() {
-                if let Some(x) = (x0 + kx).checked_sub(left).filter(|x| *x < w) {
-                    tap.copy_from_slice(&row[(x >> shift) * c..][..c]);
+        }
+    }
+    patches.clear();
+    patches.reserve(kh * kw * c * rows * out_w);
+    for tap in 0..kh * kw {
+        let (ky, kx) = (tap / kw, tap % kw);
+        for plane in planes.chunks_exact(plane_h * plane_w) {
+            for row in 0..rows {
+                let run = &plane[(row * op.stride + ky) * plane_w + kx..][..(out_w - 1) * op.stride + 1];
+                match op.stride {
+                    1 => patches.extend_from_slice(run),
+                    stride => patches.extend(run.iter().step_by(stride)),
                 }
             }
         }
@@ -105,7 +152,7 @@ fn gather(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::TensorInfo;
+    use crate::graph::{ConvSource, TensorInfo};
 
     fn numbers(len: usize, step: usize) -> Vec<f32> {
         (0..len).map(|i| ((i * step) % 17) as f32 - 8.0).collect()
@@ -197,7 +244,7 @@ mod tests {
             for threads in [1, 3] {
                 let mut out = vec![0.0; shape.elems()];
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| run(&graph, &op, &values, std::slice::from_ref(&time), &mut out));
+                pool.install(|| run(&graph, &op, &prepare(&op), &values, std::slice::from_ref(&time), &mut out));
                 for (i, have) in out.iter().enumerate() {
                     let at = [i / shape.c / shape.w, i / shape.c % shape.w, i % shape.c];
                     assert_eq!(*have, formula(&graph, &op, &values, &time, at), "{size:?} {at:?} {threads}");

@@ -8,11 +8,13 @@
 //! Voids the promise: a graph that was not built by [`arch`](crate::arch) (its shapes are trusted).
 
 mod attention;
-mod conv;
+pub(crate) mod conv;
 mod matmul;
 mod norm;
 
 use crate::graph::{Graph, Op, TensorId};
+
+pub(crate) use matmul::{Matrix, matmul};
 
 /// What an observer is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Interpreter<'a> {
     graph: &'a Graph,
     /// The tensors that no later operator reads, for each operator.
     dead_after: Vec<Vec<TensorId>>,
+    /// For each operator, a convolution's weights as its product wants them.
+    weights: Vec<Vec<Vec<f32>>>,
 }
 
 impl<'a> Interpreter<'a> {
@@ -48,7 +52,11 @@ impl<'a> Interpreter<'a> {
                 dead_after[*index].push(tensor);
             }
         }
-        Self { graph, dead_after }
+        let weights = graph.ops.iter().map(|op| match op {
+            Op::Conv2d(op) => conv::prepare(op),
+            _ => Vec::new(),
+        });
+        Self { graph, dead_after, weights: weights.collect() }
     }
 
     /// The graph.
@@ -88,10 +96,10 @@ impl<'a> Interpreter<'a> {
         let mut tensors: Vec<Vec<f32>> = vec![Vec::new(); graph.tensors.len()];
         tensors[graph.input] = x.iter().map(|v| v * graph.input_mul + graph.input_add).collect();
         observe(Observed::Tensor(graph.input), &tensors[graph.input]);
-        for (op, dead) in graph.ops.iter().zip(&self.dead_after) {
+        for ((op, dead), weights) in graph.ops.iter().zip(&self.dead_after).zip(&self.weights) {
             let mut out = vec![0.0; graph.tensors[op.out()].elems()];
             match op {
-                Op::Conv2d(op) => conv::run(graph, op, &tensors, projections, &mut out),
+                Op::Conv2d(op) => conv::run(graph, op, weights, &tensors, projections, &mut out),
                 Op::GroupNorm(op) => {
                     norm::run(graph, op, &tensors, projections, &mut out);
                     observe(Observed::PreActivation(op.out), &out);

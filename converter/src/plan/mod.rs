@@ -151,5 +151,7 @@ fn scratch_of(graph: &QuantGraph, op: &Op, in_place: bool, tiling: Tiling) -> us
     let [first, second, ..] = op.inputs();
     // The runtime sees from the offsets whether an operator works in place.
     let at = |id: u16, offset: u32| Tensor { offset, ..graph.tensor(id) };
-    scratch_bytes(op, &at(first, u32::from(!in_place)), &at(second, 2), &at(op.out(), 0), tiling)
+    let named = [at(first, u32::from(!in_place)), at(second, 2), at(op.out(), 0)];
+    let packed = graph.weights(op).map(|weights| weights.is_some_and(|weights| weights.encoding.is_packed()));
+    scratch_bytes(op, named.each_ref(), packed, tiling)
 }

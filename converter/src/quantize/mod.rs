@@ -8,6 +8,8 @@ mod lower;
 pub mod payload;
 pub mod precision;
 pub mod ranges;
+pub mod solutions;
+pub mod solve;
 mod tables;
 pub mod time;
 pub mod weights;
@@ -17,11 +19,41 @@ use mote_runtime::format::schedule::HISTORY;
 use mote_runtime::format::{Quant, Tensor, Weights};
 use mote_runtime::shape::Tensors;
 
+use crate::calibrate::RangeMethod;
 use crate::graph::TensorId;
 
 pub use lower::{LowerOptions, lower};
 pub use payload::{BlobKind, Payload};
-pub use precision::{Level, Precision};
+pub use precision::{Layer, Level, Precision, WeightWidth};
+pub use solutions::Solutions;
+
+/// What is done to lose less than plain rounding does. The default is what measurement kept; an ablation changes one at a
+/// time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Techniques {
+    /// Weights are solved for the layer's real inputs ([`solve`]) instead of rounded to the nearest.
+    pub least_squares: bool,
+    /// What rounding takes from a channel's mean is given back by its bias.
+    pub bias_correction: bool,
+    /// Elements of a group of int4 weights, at most; 0 for one scale a row.
+    pub group_elems: usize,
+    /// How activation ranges are made of what calibration saw.
+    pub ranges: RangeMethod,
+    /// An activation's scale belongs to a step, else to all of them.
+    pub per_step: bool,
+}
+
+impl Default for Techniques {
+    fn default() -> Self {
+        Self {
+            least_squares: true,
+            bias_correction: false,
+            group_elems: 16,
+            ranges: RangeMethod::MeanSquare,
+            per_step: true,
+        }
+    }
+}
 
 /// The integer graph. Payload offsets in operators and weight records count from the payload's start.
 #[derive(Clone, Debug)]
@@ -66,6 +98,14 @@ impl QuantGraph {
     pub fn kept(&self) -> impl Iterator<Item = u16> {
         let kept = [self.input, self.class_embedding, self.uncond].into_iter().chain(self.history);
         kept.filter(|&id| id != mote_runtime::format::NONE)
+    }
+
+    /// The weight records of an operator's sources.
+    pub fn weights(&self, op: &Op) -> [Option<&Weights>; 2] {
+        match op {
+            Op::Conv(conv) => conv.weights.map(|id| self.weights.get(usize::from(id))),
+            _ => [None; 2],
+        }
     }
 
     /// Multiply-adds of one network call.

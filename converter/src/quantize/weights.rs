@@ -1,102 +1,66 @@
-//! Weights to symmetric int8, a scale for each output channel.
+//! A weight matrix in integers, and how it is written.
 //!
-//! The scale is the one of least squared error among clipping ratios from 1 down to ½ (per channel, so one stray weight
-//! costs only its own channel), each refined once to the least-squares scale of its codes.
+//! Int4 weights are int8 codes too, of a kind that takes half the bytes: a nibble times a small integer that the elements
+//! of a group share ([`Encoding::I4`]). Only how they are written differs.
 //!
 //! Voids the promise: nothing. An all-zero channel has all-zero codes and whatever scale the bias needs.
 
-use super::payload::{BlobKind, Payload};
 use mote_runtime::format::{Encoding, Weights};
 
-/// Codes are within ±this.
-const CODE_MAX: f32 = 127.0;
+use super::payload::{BlobKind, Payload};
+use super::solve::{Row, groups};
 
 /// A weight matrix in integers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedWeights {
-    /// `[rows, row_elems]`.
-    pub codes: Vec<i8>,
-    /// One a row.
-    pub scales: Vec<f32>,
+    /// One an output channel.
+    pub rows: Vec<Row>,
     /// Length of a row.
     pub row_elems: usize,
+    /// How the rows are written.
+    pub encoding: Encoding,
 }
 
 impl QuantizedWeights {
-    /// Quantizes `weight·factor`; `weight` is `[rows, row_elems]`. No scale is below `least_scales` of its row, and no
-    /// row has Σ|w| above `row_sum_max`.
-    pub fn new(weight: &[f32], row_elems: usize, factor: f32, least_scales: &[f32], row_sum_max: i64) -> Self {
-        let rows = least_scales.len();
-        let mut codes = Vec::with_capacity(rows * row_elems);
-        let mut scales = Vec::with_capacity(rows);
-        for (row, &least) in weight.chunks_exact(row_elems.max(1)).zip(least_scales) {
-            let row: Vec<f32> = row.iter().map(|w| w * factor).collect();
-            let mut scale = best_scale(&row).max(least);
-            let sum = |scale: f32| row.iter().map(|&w| code(w, scale).abs() as i64).sum::<i64>();
-            // Coarser by a percent at a time: rarely entered, and then for a few percent.
-            while sum(scale) > row_sum_max {
-                scale *= 1.01;
-            }
-            codes.extend(row.iter().map(|&w| code(w, scale) as i8));
-            scales.push(scale);
-        }
-        Self { codes, scales, row_elems }
+    /// The scale of each row.
+    pub fn scales(&self) -> impl Iterator<Item = f32> + '_ {
+        self.rows.iter().map(|row| row.scale)
     }
 
     /// The largest scale.
     pub fn largest_scale(&self) -> f32 {
-        self.scales.iter().fold(0.0, |m, s| m.max(*s))
+        self.scales().fold(0.0, f32::max)
+    }
+
+    /// The int8 codes of each row.
+    pub fn codes(&self) -> impl Iterator<Item = Vec<i8>> + '_ {
+        let groups = groups(self.encoding, self.row_elems);
+        self.rows.iter().map(move |row| row.codes(&groups))
     }
 
     /// Writes rows and constants; the record's offsets count from the payload's start.
     pub fn store(&self, payload: &mut Payload) -> Weights {
         let mut params = Vec::new();
-        for (row, scale) in self.codes.chunks_exact(self.row_elems.max(1)).zip(&self.scales) {
-            params.extend(scale.to_le_bytes());
-            params.extend(row.iter().map(|&w| i32::from(w)).sum::<i32>().to_le_bytes());
+        for (row, codes) in self.rows.iter().zip(self.codes()) {
+            params.extend(row.scale.to_le_bytes());
+            params.extend(codes.iter().map(|&code| i32::from(code)).sum::<i32>().to_le_bytes());
         }
         let mut weights = Weights {
             params: payload.push(BlobKind::Constants, &params),
             offset: 0,
-            rows: self.scales.len() as u16,
-            encoding: Encoding::I8,
+            rows: self.rows.len() as u16,
+            encoding: self.encoding,
             row_elems: self.row_elems as u32,
         };
-        weights.offset = payload.push(BlobKind::Weights, &weights.pack(&self.codes).collect::<Vec<_>>());
+        let levels: Vec<i8> = self.rows.iter().flat_map(|row| row.levels.iter().copied()).collect();
+        let group_scales: Vec<u8> = match weights.groups() {
+            0 => Vec::new(),
+            _ => self.rows.iter().flat_map(|row| row.group_scales.iter().copied()).collect(),
+        };
+        let bytes: Vec<u8> = weights.pack(&levels, &group_scales).collect();
+        weights.offset = payload.push(BlobKind::Weights, &bytes);
         weights
     }
-}
-
-fn code(w: f32, scale: f32) -> f32 {
-    (w / scale).round_ties_even().clamp(-CODE_MAX, CODE_MAX)
-}
-
-fn best_scale(row: &[f32]) -> f32 {
-    let largest = row.iter().fold(0f32, |m, w| m.max(w.abs()));
-    if largest < 1e-30 {
-        return 1e-12;
-    }
-    let error = |scale: f32| -> f64 {
-        row.iter().map(|&w| f64::from(w) - f64::from(code(w, scale)) * f64::from(scale)).map(|e| e * e).sum()
-    };
-    let mut best = (f64::INFINITY, largest / CODE_MAX);
-    for i in 0..=20 {
-        let scale = largest / CODE_MAX * (1.0 - 0.025 * i as f32);
-        let (mut dot, mut norm) = (0f64, 0f64);
-        for &w in row {
-            let q = f64::from(code(w, scale));
-            dot += q * f64::from(w);
-            norm += q * q;
-        }
-        let refined = if norm > 0.0 { (dot / norm) as f32 } else { scale };
-        for scale in [scale, refined] {
-            let error = error(scale);
-            if error < best.0 {
-                best = (error, scale);
-            }
-        }
-    }
-    best.1
 }
 
 #[cfg(test)]
@@ -104,28 +68,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_near_and_sums_agree() {
-        let weight: Vec<f32> = (0..60).map(|i| ((i * 37) % 61) as f32 / 30.0 - 1.0).chain([0.0; 10]).collect();
-        let q = QuantizedWeights::new(&weight, 10, 0.5, &[0.0; 7], i64::MAX);
-        for (i, &w) in weight.iter().enumerate() {
-            let s = q.scales[i / 10];
-            assert!((f32::from(q.codes[i]) * s - w * 0.5).abs() <= s * 0.51 + 1e-3, "{i}");
-        }
-        let mut payload = Payload::default();
-        let record = q.store(&mut payload);
-        assert_eq!((record.rows, record.row_elems, record.row_bytes()), (7, 10, 12));
-        let sum: i32 = q.codes[..10].iter().map(|&w| i32::from(w)).sum();
-        let at = record.params as usize + 4;
-        assert_eq!(payload.bytes()[at..at + 4], sum.to_le_bytes());
-        for row in 0..7 {
-            for elem in 0..10 {
-                let at = record.offset as usize + record.position(row, elem);
-                assert_eq!(payload.bytes()[at] as i8, q.codes[row * 10 + elem], "{row} {elem}");
+    fn what_is_written_is_what_is_read() {
+        let (rows, row_elems) = (6, 21);
+        let encodings = [0, 4, 8, 16, 20, 24, 1020].map(|group_len| Encoding::I4 { group_len });
+        for encoding in encodings.into_iter().chain([Encoding::I8]) {
+            let most = if encoding == Encoding::I8 { 127 } else { i32::from(Encoding::NIBBLE_MAX) };
+            let groups = groups(encoding, row_elems);
+            let row = |r: usize| Row {
+                levels: (0..row_elems).map(|i| ((i * 37 + r * 11) as i32 % (2 * most + 1) - most) as i8).collect(),
+                group_scales: (0..groups.len())
+                    .map(|g| if groups.len() == 1 { 1 } else { ((g * 5 + r) % 16) as u8 + 1 })
+                    .collect(),
+                scale: 0.5 + r as f32,
+            };
+            let weights = QuantizedWeights { rows: (0..rows).map(row).collect(), row_elems, encoding };
+            let mut payload = Payload::default();
+            let record = weights.store(&mut payload);
+            assert_eq!(Weights::decode(&record.encode().0), Some(record));
+            assert_eq!(payload.bytes().len(), record.len_bytes().next_multiple_of(16) + 48);
+            for (r, codes) in weights.codes().enumerate() {
+                for (elem, &code) in codes.iter().enumerate() {
+                    let bytes = &payload.bytes()[record.offset as usize..];
+                    assert_eq!(record.code(bytes, r, elem), code, "{encoding:?} {r} {elem}");
+                }
+                let at = record.params as usize + r * Weights::PARAM_BYTES;
+                assert_eq!(payload.bytes()[at..at + 4], (0.5 + r as f32).to_le_bytes());
+                let sum: i32 = codes.iter().map(|&code| i32::from(code)).sum();
+                assert_eq!(payload.bytes()[at + 4..at + 8], sum.to_le_bytes());
             }
         }
-        assert_eq!(q.codes[60..], [0; 10]);
-        assert!(QuantizedWeights::new(&weight, 10, 0.5, &[1.0; 7], i64::MAX).scales.iter().all(|&s| s >= 1.0));
-        let limited = QuantizedWeights::new(&weight, 10, 0.5, &[0.0; 7], 300);
-        assert!(limited.codes.chunks(10).all(|row| row.iter().map(|&w| i64::from(w).abs()).sum::<i64>() <= 300));
     }
 }

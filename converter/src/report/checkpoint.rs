@@ -14,14 +14,14 @@ use serde::Serialize;
 use super::Report;
 use super::table::{Table, bytes, count, shape, short_bytes, short_count};
 use crate::arch::{Network, TimeEmbeddingType};
-use crate::calibrate::{Classes, RangeMethod, Ranges};
+use crate::calibrate::{Classes, Patches, Ranges};
 use crate::fields::ConfigText;
 use crate::graph::{Graph, Op};
-use crate::pack::pack;
+use crate::pack::assemble;
 use crate::pipeline::Calibrated;
 use crate::plan::plan;
 use crate::quantize::time::TimeFold;
-use crate::quantize::{Level, Precision};
+use crate::quantize::{Level, Precision, Techniques, WeightWidth};
 use crate::schedule::{PredictionType, Scheduler, Schedules, Spacing};
 use crate::weights::Checkpoint;
 
@@ -77,6 +77,8 @@ pub struct SchedulerLine {
 pub struct Cost {
     /// As `--activations` calls it, and `stream` for the residual stream in 16 bits, which auto may take.
     pub activations: &'static str,
+    /// As `--weights` calls them.
+    pub weights: &'static str,
     /// What `quantize` would report.
     pub report: Report,
 }
@@ -115,7 +117,8 @@ impl CheckpointReport {
         let schedules = Schedules::compile(rows_of, steps, 0.0, network.graph.output_over_timestep)?;
         let fold = TimeFold::new(&network, &schedules.rows, classes)?;
         let ranges = Ranges::assumed(&network.graph, schedules.rows.len());
-        let calibrated = Calibrated { network, schedules, classes, ranges, fold, info: Vec::new() };
+        let patches = Patches::default();
+        let calibrated = Calibrated { network, schedules, classes, ranges, patches, fold, info: Vec::new() };
         let network = &calibrated.network;
         let x = &network.graph.tensors[network.graph.input];
         Ok(Self {
@@ -145,19 +148,30 @@ const ASSUMED_SCHEDULER: &str = r#"{"steps_offset": 1}"#;
 
 fn costs(calibrated: &Calibrated, target: &Target) -> Result<Vec<Cost>> {
     let graph = &calibrated.network.graph;
-    let cost = |&level: &Level| {
-        let lowered = calibrated.lower(&Precision::level(graph, level), RangeMethod::default())?;
+    let solutions = calibrated.solutions(Techniques::default());
+    let cost = |(level, weights)| {
+        let precision = Precision::level(graph, level);
+        let precision = match weights {
+            WeightWidth::Int8 => precision,
+            WeightWidth::Int4 => precision.with_weights(&calibrated.inner_layers(), WeightWidth::Int4),
+        };
+        let lowered = calibrated.lower(&solutions, &precision)?;
         let plan = plan(&lowered, target.tiling);
-        let packed = pack(&lowered, &plan, &calibrated.schedules, calibrated.classes, &calibrated.info)?;
+        let packed = assemble(&lowered, &plan, &calibrated.schedules, calibrated.classes, &calibrated.info)?;
         let report = Report::new(&lowered, &calibrated.fold, &plan, &packed, &calibrated.schedules);
         let activations = match level {
             Level::Int8 => "int8",
             Level::Stream => "stream",
             Level::Norms => "int16",
         };
-        Ok(Cost { activations, report })
+        let weights = match weights {
+            WeightWidth::Int8 => "int8",
+            WeightWidth::Int4 => "int4",
+        };
+        Ok(Cost { activations, weights, report })
     };
-    Level::ALL.iter().rev().map(cost).collect()
+    let int8 = Level::ALL.into_iter().rev().map(|level| (level, WeightWidth::Int8));
+    int8.chain([(Level::Int8, WeightWidth::Int4)]).map(cost).collect()
 }
 
 fn scheduler_line(scheduler: &Scheduler) -> SchedulerLine {
@@ -270,11 +284,13 @@ impl Display for CheckpointText<'_> {
             steps.join(","),
             report.target
         )?;
-        let mut table = Table::new(&["activations", ">arena bytes", ">least possible", ">file bytes", "arena peak"]);
-        for Cost { activations, report } in &self.report.costs {
+        let mut table =
+            Table::new(&["activations", "weights", ">arena bytes", ">least possible", ">file bytes", "arena peak"]);
+        for Cost { activations, weights, report } in &self.report.costs {
             let number = |n: usize| count(n as u64);
             table.row([
                 (*activations).to_owned(),
+                (*weights).to_owned(),
                 number(report.arena_bytes),
                 number(report.arena_lower_bound_bytes),
                 number(report.file_bytes),

@@ -96,6 +96,7 @@ mod tests {
         assert!((psnr(&[0.0, 0.5], &[0.2, 0.3]) - 20.0).abs() < 1e-5);
         assert_eq!(psnr(&[1.0], &[1.0]), EQUAL_DB);
         assert_eq!(psnr(&[1.0], &[7.0]), EQUAL_DB, "beyond white is white");
+        assert_eq!(psnr(&[-3.0], &[-1.0]), EQUAL_DB, "in float as well");
         assert_eq!(psnr(&[1.0], &[f32::NAN]), -EQUAL_DB, "no number is no likeness");
     }
 

@@ -1,10 +1,12 @@
-//! What a quantized file costs, and where: for the summary, for `--json`, and for budgets.
+//! How people and scripts are told: what a quantized file costs and where, for the summary, for `--json` and for budgets;
+//! how it compares with float, as text and as a page.
 
 pub mod arena_map;
 pub mod canvas;
 pub mod checkpoint;
 pub mod comparison;
 pub mod encode;
+pub mod html;
 pub mod layout;
 pub mod metrics;
 pub mod mote;
@@ -15,12 +17,12 @@ pub mod table;
 pub mod terminal;
 
 use miette::{Result, miette};
-use mote_runtime::format::op::Op;
-use mote_runtime::format::{DType, NONE};
+use mote_runtime::format::DType;
 use mote_runtime::shape::Tensors;
 use serde::Serialize;
 
 use crate::pack::Packed;
+use crate::pipeline::WeightChoice;
 use crate::plan::Plan;
 use crate::quantize::time::{TimeFold, TimeValues};
 use crate::quantize::{BlobKind, Level, QuantGraph};
@@ -80,6 +82,8 @@ pub struct Layer {
     pub macs: u64,
     /// Weight rows in the file.
     pub weights_bytes: usize,
+    /// How each source's weights are written.
+    pub weights: Vec<String>,
     /// Arena bytes alive during it, scratch included.
     pub live_bytes: usize,
 }
@@ -112,7 +116,13 @@ impl Report {
     }
 
     /// Refuses what does not fit, with the layer to blame and what would help.
-    pub fn check_budgets(&self, ram_bytes: Option<usize>, flash_bytes: Option<usize>, level: Level) -> Result<()> {
+    pub fn check_budgets(
+        &self,
+        ram_bytes: Option<usize>,
+        flash_bytes: Option<usize>,
+        level: Level,
+        weights: WeightChoice,
+    ) -> Result<()> {
         if let Some(budget) = ram_bytes.filter(|&budget| self.arena_bytes > budget) {
             let narrower = match level {
                 Level::Int8 => "",
@@ -131,10 +141,14 @@ impl Report {
             ));
         }
         if let Some(budget) = flash_bytes.filter(|&budget| self.file_bytes > budget) {
+            let smaller = match weights {
+                WeightChoice::Int8 => "give some or all of the weights 4 bits with `--weights auto`, ",
+                WeightChoice::Int4 | WeightChoice::Auto => "the weights have 4 bits already; ",
+            };
             let largest = self.layers.iter().max_by_key(|layer| layer.weights_bytes);
             return Err(miette!(
                 help = format!(
-                    "use narrower layers, or offer fewer numbers of steps: the weights are {} bytes, the time path {} bytes",
+                    "{smaller}use narrower layers, or offer fewer numbers of steps: the weights are {} bytes, the time path {} bytes",
                     self.weights_bytes, self.time_bytes
                 ),
                 "the file has {} bytes, {} more than --flash allows; the largest layer is {}",
@@ -150,23 +164,15 @@ impl Report {
 fn layer(graph: &QuantGraph, index: usize, live_bytes: usize) -> Layer {
     let op = &graph.ops[index];
     let out = graph.tensor(op.op.out());
-    let weights_bytes = match op.op {
-        Op::Conv(conv) => conv
-            .weights
-            .iter()
-            .filter(|&&id| id != NONE)
-            .filter_map(|&id| graph.weights.get(usize::from(id)))
-            .map(|weights| weights.len_bytes())
-            .sum(),
-        _ => 0,
-    };
+    let weights = graph.weights(&op.op);
     Layer {
         name: op.name.clone(),
         op: mote::op_name(&op.op),
         shape: [out.h, out.w, out.c],
         dtype: mote::dtype_name(out.dtype),
         macs: graph.op_macs(&op.op),
-        weights_bytes,
+        weights: weights.iter().flatten().map(|weights| mote::encoding_name(weights.encoding)).collect(),
+        weights_bytes: weights.iter().flatten().map(|weights| weights.len_bytes()).sum(),
         live_bytes,
     }
 }

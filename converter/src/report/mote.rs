@@ -2,7 +2,7 @@
 
 use mote_runtime::format::header::{Section, tag};
 use mote_runtime::format::op::{Modulation, Op};
-use mote_runtime::format::{Clip, DType, Header, NONE, OpRecord, Row, SelfTest, Tensor};
+use mote_runtime::format::{Clip, DType, Encoding, Header, NONE, OpRecord, Row, SelfTest, Tensor};
 use mote_runtime::kernels::scratch::{Target, Tiling, arena_len_for, scratch_bytes};
 use mote_runtime::shape::op_macs;
 use mote_runtime::{Error, Model};
@@ -109,6 +109,8 @@ pub struct OpLine {
     pub macs: u64,
     /// Weight rows in the file.
     pub weights_bytes: usize,
+    /// How each source's weights are written.
+    pub weights: Vec<String>,
     /// End of what lives during it; scratch begins here.
     pub live_end: u32,
     /// Scratch of the portable kernels.
@@ -227,6 +229,15 @@ pub fn dtype_name(dtype: DType) -> &'static str {
     }
 }
 
+/// Name of an encoding of weights, as in reports: `i4/16` has a scale for each group of 16.
+pub fn encoding_name(encoding: Encoding) -> String {
+    match encoding {
+        Encoding::I8 => "i8".into(),
+        Encoding::I4 { group_len: 0 } => "i4".into(),
+        Encoding::I4 { group_len } => format!("i4/{group_len}"),
+    }
+}
+
 /// Name of an operator, as in reports.
 pub fn op_name(op: &Op) -> &'static str {
     match op {
@@ -270,9 +281,11 @@ fn op_line(model: &Model, record: &OpRecord, tiling: Tiling) -> OpLine {
     let inputs = record.op.inputs();
     let out = model.tensor(record.op.out());
     let weights = match &record.op {
-        Op::Conv(conv) => conv.weights,
-        _ => [NONE; 2],
+        Op::Conv(conv) => conv.weights.map(|id| model.weights(id)),
+        _ => [None; 2],
     };
+    let named = [model.tensor(inputs[0]), model.tensor(inputs[1]), out];
+    let packed = weights.map(|weights| weights.is_some_and(|weights| weights.encoding.is_packed()));
     OpLine {
         op: op_name(&record.op),
         detail: op_detail(&record.op),
@@ -281,9 +294,10 @@ fn op_line(model: &Model, record: &OpRecord, tiling: Tiling) -> OpLine {
         dtype: dtype_name(out.dtype),
         offset: out.offset,
         macs: op_macs(&record.op, model),
-        weights_bytes: weights.iter().filter_map(|&id| model.weights(id)).map(|weights| weights.len_bytes()).sum(),
+        weights_bytes: weights.iter().flatten().map(|weights| weights.len_bytes()).sum(),
+        weights: weights.iter().flatten().map(|weights| encoding_name(weights.encoding)).collect(),
         live_end: record.live_end,
-        scratch_bytes: scratch_bytes(&record.op, &model.tensor(inputs[0]), &model.tensor(inputs[1]), &out, tiling),
+        scratch_bytes: scratch_bytes(&record.op, named.each_ref(), packed, tiling),
     }
 }
 

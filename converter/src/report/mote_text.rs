@@ -74,7 +74,8 @@ impl Display for MoteText<'_> {
             "type",
             ">at",
             ">multiply-adds",
-            ">weights",
+            "weights",
+            ">bytes",
             ">live end",
             ">scratch",
         ]);
@@ -90,6 +91,7 @@ impl Display for MoteText<'_> {
                 op.dtype.to_owned(),
                 count(u64::from(op.offset)),
                 count(op.macs),
+                op.weights.join(" "),
                 if op.weights_bytes == 0 { "-".into() } else { count(op.weights_bytes as u64) },
                 count(u64::from(op.live_end)),
                 format!("{}{peak}", count(op.scratch_bytes as u64)),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Report;
 use super::table::{bytes, count, short_bytes, short_count};
 use crate::compare::Comparison;
+use crate::search::Front;
 
 /// What a conversion came to.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +22,8 @@ pub struct Summary<'a> {
     pub flash_bytes: Option<usize>,
     /// What the file costs.
     pub costs: &'a Report,
+    /// What the search over weights found, where there was one.
+    pub front: Option<&'a Front>,
     /// Float against quantized, on a few pictures.
     pub quality: &'a Comparison,
     /// Duration of the whole conversion.
@@ -71,8 +74,29 @@ impl Display for Summary<'_> {
                 quality.guidance,
                 quality.psnr_db.min
             ),
-        )
+        )?;
+        match self.front {
+            Some(front) => write_front(f, front),
+            None => Ok(()),
+        }
     }
+}
+
+/// Points that were drawn, and the one that was taken.
+fn write_front(f: &mut fmt::Formatter<'_>, front: &Front) -> fmt::Result {
+    writeln!(
+        f,
+        "  front      file against PSNR of {} pictures' mean squared error, layer after layer in 4 bits",
+        front.pictures
+    )?;
+    for (index, point) in front.points.iter().enumerate() {
+        let Some(db) = point.measured_psnr_db else { continue };
+        let taken = if index == front.chosen { "  ◀ taken" } else { "" };
+        let file = bytes(point.file_bytes);
+        let layers = format!("{} of {} layers", point.layers, front.layers.len());
+        writeln!(f, "             {file:<28} {db:5.1} dB  {layers}{taken}")?;
+    }
+    Ok(())
 }
 
 /// `, 62 % of --ram 256.0 KiB`.

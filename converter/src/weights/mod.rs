@@ -157,6 +157,11 @@ impl Checkpoint {
         self.entries.contains_key(name)
     }
 
+    /// The shape of tensor `name`, if there is one.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| &entry.shape[..])
+    }
+
     /// Tensor `name` as f32, row-major, if it has the shape `need` and every value is finite.
     pub fn tensor(&self, name: &str, need: &[usize]) -> Result<Vec<f32>> {
         let Some(entry) = self.entries.get(name) else {

@@ -1,6 +1,6 @@
 //! Tensor, quantization and weight records.
 
-use super::cursor::{Encoded, record, u8_at, u16_at, u32_at};
+use super::cursor::{Encoded, record, tail, u8_at, u16_at, u32_at};
 use half::bf16;
 
 /// Index "none" in a `u16` field.
@@ -164,6 +164,29 @@ pub enum Encoding {
     /// the order (ky, kx, in_c), missing rows and elements zero. Four elements of four rows are 16 bytes: one vector
     /// where there are vectors, one `LDM` or two `LDRD` where there are none.
     I8,
+    /// int4, a compressed int8: the int8 code of an element is its nibble (−7..=7) times its group's scale (1..=16), so
+    /// that whatever is computed from the codes is the same, bit for bit, in either encoding.
+    ///
+    /// Four rows lie together: nibbles in blocks of 8 bytes, `[⌈row_elems/4⌉, 8]`, then a `u16` of four scales for each
+    /// group, padded to a multiple of 4 bytes. In a block, the low half of byte i holds code i of the I8 block and the high
+    /// half code i + 8, each plus 8 (so there is no sign to extend); bits 4r to 4r + 3 of the scales hold row r's, less 1.
+    I4 {
+        /// Consecutive elements of a row that share a scale, a multiple of 4 up to 1,020; where it divides in_c, a group
+        /// stays within a tap. The last group may be shorter. 0: no scales, the nibbles are the codes.
+        group_len: u16,
+    },
+}
+
+impl Encoding {
+    /// Largest nibble, and largest scale of a group: 7·16 is within ±127.
+    pub const NIBBLE_MAX: i8 = 7;
+    /// See [`Encoding::NIBBLE_MAX`].
+    pub const GROUP_SCALE_MAX: u8 = 16;
+
+    /// Whether the codes have to be unpacked before a kernel multiplies by them.
+    pub const fn is_packed(self) -> bool {
+        !matches!(self, Encoding::I8)
+    }
 }
 
 /// A weight matrix in the payload with its per-channel constants.
@@ -194,51 +217,104 @@ impl Weights {
     /// Consecutive elements of a row.
     pub const BLOCK_ELEMS: usize = 4;
 
-    /// Bytes of a row, its padding included.
-    pub const fn row_bytes(&self) -> usize {
+    /// Codes of a row, the zeros at its end included.
+    pub const fn row_codes(&self) -> usize {
         (self.row_elems as usize).next_multiple_of(Self::BLOCK_ELEMS)
+    }
+
+    /// Groups of a row that have a scale.
+    pub const fn groups(&self) -> usize {
+        match self.encoding {
+            Encoding::I8 | Encoding::I4 { group_len: 0 } => 0,
+            Encoding::I4 { group_len } => self.row_codes().div_ceil(group_len as usize),
+        }
+    }
+
+    /// Bytes of four rows, which lie together.
+    pub const fn four_rows_bytes(&self) -> usize {
+        match self.encoding {
+            Encoding::I8 => Self::BLOCK_ROWS * self.row_codes(),
+            Encoding::I4 { .. } => {
+                Self::BLOCK_ROWS / 2 * self.row_codes() + (2 * self.groups()).next_multiple_of(Self::BLOCK_ELEMS)
+            }
+        }
     }
 
     /// Bytes of all rows.
     pub const fn len_bytes(&self) -> usize {
-        (self.rows as usize).next_multiple_of(Self::BLOCK_ROWS) * self.row_bytes()
+        (self.rows as usize).div_ceil(Self::BLOCK_ROWS) * self.four_rows_bytes()
     }
 
-    /// Where the code of an element lies, in bytes from `offset`.
-    pub const fn position(&self, row: usize, elem: usize) -> usize {
-        let block = row / Self::BLOCK_ROWS * (self.row_bytes() / Self::BLOCK_ELEMS) + elem / Self::BLOCK_ELEMS;
-        (block * Self::BLOCK_ROWS + row % Self::BLOCK_ROWS) * Self::BLOCK_ELEMS + elem % Self::BLOCK_ELEMS
+    /// The int8 code of an element, read from the bytes at `offset`; 0 where there is none.
+    pub const fn code(&self, bytes: &[u8], row: usize, elem: usize) -> i8 {
+        let four_rows = tail(bytes, row / Self::BLOCK_ROWS * self.four_rows_bytes());
+        let (row, quad) = (row % Self::BLOCK_ROWS, elem / Self::BLOCK_ELEMS);
+        let at = row * Self::BLOCK_ELEMS + elem % Self::BLOCK_ELEMS;
+        match self.encoding {
+            Encoding::I8 => u8_at(four_rows, 16 * quad + at) as i8,
+            Encoding::I4 { group_len } => {
+                let nibble = (u8_at(four_rows, 8 * quad + at % 8) >> (at / 8 * 4) & 15) as i8 - 8;
+                let Some(group) = elem.checked_div(group_len as usize) else { return nibble };
+                let scales = u16_at(four_rows, Self::BLOCK_ROWS / 2 * self.row_codes() + 2 * group);
+                nibble * ((scales >> (4 * row) & 15) + 1) as i8
+            }
+        }
     }
 
-    /// The blocks' bytes of codes `[rows, row_elems]`.
-    pub fn pack<'c>(&self, codes: &'c [i8]) -> impl Iterator<Item = u8> + use<'c> {
+    /// The bytes of codes `[rows, row_elems]`. For [`Encoding::I4`] they are nibbles, and `scales` are those of the groups,
+    /// `[rows, groups]`; else it is empty.
+    pub fn pack<'c>(&self, codes: &'c [i8], scales: &'c [u8]) -> impl Iterator<Item = u8> + use<'c> {
         let (weights, row_elems) = (*self, self.row_elems as usize);
-        let quads = weights.row_bytes() / Self::BLOCK_ELEMS;
-        (0..weights.len_bytes()).map(move |at| {
-            let (quad, row) = (at / 16 % quads.max(1), at / 16 / quads.max(1) * Self::BLOCK_ROWS + at / 4 % 4);
-            let elem = quad * Self::BLOCK_ELEMS + at % 4;
+        let (four_rows, groups) = (weights.four_rows_bytes().max(1), weights.groups());
+        // Code `at` of a block, in the order of [`Encoding::I8`].
+        let code = move |first_row: usize, quad: usize, at: usize| {
+            let (row, elem) = (first_row + at / Self::BLOCK_ELEMS, quad * Self::BLOCK_ELEMS + at % Self::BLOCK_ELEMS);
             let code = if elem < row_elems { codes.get(row * row_elems + elem) } else { None };
             code.copied().unwrap_or(0) as u8
+        };
+        let scale = move |row: usize, group: usize| {
+            let scale = if group < groups { scales.get(row * groups + group) } else { None };
+            scale.map_or(0, |scale| scale.wrapping_sub(1)) & 15
+        };
+        (0..weights.len_bytes()).map(move |at| {
+            let (row, at) = (at / four_rows * Self::BLOCK_ROWS, at % four_rows);
+            if !weights.encoding.is_packed() {
+                return code(row, at / 16, at % 16);
+            }
+            let nibble = |half: usize| code(row, at / 8, at % 8 + 8 * half).wrapping_add(8) & 15;
+            match at.checked_sub(Self::BLOCK_ROWS / 2 * weights.row_codes()) {
+                None => nibble(0) | nibble(1) << 4,
+                Some(at) => {
+                    let row = row + at % 2 * 2;
+                    scale(row, at / 2) | scale(row + 1, at / 2) << 4
+                }
+            }
         })
     }
 
     /// The record's bytes.
     pub fn encode(&self) -> Encoded<{ Weights::BYTES }> {
-        let Encoding::I8 = self.encoding;
-        Encoded::new().u32(0, self.offset).u32(4, self.params).u16(8, self.rows).u32(12, self.row_elems)
+        let (encoding, quads) = match self.encoding {
+            Encoding::I8 => (0, 0),
+            Encoding::I4 { group_len } => (1, (group_len / 4) as u8),
+        };
+        let record = Encoded::new().u32(0, self.offset).u32(4, self.params).u16(8, self.rows);
+        record.u8(10, encoding).u8(11, quads).u32(12, self.row_elems)
     }
 
     /// Reads a record; `None` where a tag is unknown.
     pub const fn decode(bytes: &[u8]) -> Option<Weights> {
         let bytes: &[u8; Weights::BYTES] = record(bytes);
-        if u8_at(bytes, 10) != 0 {
-            return None;
-        }
+        let encoding = match (u8_at(bytes, 10), u8_at(bytes, 11)) {
+            (0, 0) => Encoding::I8,
+            (1, quads) => Encoding::I4 { group_len: quads as u16 * 4 },
+            _ => return None,
+        };
         Some(Weights {
             offset: u32_at(bytes, 0),
             params: u32_at(bytes, 4),
             rows: u16_at(bytes, 8),
-            encoding: Encoding::I8,
+            encoding,
             row_elems: u32_at(bytes, 12),
         })
     }

@@ -27,7 +27,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 15] = [
+    let all: [(&'static str, Same); 16] = [
         ("widen", widen),
         ("load", load),
         ("conv_i8", conv_i8),
@@ -43,6 +43,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("norm_i16", norm_i16),
         ("softmax", softmax),
         ("mix_i8", mix_i8),
+        ("unpack_i4", unpack_i4),
     ];
     for (stream, (kernel, same)) in all.into_iter().enumerate() {
         let mut random = Random { seed, stream: stream as u32, at: 0, words: [0; 16] };
@@ -190,6 +191,23 @@ fn conv_i16(table: &Kernels, random: &mut Random) -> bool {
 
 fn conv(len: usize, run: Pair<'_, i32>) -> bool {
     both::<i32, OUT_LEN>(-1, len, run)
+}
+
+fn unpack_i4(table: &Kernels, random: &mut Random) -> bool {
+    let bytes = random.i8s().map(|x| x as u8);
+    let (blocks, group_len) = (random.below(OUT_LEN / 16 + 1), 4 * random.below(20));
+    let groups = if group_len == 0 { 0 } else { (4 * blocks).div_ceil(group_len) };
+    let scales: [u16; OUT_LEN / 16] = core::array::from_fn(|_| random.bits() as u16);
+    let scales = scales.get(..groups).unwrap_or_default();
+    let at = random.offset();
+    let nibbles = bytes.get(at..at + 8 * blocks).unwrap_or_default();
+    both::<i8, OUT_LEN>(
+        0,
+        16 * blocks,
+        [&|out| (table.unpack_i4)(out, nibbles, scales, group_len), &|out| {
+            (SCALAR.unpack_i4)(out, nibbles, scales, group_len)
+        }],
+    )
 }
 
 fn dot_i8(table: &Kernels, random: &mut Random) -> bool {

@@ -7,7 +7,7 @@
 //! A convolution's input reaches its kernel as a [`Window`]: the input rows of a tile of output pixels, padded, in
 //! scratch or, where nothing needs to be padded or converted, in the tensor itself. Nothing is copied once a tap
 //! (im2col); a pixel's patch is a few runs of consecutive elements. Weights come in the format's blocks of four rows
-//! ([`Encoding::I8`](crate::format::Encoding::I8)).
+//! ([`Encoding::I8`](crate::format::Encoding::I8)); `unpack_i4` makes them of int4 ones.
 //!
 //! Kernels assume nothing about alignment beyond the element's own, accept every length including zero, and touch
 //! nothing outside the slices they are given. Sums of products wrap; the converter has proved that they do not need to.
@@ -133,6 +133,9 @@ pub struct Kernels {
     pub conv_i8: fn(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]),
     /// As `conv_i8` for a 16-bit window, in `order`, without an offset.
     pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
+    /// Four rows of int4 weights to int8 ([`Encoding::I4`](crate::format::Encoding::I4)): `out` takes twice the bytes of
+    /// `nibbles`, whole blocks; `scales` holds four a group, or nothing.
+    pub unpack_i4: fn(out: &mut [i8], nibbles: &[u8], scales: &[u16], group_len: usize),
     /// `out[j] = Σₖ row[k]·rows[j][k]`, k below the row's length: one row against many.
     pub dot_i8: fn(out: &mut [i32], row: &[i8], rows: Strided<'_, i8>),
     /// `acc = mul_round(shl_saturating(acc + bias, shift), multiplier)`, pixel by pixel.
@@ -177,6 +180,9 @@ impl Kernels {
             if !widened {
                 table.conv_i16 = |_, _, _, _| {};
             }
+        }
+        if !links(ops, opset::WEIGHTS_I4) {
+            table.unpack_i4 = |_, _, _, _| {};
         }
         if !links(ops, opset::ATTENTION) {
             table.dot_i8 = |_, _, _| {};

@@ -18,6 +18,7 @@ pub const KERNELS: Kernels = Kernels {
     offset: 0,
     conv_i8: conv,
     conv_i16: conv,
+    unpack_i4,
     dot_i8,
     scale,
     add_i8: add::<i8, 16>,
@@ -92,6 +93,32 @@ fn quad<T: Element>(acc: [i32; 4], x: &[T; 4], w: &[i8; 16]) -> [i32; 4] {
     let [a0, a1, a2, a3] = acc;
     let &[b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3, e0, e1, e2, e3] = w;
     [row(a0, [b0, b1, b2, b3]), row(a1, [c0, c1, c2, c3]), row(a2, [d0, d1, d2, d3]), row(a3, [e0, e1, e2, e3])]
+}
+
+/// The code of a nibble n with the scale s is (n − 8)·s. Four rows' words at a time: the bytes of x hold four nibbles, and
+/// x·s − 8·s·2⁰..2²⁴ is the codes' sum as digits of a number to the base 256; with 128 more, every digit is a byte by itself,
+/// and less 128 again, which is the sign bit flipped, it is the code. A multiply-add, a flip, for four codes.
+#[inline(always)]
+pub(super) fn unpack_i4(out: &mut [i8], nibbles: &[u8], scales: &[u16], group_len: usize) {
+    const BYTES: u32 = 0x0101_0101;
+    let (blocks, packed) = (out.as_chunks_mut::<16>().0, nibbles.as_chunks::<8>().0);
+    let group = if scales.is_empty() { packed.len() } else { group_len / 4 }.max(1);
+    let scales = scales.iter().copied().chain(core::iter::repeat(0));
+    for ((blocks, packed), four) in blocks.chunks_mut(group).zip(packed.chunks(group)).zip(scales) {
+        let scale: [u32; 4] = core::array::from_fn(|row| (four >> (4 * row) & 15) as u32 + 1);
+        let offset = scale.map(|scale| (128 * BYTES).wrapping_sub(8 * BYTES * scale));
+        let row = |row: usize, word: u32| {
+            let codes = (word & (15 * BYTES)).wrapping_mul(scale[row]).wrapping_add(offset[row]) ^ (128 * BYTES);
+            codes.to_le_bytes().map(|code| code as i8)
+        };
+        for (block, &[a, b, c, d, e, f, g, h]) in blocks.iter_mut().zip(packed) {
+            let (even, odd) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+            // Without a loop, as in `quad`.
+            let [[a, b, c, d], [e, f, g, h]] = [row(0, even), row(1, odd)];
+            let [[i, j, k, l], [m, n, o, p]] = [row(2, even >> 4), row(3, odd >> 4)];
+            *block = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
+        }
+    }
 }
 
 /// `acc + Σ x·w`.

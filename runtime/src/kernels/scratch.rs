@@ -4,7 +4,7 @@
 
 use crate::format::cursor::tail;
 use crate::format::op::{Attention, Conv, NormApply, NormStats, Op};
-use crate::format::tensor::{DType, NONE, Tensor};
+use crate::format::tensor::{DType, NONE, Tensor, Weights};
 
 /// What an instruction set's kernels ask of scratch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub struct Tiling {
     pub pixels: usize,
     /// Element type of windows over 8-bit inputs.
     pub widening: Widening,
+    /// Bytes for the weights that are unpacked at a time (four channels in any case). The fewer, the more often a window
+    /// is loaded, once for each such group of channels.
+    pub unpacked: usize,
 }
 
 /// Whether windows over 8-bit inputs hold 16-bit elements.
@@ -27,16 +30,16 @@ pub enum Widening {
 }
 
 /// The portable tiling: few pixels, so that the window is small.
-pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never };
+pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never, unpacked: 8 << 10 };
 
 /// x86-64: a row of most pictures at once, since a host has the memory; one build has tables of either kind of window.
-pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable };
+pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable, unpacked: 64 << 10 };
 
 /// aarch64: NEON multiplies 8 bits.
-pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never };
+pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpacked: 64 << 10 };
 
 /// WebAssembly's vectors multiply 16 bits.
-pub const WASM: Tiling = Tiling { pixels: 32, widening: Widening::Always };
+pub const WASM: Tiling = Tiling { pixels: 32, widening: Widening::Always, unpacked: 64 << 10 };
 
 /// A core, by the name that `converter --target` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,31 +77,62 @@ pub struct ConvScratch {
     pub constants: usize,
     /// The window of the larger source; 0 where the input's rows serve as they are.
     pub window: usize,
-    /// i32 accumulators, `pixels` × out_c for each source.
+    /// Unpacked weights of `channels` output channels, for each source; 0 where they are int8 in the file.
+    pub weights: [usize; 2],
+    /// i32 accumulators, `pixels` × `channels` for each source.
     pub accumulators: usize,
+    /// Output channels of a pass over the pixels: all, or those whose weights are unpacked.
+    pub channels: usize,
 }
 
 impl ConvScratch {
-    /// The parts for these tensors; `second` is ignored unless the operator has two sources.
-    pub const fn new(op: &Conv, first: &Tensor, second: &Tensor, out: &Tensor, tiling: Tiling) -> ConvScratch {
+    /// The parts for these tensors; `second` is ignored unless the operator has two sources. `packed` says of each
+    /// source's weights whether they are unpacked ([`Encoding::is_packed`](crate::format::Encoding::is_packed)).
+    pub const fn new(
+        op: &Conv,
+        first: &Tensor,
+        second: &Tensor,
+        out: &Tensor,
+        packed: [bool; 2],
+        tiling: Tiling,
+    ) -> ConvScratch {
         let two = op.sources[1] != NONE;
         let out_c = out.c as usize;
         let mut window = window_bytes(op, first, tiling);
         if two && window_bytes(op, second, tiling) > window {
             window = window_bytes(op, second, tiling);
         }
-        let tile = align(tiling.pixels * out_c * 4);
+        let rows = [
+            if packed[0] { patch_len(op, first) } else { 0 },
+            if two && packed[1] { patch_len(op, second) } else { 0 },
+        ];
+        let channels = match tiling.unpacked.checked_div(rows[0] + rows[1]) {
+            // Whole register tiles.
+            Some(fit) if fit < out_c && fit >= 16 => fit / 16 * 16,
+            Some(fit) if fit < out_c && fit >= 4 => fit / 4 * 4,
+            Some(fit) if fit < out_c => 4,
+            _ => out_c,
+        };
+        let tile = align(tiling.pixels * channels * 4);
+        let blocks = channels.next_multiple_of(Weights::BLOCK_ROWS);
         ConvScratch {
             constants: align(out_c * 8 + 4) * if two { 2 } else { 1 },
             window,
+            weights: [align(blocks * rows[0]), align(blocks * rows[1])],
             accumulators: if two { 2 * tile } else { tile },
+            channels,
         }
     }
 
     /// All parts together.
     pub const fn len_bytes(&self) -> usize {
-        self.constants + self.window + self.accumulators
+        self.constants + self.window + self.weights[0] + self.weights[1] + self.accumulators
     }
+}
+
+/// Elements of a pixel's patch, and of a row of weights, whole groups of four.
+const fn patch_len(op: &Conv, input: &Tensor) -> usize {
+    (op.kernel[0] as usize * op.kernel[1] as usize * input.c as usize).next_multiple_of(4)
 }
 
 const fn window_bytes(op: &Conv, input: &Tensor, tiling: Tiling) -> usize {
@@ -139,7 +173,7 @@ impl WindowShape {
             let columns = (tiling.pixels - 1) * op.stride as usize + kw;
             WindowShape { runs: kh, run_len: kw * c, run_stride: columns * c, pixel_stride: op.stride as usize * c }
         } else {
-            let patch = (kh * kw * c).next_multiple_of(4);
+            let patch = patch_len(op, input);
             WindowShape { runs: 1, run_len: patch, run_stride: tiling.pixels * patch, pixel_stride: patch }
         }
     }
@@ -185,10 +219,11 @@ impl AttentionScratch {
     }
 }
 
-/// Scratch bytes of an operator, given the record of each tensor it names (first source, second source, output).
-pub const fn scratch_bytes(op: &Op, first: &Tensor, second: &Tensor, out: &Tensor, tiling: Tiling) -> usize {
+/// Scratch bytes of an operator, given the record of each tensor it names (first source, second source, output), and
+/// which source's weights are packed.
+pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: [bool; 2], tiling: Tiling) -> usize {
     match op {
-        Op::Conv(op) => ConvScratch::new(op, first, second, out, tiling).len_bytes(),
+        Op::Conv(op) => ConvScratch::new(op, first, second, out, packed, tiling).len_bytes(),
         Op::NormStats(NormStats { groups, .. }) => align(*groups as usize * GROUP_SUM_BYTES),
         Op::NormApply(op) => {
             let parts = NormScratch::new(op, first, out);
@@ -210,6 +245,7 @@ pub const fn arena_len_for(bytes: &[u8], tiling: Tiling) -> usize {
     use crate::format::header::{Section, tag};
     use crate::format::op::OpRecord;
     let tensors = section(bytes, Section::find(bytes, tag::TENSORS));
+    let weights = section(bytes, Section::find(bytes, tag::WEIGHTS));
     let ops = section(bytes, Section::find(bytes, tag::OPS));
     let mut longest = 0;
     let mut i = 0;
@@ -223,13 +259,12 @@ pub const fn arena_len_for(bytes: &[u8], tiling: Tiling) -> usize {
     while i < ops.len() / OpRecord::BYTES {
         if let Some(OpRecord { op, live_end }) = OpRecord::decode(tail(ops, i * OpRecord::BYTES)) {
             let [first, second, ..] = op.inputs();
-            let scratch = scratch_bytes(
-                &op,
-                &tensor_at(tensors, first),
-                &tensor_at(tensors, second),
-                &tensor_at(tensors, op.out()),
-                tiling,
-            );
+            let named = [&tensor_at(tensors, first), &tensor_at(tensors, second), &tensor_at(tensors, op.out())];
+            let packed = match &op {
+                Op::Conv(op) => [is_packed(weights, op.weights[0]), is_packed(weights, op.weights[1])],
+                _ => [false; 2],
+            };
+            let scratch = scratch_bytes(&op, named, packed, tiling);
             let end = align(live_end as usize) + scratch;
             longest = if end > longest { end } else { longest };
         }
@@ -255,6 +290,14 @@ pub(crate) const fn tensor_at(tensors: &[u8], id: u16) -> Tensor {
     match Tensor::decode(record) {
         Some(tensor) => tensor,
         None => EMPTY,
+    }
+}
+
+/// Whether the weight record `id` of a section says that they are packed.
+pub(crate) const fn is_packed(weights: &[u8], id: u16) -> bool {
+    match Weights::decode(tail(weights, id as usize * Weights::BYTES)) {
+        Some(weights) => weights.encoding.is_packed(),
+        None => false,
     }
 }
 

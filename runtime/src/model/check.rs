@@ -207,8 +207,8 @@ const fn weights<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Chec
     let Some(weights) = model.weights(index as u16) else { return Err(Fault::Unknown) };
     ensure!(weights.rows > 0 && weights.row_elems > 0, Shape);
     ensure!((weights.row_elems as u64) < LEN_MAX / 2, Range);
-    let rows = (weights.rows as u64).next_multiple_of(Weights::BLOCK_ROWS as u64);
-    attempt!(blob(model, weights.offset, rows * weights.row_bytes() as u64, 1));
+    let blocks = (weights.rows as u64).div_ceil(Weights::BLOCK_ROWS as u64);
+    attempt!(blob(model, weights.offset, blocks * weights.four_rows_bytes() as u64, 1));
     blob(model, weights.params, weights.rows as u64, Weights::PARAM_BYTES as u64)
 }
 
@@ -393,6 +393,7 @@ const fn conv<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Conv) -> Check {
         linked!(OPS, CONV_I16, is_i16(&source));
         linked!(OPS, CONV_ODD, !source.c.is_multiple_of(4));
         let Some(weights) = model.weights(op.weights[k]) else { return Err(Fault::Range) };
+        linked!(OPS, WEIGHTS_I4, weights.encoding.is_packed());
         ensure!(weights.rows == out.c, Shape);
         ensure!(weights.row_elems == kh as u32 * kw as u32 * source.c as u32, Shape);
         let up = op.upsample as usize;

@@ -15,7 +15,7 @@ use crate::format::cursor::{tail, u32_at};
 use crate::format::header::{Tag, tag};
 use crate::format::op::{Modulation, Table};
 use crate::format::{Graph, Header, OpRecord, Quant, Row, Schedule, SelfTest, Tensor, Weights};
-use crate::kernels::scratch::{arena_len_for, tensor_at};
+use crate::kernels::scratch::{arena_len_for, is_packed, tensor_at};
 use crate::opset::{self, OpSet};
 use crate::shape::Tensors;
 
@@ -242,6 +242,11 @@ impl<'a, const OPS: OpSet> Model<'a, OPS> {
         if record.is_empty() { None } else { Weights::decode(record) }
     }
 
+    /// Whether the weights have to be unpacked.
+    pub(crate) const fn is_packed(&self, id: u16) -> bool {
+        is_packed(self.sections[section::WEIGHTS], id)
+    }
+
     /// Number of operators, of all graphs.
     pub const fn op_count(&self) -> usize {
         self.sections[section::OPS].len() / OpRecord::BYTES
@@ -288,9 +293,11 @@ impl<'a, const OPS: OpSet> Model<'a, OPS> {
         Schedule::decode(tail(self.sections[section::SCHEDULES], index * Schedule::BYTES))
     }
 
-    /// The weights' blocks.
-    pub(crate) fn weight_blocks(&self, weights: &Weights) -> &'a [i8] {
-        cast(self.slice(weights.offset, weights.len_bytes()))
+    /// The weights' rows from `row` on, a multiple of four, and what follows them in the file.
+    pub(crate) fn weight_rows(&self, id: u16, row: usize) -> &'a [u8] {
+        let Some(weights) = self.weights(id) else { return &[] };
+        let at = row / Weights::BLOCK_ROWS * weights.four_rows_bytes();
+        self.bytes.get(weights.offset as usize + at..).unwrap_or_default()
     }
 
     /// Scale and Σw of each weight row.

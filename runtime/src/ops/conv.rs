@@ -7,11 +7,14 @@
 //!
 //! Tiling: a few output pixels of a row at a time; the input rows below them are loaded once, padded, and used for every
 //! output channel ([`Window`]). A 1×1 convolution reads the input's pixels in place where its kernel takes 8 bits.
+//!
+//! Int4 weights are unpacked to int8 first, for as many output channels as scratch has room for ([`ConvScratch`]); all
+//! pixels run over them before the next ones are unpacked, so that every weight is unpacked once a call.
 
 use super::{Context, copy};
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Conv;
-use crate::format::{DType, NONE, Tensor};
+use crate::format::{DType, Encoding, NONE, Tensor, Weights};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, Widening, WindowShape, is_direct};
 use crate::kernels::{Channels, Kernels, Window, select};
@@ -33,7 +36,8 @@ pub(super) fn run<const OPS: OpSet>(
     let residual = model.tensor(op.residual);
     let has_residual = links(OPS, opset::RESIDUAL) && op.residual != NONE;
     let in_place = has_residual && residual.offset == out.offset;
-    let parts = ConvScratch::new(op, &tensors[0], &tensors[1], &out, select::TILING);
+    let packed = op.weights.map(|id| links(OPS, opset::WEIGHTS_I4) && model.is_packed(id));
+    let parts = ConvScratch::new(op, &tensors[0], &tensors[1], &out, packed, select::TILING);
     let [first, second, residual_bytes, modulation, out_bytes, mut scratch] = pieces(
         arena,
         [
@@ -48,7 +52,7 @@ pub(super) fn run<const OPS: OpSet>(
     let out_c = out.c as usize;
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
     let window = take_front(&mut scratch, parts.window);
-    let accumulators: &mut [i32] = cast_mut(scratch);
+    let accumulators: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
     let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
     let count = if two { 2 } else { 1 };
     let (per_source, tile_len) = (constants.len() / count, accumulators.len() / count);
@@ -64,33 +68,46 @@ pub(super) fn run<const OPS: OpSet>(
     let residual_multiplier = multiplier(residual_real * exp2_neg(element_shift(residual.dtype)));
     let residual_zero = residual_quant.zero_point as i32;
     let out_w = out.w as usize;
-    for y in rows {
-        let mut x = 0;
-        while x < out_w {
-            let pixels = select::TILING.pixels.min(out_w - x);
-            let elems = y * out.row_elems() + x * out_c..y * out.row_elems() + (x + pixels) * out_c;
-            let Some(sums) = sums.get_mut(..pixels * out_c) else { return };
-            for k in 0..count {
-                let constants = constants.get(k * per_source..).unwrap_or_default();
-                let channels = Channels {
-                    bias: constants.get(..out_c).unwrap_or_default(),
-                    multiplier: constants.get(out_c..2 * out_c).unwrap_or_default(),
-                    shift,
-                };
-                let (tensor, weights, elems_of) =
-                    if k == 0 { (&tensors[0], op.weights[0], &*first) } else { (&tensors[1], op.weights[1], &*second) };
-                let acc = if k == 0 { &mut *sums } else { second_sums.get_mut(..pixels * out_c).unwrap_or_default() };
-                accumulate(ctx, op, tensor, elems_of, weights, window, acc, out_c, [y, x]);
-                if let DType::F32 = out.dtype {
-                    let to = cast_mut::<f32>(out_bytes).get_mut(elems.clone()).unwrap_or_default();
-                    store_f32(to, acc, channels, k > 0);
-                } else {
-                    (ctx.kernels.scale)(acc, channels);
+    // Some output channels of the pixels from (y, x) on; `codes` are their weights where those are unpacked.
+    let mut tile = |[y, x]: [usize; 2], channel: usize, some_c: usize, codes: [&[i8]; 2]| {
+        let pixels = select::TILING.pixels.min(out_w - x);
+        let Some(sums) = sums.get_mut(..pixels * some_c) else { return };
+        // In the output and the residual they are one piece, or one for each pixel.
+        let whole = !links(OPS, opset::WEIGHTS_I4) || some_c == out_c;
+        let (pieces, piece_len) = if whole { (1, pixels * out_c) } else { (pixels, some_c) };
+        let piece = |i: usize| {
+            let at = y * out.row_elems() + (x + i) * out_c + channel;
+            (at..at + piece_len, i * piece_len..(i + 1) * piece_len)
+        };
+        for k in 0..count {
+            let constants = constants.get(k * per_source..).unwrap_or_default();
+            let channels = Channels {
+                bias: constants.get(channel..channel + some_c).unwrap_or_default(),
+                multiplier: constants.get(out_c + channel..out_c + channel + some_c).unwrap_or_default(),
+                shift,
+            };
+            let (tensor, id, elems_of, codes) = if k == 0 {
+                (&tensors[0], op.weights[0], &*first, codes[0])
+            } else {
+                (&tensors[1], op.weights[1], &*second, codes[1])
+            };
+            let codes = if codes.is_empty() { cast(model.weight_rows(id, channel)) } else { codes };
+            let acc = if k == 0 { &mut *sums } else { second_sums.get_mut(..pixels * some_c).unwrap_or_default() };
+            accumulate(ctx, op, tensor, elems_of, codes, window, acc, some_c, [y, x]);
+            if let DType::F32 = out.dtype {
+                for (to, from) in (0..pieces).map(piece) {
+                    let to = cast_mut::<f32>(out_bytes).get_mut(to).unwrap_or_default();
+                    store_f32(to, acc.get(from).unwrap_or_default(), channels, k > 0);
                 }
+            } else {
+                (ctx.kernels.scale)(acc, channels);
             }
-            if two {
-                sums.iter_mut().zip(&*second_sums).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
-            }
+        }
+        if two {
+            sums.iter_mut().zip(&*second_sums).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
+        }
+        for (elems, from) in (0..pieces).map(piece) {
+            let sums = sums.get_mut(from).unwrap_or_default();
             if has_residual {
                 let from = if in_place { &*out_bytes } else { &*residual_bytes };
                 if links(OPS, opset::RESIDUAL_I16) && residual.dtype == DType::I16 {
@@ -108,9 +125,40 @@ pub(super) fn run<const OPS: OpSet>(
                 let to = cast_mut::<i16>(out_bytes).get_mut(elems).unwrap_or_default();
                 to.iter_mut().zip(&*sums).for_each(|(q, &sum)| *q = round_sum(sum).clamp(-32_767, 32_767) as i16);
             }
-            x += pixels;
         }
+    };
+    // All channels, or as many as there is room to unpack the weights of.
+    let mut channel = 0;
+    while channel < out_c {
+        let (mut some_c, mut codes) = (out_c, [&[][..]; 2]);
+        if links(OPS, opset::WEIGHTS_I4) {
+            some_c = parts.channels.min(out_c - channel);
+            let (first, second) = scratch.split_at_mut_checked(parts.weights[0]).unwrap_or_default();
+            codes = [unpack(ctx, op.weights[0], channel, first), unpack(ctx, op.weights[1], channel, second)];
+        }
+        for y in rows.clone() {
+            let mut x = 0;
+            while x < out_w {
+                tile([y, x], channel, some_c, codes);
+                x += select::TILING.pixels;
+            }
+        }
+        channel += some_c;
     }
+}
+
+/// Int4 weights from output channel `channel` on, unpacked, as many as there is room for; nothing where they are int8.
+fn unpack<'c, const OPS: OpSet>(ctx: &Context<'_, OPS>, id: u16, channel: usize, to: &'c mut [u8]) -> &'c [i8] {
+    let Some(weights) = ctx.model.weights(id) else { return &[] };
+    let Encoding::I4 { group_len } = weights.encoding else { return &[] };
+    let codes: &mut [i8] = cast_mut(to);
+    let four_rows = codes.chunks_exact_mut((Weights::BLOCK_ROWS * weights.row_codes()).max(1));
+    let packed = ctx.model.weight_rows(id, channel).chunks_exact(weights.four_rows_bytes().max(1));
+    for (codes, packed) in four_rows.zip(packed) {
+        let (nibbles, scales) = packed.split_at_checked(codes.len() / 2).unwrap_or_default();
+        (ctx.kernels.unpack_i4)(codes, nibbles, cast(scales), group_len as usize);
+    }
+    codes
 }
 
 /// The step's constants of every channel: per source bias and factor, and behind the first source's the shift.
@@ -179,14 +227,14 @@ fn is_wide(kernels: &Kernels) -> bool {
     }
 }
 
-/// The products of one tile of pixels with every output channel: `sums[p·out_c + c]`, without bias.
+/// The products of one tile of pixels with some output channels: `sums[p·channels + c]`, without bias.
 #[allow(clippy::too_many_arguments)] // all of them change from call to call
 fn accumulate<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     op: &Conv,
     input: &Tensor,
     elems: &[u8],
-    weights: u16,
+    weights: &[i8],
     window: &mut [u8],
     sums: &mut [i32],
     channels: usize,
@@ -194,7 +242,6 @@ fn accumulate<const OPS: OpSet>(
 ) {
     let tile = Tile { op, input, y, x, pixels: sums.len() / channels.max(1) };
     let kernels = ctx.kernels;
-    let weights = ctx.model.weights(weights).map(|weights| ctx.model.weight_blocks(&weights)).unwrap_or_default();
     let zero = ctx.model.quant(input, ctx.row).zero_point;
     match tile.input.dtype {
         DType::I8 if links(OPS, opset::CONV_I8) && !is_wide(kernels) => {

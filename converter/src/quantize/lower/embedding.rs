@@ -9,8 +9,9 @@ use crate::arch::Network;
 use crate::calibrate::Range;
 use crate::graph::ProjectionId;
 use crate::quantize::payload::BlobKind;
+use crate::quantize::precision::Layer;
+use crate::quantize::solutions::Limits;
 use crate::quantize::time::{TimeValues, f16_bytes, vectors};
-use crate::quantize::weights::QuantizedWeights;
 use crate::quantize::{ranges, tables};
 
 impl Lower<'_> {
@@ -61,11 +62,13 @@ impl Lower<'_> {
         }
         let projection = &self.graph.projections[id];
         let (n, embedding) = (projection.bias.len(), self.embedding);
-        let dim = usize::from(self.out.tensors[usize::from(embedding)].c);
-        let bias: Vec<f32> = projection.bias.iter().map(|b| b * factor).collect();
+        let mut bias: Vec<f32> = projection.bias.iter().map(|b| b * factor).collect();
         let least = self.least_weight_scales(embedding, &bias, &[]);
-        let weights = QuantizedWeights::new(&projection.weight, dim, factor, &least, row_sum_max(DType::I16));
-        let weights = self.weights_record(&projection.name, &weights)?;
+        let layer = Layer::Projection(id);
+        let limits = Limits { least_scales: &least, row_sum_max: row_sum_max(DType::I16) };
+        let solution = self.solutions.get(layer, self.precision.width(layer), limits);
+        bias.iter_mut().zip(&solution.bias).for_each(|(bias, lost)| *bias += lost);
+        let weights = self.weights_record(&projection.name, &solution.weights)?;
         let out = self.tensor(&projection.name, [1, 1, n], DType::F32, false, &[])?;
         let conv = Conv {
             sources: [embedding, NONE],

@@ -8,28 +8,17 @@ use super::{Lower, row_sum_max};
 use crate::calibrate::Range;
 use crate::graph::{self, Activation, Conv2d, GroupNorm};
 use crate::quantize::payload::BlobKind;
-use crate::quantize::weights::QuantizedWeights;
+use crate::quantize::precision::{Layer, joined};
+use crate::quantize::solutions::Limits;
 use crate::quantize::{ranges, tables};
 
 /// Elements of a group, per source, up to which the runtime's sums of 8-bit values are exact.
 const GROUP_ELEMS_MAX: usize = 1 << 24;
 
-/// The sources, with those that read one tensor added up to one: a tensor that is joined with itself.
-fn joined(sources: &[graph::ConvSource]) -> Vec<graph::ConvSource> {
-    let mut joined: Vec<graph::ConvSource> = Vec::new();
-    for source in sources {
-        match joined.iter_mut().find(|other| other.tensor == source.tensor) {
-            Some(other) => other.weight.iter_mut().zip(&source.weight).for_each(|(sum, w)| *sum += w),
-            None => joined.push(source.clone()),
-        }
-    }
-    joined
-}
-
 impl Lower<'_> {
     pub(super) fn conv(&mut self, op: &Conv2d) -> Result<()> {
         let modulation = self.modulation(op.time_bias, op.out_scale)?;
-        let bias: Vec<f32> = op.bias.iter().map(|b| b * op.out_scale).collect();
+        let mut bias: Vec<f32> = op.bias.iter().map(|b| b * op.out_scale).collect();
         let time: Vec<f32> = op
             .time_bias
             .map_or(Vec::new(), |id| self.fold.largest[id].iter().map(|m| m * op.out_scale.abs()).collect());
@@ -49,11 +38,12 @@ impl Lower<'_> {
             let id = self.id(source.tensor)?;
             let least = if k == 0 { self.least_weight_scales(id, &bias, &time) } else { vec![0.0; bias.len()] };
             let input = self.out.tensors[usize::from(id)];
-            let row_elems = op.kernel[0] * op.kernel[1] * usize::from(input.c);
-            let weights =
-                QuantizedWeights::new(&source.weight, row_elems, op.out_scale, &least, row_sum_max(input.dtype));
-            units.push((id, weights.largest_scale()));
-            (source_ids[k], weight_ids[k]) = (id, self.weights_record(&op.name, &weights)?);
+            let layer = Layer::Conv { out: op.out, source: source.tensor };
+            let limits = Limits { least_scales: &least, row_sum_max: row_sum_max(input.dtype) };
+            let solution = self.solutions.get(layer, self.precision.width(layer), limits);
+            bias.iter_mut().zip(&solution.bias).for_each(|(bias, lost)| *bias += lost);
+            units.push((id, solution.weights.largest_scale()));
+            (source_ids[k], weight_ids[k]) = (id, self.weights_record(&op.name, &solution.weights)?);
         }
         let residual = op.residual.map(|id| self.id(id)).transpose()?;
         let dtype = self.precision.dtype(op.out);
@@ -115,7 +105,8 @@ impl Lower<'_> {
         // out_step/scale must stay below ½.
         let least = table.map_or(0.0, |table: Table| table.out_step * 2.125);
         let seen = self.ranges.tensor_overall(self.graph, op.out)?;
-        let range = seen.range(self.options.method, DType::I8).unwrap_or(Range { min: 0.0, max: 0.0 });
+        let method = self.precision.ranges(op.out).unwrap_or(self.options.techniques.ranges);
+        let range = seen.range(method, DType::I8).unwrap_or(Range { min: 0.0, max: 0.0 });
         let quant = if self.is_query[op.out] {
             ranges::symmetric(range, least)
         } else {

@@ -16,11 +16,12 @@ use mote_runtime::format::{DType, NONE, Quant, Tensor, Weights};
 
 use super::payload::Payload;
 use super::precision::Precision;
+use super::solutions::Solutions;
 use super::time::TimeFold;
 use super::weights::QuantizedWeights;
-use super::{QuantGraph, QuantOp, ranges};
+use super::{QuantGraph, QuantOp, Techniques, ranges};
 use crate::arch::Network;
-use crate::calibrate::{Classes, Range, RangeMethod, Ranges};
+use crate::calibrate::{Classes, Range, Ranges};
 use crate::graph::{Graph, Op, TensorId};
 use crate::schedule::Schedules;
 
@@ -31,8 +32,8 @@ const SUM_MAX: i64 = (1 << 31) - (1 << 28);
 /// How to quantize.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LowerOptions {
-    /// How ranges are made of what calibration saw.
-    pub method: RangeMethod,
+    /// What is done to lose less.
+    pub techniques: Techniques,
     /// What a user may ask for.
     pub classes: Classes,
 }
@@ -43,6 +44,7 @@ pub fn lower(
     schedules: &Schedules,
     ranges: &Ranges,
     precision: &Precision,
+    solutions: &Solutions,
     fold: &TimeFold,
     options: &LowerOptions,
 ) -> Result<QuantGraph> {
@@ -51,6 +53,7 @@ pub fn lower(
         graph,
         ranges,
         precision,
+        solutions,
         fold,
         options,
         rows: schedules.rows.len(),
@@ -115,6 +118,7 @@ struct Lower<'a> {
     graph: &'a Graph,
     ranges: &'a Ranges,
     precision: &'a Precision,
+    solutions: &'a Solutions<'a>,
     fold: &'a TimeFold,
     options: &'a LowerOptions,
     rows: usize,
@@ -195,10 +199,13 @@ impl Lower<'_> {
 
     /// Makes the tensor that an operator writes, with a quantization for each row; `least_scale` by row.
     fn per_step(&mut self, tensor: TensorId, dtype: DType, least_scale: &dyn Fn(&Self, usize) -> f32) -> Result<u16> {
+        let method = self.precision.ranges(tensor).unwrap_or(self.options.techniques.ranges);
+        let whole = self.ranges.tensor_overall(self.graph, tensor)?;
         let quants: Vec<Quant> = (0..self.rows)
             .map(|row| {
-                let seen = self.ranges.tensor(self.graph, tensor, row)?;
-                let range = seen.range(self.options.method, dtype).unwrap_or(Range { min: 0.0, max: 0.0 });
+                let per_step = self.options.techniques.per_step;
+                let seen = if per_step { self.ranges.tensor(self.graph, tensor, row)? } else { &whole };
+                let range = seen.range(method, dtype).unwrap_or(Range { min: 0.0, max: 0.0 });
                 let least = least_scale(self, row);
                 Ok(match self.is_query[tensor] {
                     true => ranges::symmetric(range, least),
@@ -253,7 +260,7 @@ impl Lower<'_> {
     fn weights_record(&mut self, name: &str, weights: &QuantizedWeights) -> Result<u16> {
         let record: Weights = weights.store(&mut self.out.payload);
         let id = self.out.weights.len();
-        if weights.scales.len() > usize::from(u16::MAX) || id >= usize::from(NONE) {
+        if weights.rows.len() > usize::from(u16::MAX) || id >= usize::from(NONE) {
             return Err(miette!(help = "use fewer or narrower layers", "{name}: too many weights for the format"));
         }
         self.out.weights.push(record);

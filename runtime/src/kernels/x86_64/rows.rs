@@ -1,6 +1,6 @@
 //! AVX2 over rows: everything that is not a convolution. Tails shorter than a vector go to scalar.
 
-use super::super::scalar::{KERNELS as SCALAR, round_sum, weight};
+use super::super::scalar::{self, KERNELS as SCALAR, round_sum, weight};
 use super::super::{Channels, Exponential, NormConstants, Strided};
 use crate::format::op::Table;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round};
@@ -141,6 +141,11 @@ pub(super) fn widen(out: &mut [i16], elems: &[i8]) {
     for (out, &elem) in out.iter_mut().zip(elems) {
         *out = elem as i16;
     }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn unpack_i4(out: &mut [i8], nibbles: &[u8], scales: &[u16], group_len: usize) {
+    scalar::unpack_i4(out, nibbles, scales, group_len);
 }
 
 #[target_feature(enable = "avx2")]
