@@ -67,7 +67,7 @@ def main():
     torch.set_num_threads(1)
 
     recipe = recipes.load(args.name)
-    names = recipe["data"]["class_names"]
+    names = recipes.class_names(recipe)
     if bool(args.real) == bool(args.files):
         parser.error("give files, or --real")
     if args.real:

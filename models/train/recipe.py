@@ -120,6 +120,11 @@ def _folder(folder, size, channels):
     return to_unit(np.stack(xs)), np.array(ys, np.int64) if names else None, names
 
 
+def class_names(recipe):
+    data = recipe["data"]
+    return [kind["name"] for kind in data["kinds"]] if "kinds" in data else data["class_names"]
+
+
 def pictures(recipe, data=None, split="train"):
     """(pictures, labels or None, class names) of a split: "train" or "held_out"."""
     at = Path(data) if data else MODELS.parent / recipe["data"]["file"]
@@ -131,9 +136,8 @@ def pictures(recipe, data=None, split="train"):
         sys.exit(f"no data at {at}\n  original: {recipe['data'].get('where', 'not stated')}\n"
                  f"  then: --data FILE.npz with the arrays the recipe names, or --data FOLDER with one subfolder of pictures a class")
     if "kinds" in recipe["data"]:
-        return *_kinds(at, recipe["data"], split), [kind["name"] for kind in recipe["data"]["kinds"]]
-    x, y = _npz_split(at, recipe["data"][split])
-    return x, y, recipe["data"]["class_names"]
+        return *_kinds(at, recipe["data"], split), class_names(recipe)
+    return *_npz_split(at, recipe["data"][split]), class_names(recipe)
 
 
 def may_mirror(recipe, names, labels, count):
