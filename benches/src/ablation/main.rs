@@ -163,16 +163,8 @@ fn searched_ranges(
 }
 
 fn quality(default: &Measured, measured: &Measured) -> Quality {
-    let gains: Vec<f64> = default.psnr_db.iter().zip(&measured.psnr_db).map(|(default, db)| db - default).collect();
-    let n = gains.len().max(2) as f64;
-    let gain_db = gains.iter().sum::<f64>() / n;
-    let variance = gains.iter().map(|gain| (gain - gain_db).powi(2)).sum::<f64>() / (n - 1.0);
-    Quality {
-        psnr_db: measured.mean_db(),
-        gain_db,
-        gain_error_db: (variance / n).sqrt(),
-        file_bytes: measured.file_bytes,
-    }
+    let (gain_db, gain_error_db) = measured.gain_over(default);
+    Quality { psnr_db: measured.mean_db(), gain_db, gain_error_db, file_bytes: measured.file_bytes }
 }
 
 /// As a card holds it.

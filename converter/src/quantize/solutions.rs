@@ -98,7 +98,7 @@ impl<'a> Solutions<'a> {
                 TimeValues::Tables(_) | TimeValues::Vector(_) => &[],
             },
         };
-        let moments = Moments::of(samples, matrix.row_elems, false);
+        let moments = Moments::of(samples, matrix.row_elems);
         let encoding = width.encoding(matrix.tap_elems, self.techniques.group_elems);
         let solved = moments.as_ref().filter(|_| self.techniques.least_squares);
         let rows = solve(&matrix.weight, matrix.factor, encoding, solved, limits.least_scales, limits.row_sum_max);

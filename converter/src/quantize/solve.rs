@@ -1,7 +1,8 @@
 //! Which integers stand for a layer's weights: those that change the layer's output least on the inputs it really has.
 //!
-//! Rounding each weight to its nearest code is best only for inputs that are white. With G the inputs' second moments
-//! (centred: a constant difference goes into the bias), a row w loses (w − s·q)ᵀ G (w − s·q). Coordinate descent from the
+//! Rounding each weight to its nearest code is best only for inputs that are white. With G the inputs' second moments, a row
+//! w loses (w − s·q)ᵀ G (w − s·q). (Moments around zero. Around the mean, with the difference left to the bias, digits' int4
+//! lost 2 dB: means move from step to step, a bias does not.) Coordinate descent from the
 //! unrounded row makes that small: in turn every weight takes the code that is best given all others, so that weights not
 //! yet rounded make up for those that are. That is GPTQ's idea (Frantar et al., arXiv:2210.17323) as QuantEase does it
 //! (Behdin et al., arXiv:2309.01885, algorithm 1), which needs no inverse; passes after the first go on improving, where
@@ -26,14 +27,13 @@ const PASSES: usize = 4;
 pub struct Moments {
     /// Mean, `[row_elems]`.
     pub mean: Vec<f32>,
-    /// Covariance with damping, `[row_elems, row_elems]`.
+    /// Second moments with damping, `[row_elems, row_elems]`.
     gram: Vec<f32>,
 }
 
 impl Moments {
-    /// Of samples `[n, row_elems]`; `None` where there are none. Second moments around the mean where a bias takes
-    /// constant differences (`centred`), else around zero.
-    pub fn of(samples: &[f32], row_elems: usize, centred: bool) -> Option<Self> {
+    /// Of samples `[n, row_elems]`; `None` where there are none.
+    pub fn of(samples: &[f32], row_elems: usize) -> Option<Self> {
         let n = samples.len() / row_elems.max(1);
         if n == 0 {
             return None;
@@ -42,17 +42,14 @@ impl Moments {
         for sample in samples.chunks_exact(row_elems) {
             sum.iter_mut().zip(sample).for_each(|(sum, &x)| *sum += f64::from(x));
         }
-        let mean: Vec<f32> = sum.iter().map(|sum| (sum / n as f64) as f32).collect();
-        let centre = if centred { mean.clone() } else { vec![0.0; row_elems] };
-        let centred: Vec<f32> =
-            samples.chunks_exact(row_elems).flat_map(|x| x.iter().zip(&centre).map(|(x, m)| x - m)).collect();
+        let mean = sum.iter().map(|sum| (sum / n as f64) as f32).collect();
         let mut gram = vec![0f32; row_elems * row_elems];
         // Blocks of rows, of a size that depends on the shape only: the same sums on any number of threads.
         const ROWS: usize = 64;
         gram.par_chunks_mut(ROWS * row_elems).enumerate().for_each(|(block, to)| {
             let rows = to.len() / row_elems;
-            let a = Matrix { data: &centred[block * ROWS..], row_stride: 1, col_stride: row_elems };
-            let b = Matrix { data: &centred, row_stride: row_elems, col_stride: 1 };
+            let a = Matrix { data: &samples[block * ROWS..], row_stride: 1, col_stride: row_elems };
+            let b = Matrix { data: samples, row_stride: row_elems, col_stride: 1 };
             matmul([rows, row_elems, n], a, b, to, row_elems, false, 1.0 / n as f32);
         });
         let trace: f32 = (0..row_elems).map(|i| gram[i * row_elems + i]).sum();
@@ -347,7 +344,7 @@ mod tests {
     #[test]
     fn outputs_err_at_most_half_as_much_as_by_rounding_to_the_nearest() {
         let samples = samples(500);
-        let moments = Moments::of(&samples, LEN, false).unwrap();
+        let moments = Moments::of(&samples, LEN).unwrap();
         for encoding in [Encoding::I8, Encoding::I4 { group_len: 0 }, Encoding::I4 { group_len: 8 }] {
             let nearest = solve(&weight(), 1.0, encoding, None, &[0.0; ROWS], i64::MAX);
             let solved = solve(&weight(), 1.0, encoding, Some(&moments), &[0.0; ROWS], i64::MAX);
@@ -358,7 +355,7 @@ mod tests {
 
     #[test]
     fn codes_stay_on_the_grid_and_limits_hold() {
-        let moments = Moments::of(&samples(100), LEN, false).unwrap();
+        let moments = Moments::of(&samples(100), LEN).unwrap();
         for encoding in [Encoding::I8, Encoding::I4 { group_len: 0 }, Encoding::I4 { group_len: 8 }] {
             for moments in [None, Some(&moments)] {
                 let least = [0.5, 0.0, 1e-3];
@@ -385,7 +382,7 @@ mod tests {
                 assert!(off <= 0.5001 || level.abs() == 127, "{w} {level}");
             }
         }
-        assert!(Moments::of(&[], LEN, false).is_none());
+        assert!(Moments::of(&[], LEN).is_none());
         let zeros = solve(&[0.0; LEN], 1.0, Encoding::I8, None, &[0.0], i64::MAX);
         assert_eq!(zeros[0].levels, [0; LEN]);
     }

@@ -114,4 +114,13 @@ impl Measured {
     pub fn mean_db(&self) -> f64 {
         self.psnr_db.iter().sum::<f64>() / self.psnr_db.len().max(1) as f64
     }
+
+    /// What the pictures gain over another candidate's, in decibels: the mean, and its standard error over the pairs.
+    pub fn gain_over(&self, other: &Self) -> (f64, f64) {
+        let gains: Vec<f64> = self.psnr_db.iter().zip(&other.psnr_db).map(|(db, other)| db - other).collect();
+        let n = gains.len().max(2) as f64;
+        let mean = gains.iter().sum::<f64>() / n;
+        let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        (mean, (variance / n).sqrt())
+    }
 }

@@ -115,7 +115,7 @@ pub fn weights(
     let (mut error, mut file_bytes) = (int8.error(), int8.file_bytes);
     for (index, (_, layer)) in ranked.iter().enumerate() {
         error += layer.error.max(floor);
-        file_bytes -= layer.saved_bytes;
+        file_bytes = file_bytes.saturating_sub(layer.saved_bytes);
         points.push(Point { layers: index + 1, file_bytes, predicted_psnr_db: db(error), measured_psnr_db: None });
     }
     let of = |count: usize| {

@@ -4,7 +4,7 @@
 
 use miette::Result;
 
-use super::evaluate::{Evaluator, Measured};
+use super::evaluate::Evaluator;
 use crate::calibrate::RangeMethod;
 use crate::pipeline::Calibrated;
 use crate::quantize::{Precision, Solutions};
@@ -29,20 +29,12 @@ pub fn ranges(
         for method in [RangeMethod::MinMax, RangeMethod::Percentile] {
             let candidate = best.with_range(id, method);
             let measured = measure(&candidate)?;
-            if gain_in_errors(&quality, &measured) > 2.0 {
+            let (gain_db, standard_error_db) = measured.gain_over(&quality);
+            if gain_db > 2.0 * standard_error_db {
                 (best, quality) = (candidate, measured);
             }
         }
         progress(done + 1, total);
     }
     Ok(best)
-}
-
-/// The mean gain in decibels, in standard errors.
-fn gain_in_errors(before: &Measured, after: &Measured) -> f64 {
-    let gains: Vec<f64> = before.psnr_db.iter().zip(&after.psnr_db).map(|(before, after)| after - before).collect();
-    let n = gains.len().max(2) as f64;
-    let mean = gains.iter().sum::<f64>() / n;
-    let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    if variance > 0.0 { mean / (variance / n).sqrt() } else { 0.0 }
 }
