@@ -41,6 +41,9 @@ pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpa
 /// WebAssembly's vectors multiply 16 bits.
 pub const WASM: Tiling = Tiling { pixels: 32, widening: Widening::Always, unpacked: 64 << 10 };
 
+/// Cortex-M4, M7, M33: SMLAD multiplies 16 bits, two pixels at a time.
+pub const ARM_DSP: Tiling = Tiling { pixels: 4, widening: Widening::Always, unpacked: 8 << 10 };
+
 /// A core, by the name that `converter --target` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -55,9 +58,9 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "portable", tiling: SCALAR },
     Target { name: "m0plus", tiling: SCALAR },
     Target { name: "m3", tiling: SCALAR },
-    Target { name: "m4", tiling: SCALAR },
-    Target { name: "m7", tiling: SCALAR },
-    Target { name: "m33", tiling: SCALAR },
+    Target { name: "m4", tiling: ARM_DSP },
+    Target { name: "m7", tiling: ARM_DSP },
+    Target { name: "m33", tiling: ARM_DSP },
     Target { name: "m55", tiling: SCALAR },
     Target { name: "rv32", tiling: SCALAR },
     Target { name: "aarch64", tiling: AARCH64 },
