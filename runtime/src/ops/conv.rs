@@ -311,9 +311,8 @@ impl Tile<'_> {
             self.load_row::<OPS, _, _>(elems, row, ky, pad, plain);
         }
         for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
-            let rows = rows.chunks_exact(row_len.max(1));
-            for (run, row) in patch.chunks_exact_mut((kw * c).max(1)).zip(rows) {
-                copy(run, row.get(p * stride * c..).unwrap_or_default());
+            for (ky, run) in patch.chunks_exact_mut((kw * c).max(1)).enumerate() {
+                copy(run, rows.get(ky * row_len + p * stride * c..).unwrap_or_default());
             }
             if order != [0, 1, 2, 3] {
                 for four in patch.as_chunks_mut::<4>().0 {

@@ -39,9 +39,9 @@ pub(super) fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>
                 channels,
                 2 * (run_stride as isize - run_len as isize),
                 2 * run_stride,
-                x.add(run_len),
                 x.add((runs - 1) * run_stride + run_len),
                 4 * patch,
+                x.add(run_len),
                 skipped * GROUP_CODE_BYTES,
             );
         }
@@ -64,34 +64,34 @@ unsafe extern "C" fn two_pixels(
     channels: usize,
     run_gap: isize,
     run_stride: usize,
-    end: *const i16,
     last: *const i16,
     block: usize,
+    end: *const i16,
     skipped_code: usize,
 ) {
     // r0 x, r1 y, r2 w; r3 to r6 two words of x and of y; r7 and r8 weights of two rows, r9 the same widened;
     // r10, r11 the first row's sums, r12, lr the second's.
-    // The stack: 0 end of this run, 4 where a run begins in the code, 8 and 12 what is added to w behind this tile and the
-    // next, 16 x, 20 y, 24 w, 28 out_x, 32 saved registers, then the arguments: 68 out_y, 72 channels, 76 run_gap,
-    // 80 run_stride, 84 end, 88 last, 92 block, 96 skipped_code.
+    // The stack: 0 end of this run, 8 and 12 what is added to w behind this tile and the next, 16 x, 20 y, 24 w, 28 out_x,
+    // 32 saved registers, then the arguments: 68 out_y, 72 channels, 76 run_gap, 80 run_stride, 84 last, 88 block, 92 end,
+    // 96 skipped_code, then where a run begins in the code.
     naked_asm!(
         env!("MOTE_ARM_CPU"),
         "push {{r4-r11, lr}}",
         "push {{r0-r3}}",
         "sub sp, #16",
-        "ldrd r5, r6, [sp, #92]",
+        "ldr r5, [sp, #88]",
+        "ldr r6, [sp, #96]",
         "rsb r4, r5, #8",
         "mvn r5, #7",
         "strd r4, r5, [sp, #8]",
         "adr r3, 4f",
         "add r3, r6",
         "add r3, #1",
-        "str r3, [sp, #4]",
+        "str r3, [sp, #96]",
         // A tile: all runs of two rows.
         "2:",
         "ldrd r0, r1, [sp, #16]",
-        "ldr r3, [sp, #84]",
-        "ldr r9, [sp, #4]",
+        "ldrd r3, r9, [sp, #92]",
         "str r3, [sp]",
         "mov r10, #0",
         "mov r11, #0",
@@ -101,7 +101,8 @@ unsafe extern "C" fn two_pixels(
         // The next run.
         "3:",
         "ldrd r3, r4, [sp, #76]",
-        "ldrd r5, r9, [sp]",
+        "ldr r9, [sp, #96]",
+        "ldr r5, [sp]",
         "add r0, r3",
         "add r1, r3",
         "add r5, r4",
@@ -132,7 +133,7 @@ unsafe extern "C" fn two_pixels(
         "ldr r9, [sp]",
         "cmp r0, r9",
         "bne 4b",
-        "ldr r9, [sp, #88]",
+        "ldr r9, [sp, #84]",
         "cmp r0, r9",
         "bne 3b",
         // The tile is done.

@@ -105,10 +105,17 @@ instruction! {
 }
 
 fn widen(out: &mut [i16], elems: &[i8]) {
-    for (out, &elems) in out.as_chunks_mut::<4>().0.iter_mut().zip(elems.as_chunks::<4>().0) {
+    let one = |out: &mut [i16; 4], elems: &[i8; 4]| {
         let word = i32::from_le_bytes(elems.map(|elem| elem as u8));
         store(out, sxtb16(word), sxtb16_odd(word));
+    };
+    let (eights, rest) = out.as_chunks_mut::<4>().0.as_chunks_mut::<2>();
+    let (elems, elems_rest) = elems.as_chunks::<4>().0.as_chunks::<2>();
+    for ([a, b], [c, d]) in eights.iter_mut().zip(elems) {
+        one(a, c);
+        one(b, d);
     }
+    rest.iter_mut().zip(elems_rest).for_each(|(out, elems)| one(out, elems));
 }
 
 fn load(out: &mut [i16], elems: &[i16]) {

@@ -26,40 +26,55 @@ pub(super) fn scale(acc: &mut [i32], channels: Channels<'_>) {
             }
         }
     }
-    // Two channels of all pixels after the other, whose constants stay in registers.
-    let pixels = acc.len() / count.max(1);
-    let pairs = bias.as_chunks::<2>().0.iter().zip(multiplier.as_chunks::<2>().0).enumerate();
-    if pixels > 0 {
-        for (pair, (&[bias, other_bias], &[m, other_m])) in pairs {
-            // SAFETY: it reads and writes the channels 2·pair and 2·pair + 1, which are below `count`, of `pixels` pixels.
-            unsafe {
-                asm!(
-                    env!("MOTE_ARM_CPU"),
-                    "2:",
-                    "ldr {x}, [{at}]",
-                    "ldr {y}, [{at}, #4]",
-                    "add {x}, {x}, {bias}",
-                    "add {y}, {y}, {other_bias}",
-                    "smmulr {x}, {x}, {m}",
-                    "smmulr {y}, {y}, {other_m}",
-                    "str {y}, [{at}, #4]",
-                    "str {x}, [{at}]",
-                    "add {at}, {at}, {stride}",
-                    "subs {pixels}, {pixels}, #1",
-                    "bne 2b",
-                    x = out(reg) _,
-                    y = out(reg) _,
-                    at = inout(reg) acc.as_mut_ptr().add(2 * pair) => _,
-                    pixels = inout(reg) pixels => _,
-                    bias = in(reg) bias,
-                    other_bias = in(reg) other_bias,
-                    m = in(reg) m << 1,
-                    other_m = in(reg) other_m << 1,
-                    stride = in(reg) 4 * count,
-                    options(nostack),
-                )
-            };
-        }
+    // Two channels of all pixels after the other, whose constants stay in registers; the pairs are counted in r7, which
+    // the compiler keeps to itself.
+    let (pixels, pairs) = (acc.len() / count.max(1), count.min(multiplier.len()) / 2);
+    if pixels > 0 && pairs > 0 {
+        // SAFETY: it reads and writes channels below 2·pairs of `pixels` pixels, and reads as many constants of each kind.
+        unsafe {
+            asm!(
+                env!("MOTE_ARM_CPU"),
+                "push {{{pixels}}}",
+                "push {{r7}}",
+                "mov r7, {left}",
+                "2:",
+                "ldrd {b}, {c}, [{bias}], #8",
+                "ldrd {m}, {n}, [{multiplier}], #8",
+                "mov {at}, {first}",
+                "add {first}, {first}, #8",
+                "lsl {m}, {m}, #1",
+                "lsl {n}, {n}, #1",
+                "ldr {left}, [sp, #4]",
+                "3:",
+                "ldrd {x}, {y}, [{at}]",
+                "subs {left}, {left}, #1",
+                "add {x}, {x}, {b}",
+                "add {y}, {y}, {c}",
+                "smmulr {x}, {x}, {m}",
+                "smmulr {y}, {y}, {n}",
+                "str {y}, [{at}, #4]",
+                "str {x}, [{at}]",
+                "add {at}, {at}, {stride}",
+                "bne 3b",
+                "subs r7, r7, #1",
+                "bne 2b",
+                "pop {{r7}}",
+                "add sp, #4",
+                b = out(reg) _,
+                c = out(reg) _,
+                m = out(reg) _,
+                n = out(reg) _,
+                x = out(reg) _,
+                y = out(reg) _,
+                at = out(reg) _,
+                left = inout(reg) pairs => _,
+                first = inout(reg) acc.as_mut_ptr() => _,
+                bias = inout(reg) bias.as_ptr() => _,
+                multiplier = inout(reg) multiplier.as_ptr() => _,
+                stride = in(reg) 4 * count,
+                pixels = in(reg) pixels,
+            )
+        };
     }
     if let ([.., bias], [.., m], 1) = (bias, multiplier, count % 2) {
         for acc in acc.chunks_exact_mut(count.max(1)).filter_map(|pixel| pixel.last_mut()) {
@@ -89,12 +104,46 @@ pub(super) fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
         let rounded = sum.wrapping_add(1 << (SUM_FRACTION_BITS - 1)) >> SUM_FRACTION_BITS;
         rounded.wrapping_add(zero_point).clamp(-128, 127) as i8
     };
-    let (fours, rest) = out.as_chunks_mut::<4>();
-    let (sums, rest_sums) = acc.as_chunks::<4>();
-    for (out, &[a, b, c, d]) in fours.iter_mut().zip(sums) {
-        *out = [one(a), one(b), one(c), one(d)];
+    let len = out.len().min(acc.len());
+    let (to, from) = (out.as_mut_ptr(), acc.as_ptr());
+    if len >= 4 {
+        // SAFETY: it reads and writes whole groups of four, at least one, no more than `len` elements.
+        unsafe {
+            asm!(
+                env!("MOTE_ARM_CPU"),
+                "2:",
+                "ldm {from}!, {{r0, r1, r2, r3}}",
+                "add r0, r0, #{half}",
+                "add r1, r1, #{half}",
+                "add r2, r2, #{half}",
+                "add r3, r3, #{half}",
+                "add r0, {zero}, r0, asr #{bits}",
+                "add r1, {zero}, r1, asr #{bits}",
+                "add r2, {zero}, r2, asr #{bits}",
+                "add r3, {zero}, r3, asr #{bits}",
+                "ssat r0, #8, r0",
+                "ssat r1, #8, r1",
+                "ssat r2, #8, r2",
+                "ssat r3, #8, r3",
+                "strb r1, [{to}, #1]",
+                "strb r2, [{to}, #2]",
+                "strb r3, [{to}, #3]",
+                "strb r0, [{to}], #4",
+                "subs {fours}, {fours}, #1",
+                "bne 2b",
+                to = inout(reg) to => _,
+                from = inout(reg) from => _,
+                fours = inout(reg) len / 4 => _,
+                zero = in(reg) zero_point,
+                half = const 1 << (SUM_FRACTION_BITS - 1),
+                bits = const SUM_FRACTION_BITS,
+                out("r0") _, out("r1") _, out("r2") _, out("r3") _,
+                options(nostack),
+            )
+        };
     }
-    rest.iter_mut().zip(rest_sums).for_each(|(q, &sum)| *q = one(sum));
+    let rest = out.iter_mut().zip(acc).skip(len / 4 * 4);
+    rest.for_each(|(q, &sum)| *q = one(sum));
 }
 
 /// Σq and Σq² of some channels of each pixel; four bytes at a time.
@@ -265,7 +314,13 @@ pub(super) fn dot_i8(out: &mut [i32], row: &[i8], rows: Strided<'_, i8>) {
             sums[1] = sums[1].wrapping_add(q as i32 * y as i32);
             (at, second) = (at.wrapping_add(1), second.wrapping_add(1));
         }
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
+        // Not as a loop: it would become a call of memcpy.
+        if let [one, rest @ ..] = out {
+            *one = sums[0];
+            if let [other] = rest {
+                *other = sums[1];
+            }
+        }
         first = first.wrapping_add(2 * stride);
     }
 }
