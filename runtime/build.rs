@@ -5,7 +5,7 @@
 use std::env;
 
 /// Every `isa`; each has a file or folder of that name in `src/kernels`, and `portable` has `scalar.rs`.
-const ISAS: [&str; 5] = ["portable", "x86_64", "aarch64", "wasm_simd128", "arm_dsp"];
+const ISAS: [&str; 6] = ["portable", "x86_64", "aarch64", "wasm_simd128", "arm_dsp", "arm_mve"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -30,11 +30,18 @@ fn isa() -> &'static str {
         "x86_64" if has("sse2") => "x86_64",
         "aarch64" if has("neon") => "aarch64",
         "wasm32" if has("simd128") => "wasm_simd128",
+        // Helium where the compiler is told so: `-Ctarget-cpu=cortex-m55`.
+        "arm" if is_helium() => "arm_mve",
         // A stable compiler does not say of a Cortex-M what it has. Every Armv7E-M has the DSP extension; of Armv8-M cores
         // nearly all (the network core of an nRF5340 has not: `MOTE_ISA=portable`).
         "arm" if target().starts_with("thumbv7em") || target().starts_with("thumbv8m.main") => "arm_dsp",
         _ => "portable",
     }
+}
+
+fn is_helium() -> bool {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    ["cortex-m55", "cortex-m85"].iter().any(|cpu| flags.contains(&format!("target-cpu={cpu}")))
 }
 
 fn target() -> String {

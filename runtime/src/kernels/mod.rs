@@ -9,13 +9,15 @@
 //! (im2col); a pixel's patch is a few runs of consecutive elements. Weights come in the format's blocks of four rows
 //! ([`Encoding::I8`](crate::format::Encoding::I8)); `unpack_i4` makes them of int4 ones.
 //!
-//! Kernels assume nothing about alignment beyond the element's own, accept every length including zero, and touch
-//! nothing outside the slices they are given. Sums of products wrap; the converter has proved that they do not need to.
+//! Kernels assume nothing about alignment beyond the element's own, but of a convolution's weights, which lie at a multiple
+//! of four. They accept every length including zero, and touch nothing outside the slices they are given. Sums of products wrap; the converter has proved that they do not need to.
 
 #[cfg(isa = "aarch64")]
 mod aarch64;
-#[cfg(isa = "arm_dsp")]
+#[cfg(any(isa = "arm_dsp", isa = "arm_mve"))]
 mod arm_dsp;
+#[cfg(isa = "arm_mve")]
+mod arm_mve;
 pub mod compare;
 pub mod scalar;
 pub mod scratch;

@@ -44,6 +44,9 @@ pub const WASM: Tiling = Tiling { pixels: 32, widening: Widening::Always, unpack
 /// Cortex-M4, M7, M33: SMLAD multiplies 16 bits, two pixels at a time.
 pub const ARM_DSP: Tiling = Tiling { pixels: 8, widening: Widening::Always, unpacked: 8 << 10 };
 
+/// Cortex-M55, M85: Helium multiplies 8 bits.
+pub const ARM_MVE: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10 };
+
 /// A core, by the name that `converter --target` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -61,7 +64,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "m4", tiling: ARM_DSP },
     Target { name: "m7", tiling: ARM_DSP },
     Target { name: "m33", tiling: ARM_DSP },
-    Target { name: "m55", tiling: SCALAR },
+    Target { name: "m55", tiling: ARM_MVE },
     Target { name: "rv32", tiling: SCALAR },
     Target { name: "aarch64", tiling: AARCH64 },
     Target { name: "wasm", tiling: WASM },

@@ -12,13 +12,13 @@ mod conv;
 mod rows;
 
 use super::Kernels;
-use super::scalar::{self, KERNELS as SCALAR};
-use crate::opset::OpSet;
+use super::scalar::KERNELS as SCALAR;
 use core::arch::asm;
 
-pub use super::scratch::ARM_DSP as TILING;
+#[cfg(isa = "arm_dsp")]
+pub use whole::*;
 
-const KERNELS: Kernels = Kernels {
+pub(super) const KERNELS: Kernels = Kernels {
     name: "arm_dsp",
     order: [0, 2, 1, 3],
     widen,
@@ -37,16 +37,25 @@ const KERNELS: Kernels = Kernels {
     ..SCALAR
 };
 
-/// The table of a build for these cores.
-pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
-    const { &KERNELS.linked(OPS) }
-}
+/// What `select` wants of an instruction set; `arm_mve` has its own.
+#[cfg(isa = "arm_dsp")]
+mod whole {
+    pub use super::super::scratch::ARM_DSP as TILING;
+    use super::super::{Kernels, scalar};
+    use super::KERNELS;
+    use crate::opset::OpSet;
 
-/// Every table of this build, the fastest first, scalar last.
-pub fn tables() -> &'static [&'static Kernels] {
-    static TABLE: Kernels = KERNELS;
-    static TABLES: [&Kernels; 2] = [&TABLE, &scalar::TABLE];
-    &TABLES
+    /// The table of a build for these cores.
+    pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
+        const { &KERNELS.linked(OPS) }
+    }
+
+    /// Every table of this build, the fastest first, scalar last.
+    pub fn tables() -> &'static [&'static Kernels] {
+        static TABLE: Kernels = KERNELS;
+        static TABLES: [&Kernels; 2] = [&TABLE, &scalar::TABLE];
+        &TABLES
+    }
 }
 
 /// One instruction of the extension with one result, two or three operands.
