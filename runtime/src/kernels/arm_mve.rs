@@ -23,7 +23,7 @@ use core::arch::naked_asm;
 pub use super::scratch::ARM_MVE as TILING;
 
 const KERNELS: Kernels =
-    Kernels { name: "arm_mve", conv_i8, scale, add_i8, store_i8, norm_i8, ..arm_dsp::KERNELS };
+    Kernels { name: "arm_mve", copy, conv_i8, scale, add_i8, store_i8, norm_i8, ..arm_dsp::KERNELS };
 
 /// The table of a build for these cores.
 pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
@@ -36,6 +36,30 @@ pub fn tables() -> &'static [&'static Kernels] {
     static DSP: Kernels = arm_dsp::KERNELS;
     static TABLES: [&Kernels; 3] = [&TABLE, &DSP, &scalar::TABLE];
     &TABLES
+}
+
+fn copy(out: &mut [i8], elems: &[i8]) {
+    // SAFETY: as many elements of each are there as the shorter has.
+    unsafe { copy_elems(out.as_mut_ptr(), elems.as_ptr(), out.len().min(elems.len())) };
+}
+
+/// # Safety
+/// `len` elements of each are there.
+#[unsafe(naked)]
+unsafe extern "C" fn copy_elems(out: *mut i8, elems: *const i8, len: usize) {
+    naked_asm!(
+        ".cpu cortex-m55",
+        "cbz r2, 3f",
+        "push {{lr}}",
+        "dlstp.8 lr, r2",
+        "2:",
+        "vldrb.u8 q0, [r1], #16",
+        "vstrb.8 q0, [r0], #16",
+        "letp lr, 2b",
+        "pop {{lr}}",
+        "3:",
+        "bx lr",
+    )
 }
 
 fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {

@@ -28,7 +28,8 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 16] = [
+    let all: [(&'static str, Same); 17] = [
+        ("copy", copy),
         ("widen", widen),
         ("load", load),
         ("conv_i8", conv_i8),
@@ -113,6 +114,13 @@ fn both<T: Copy + PartialEq, const N: usize>(fill: T, len: usize, run: Pair<'_, 
     run[1](want.get_mut(..len).unwrap_or_default());
     // Behind `len` nothing may be written either.
     got == want
+}
+
+fn copy(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, len) = (random.i8s(), random.below(64));
+    let at = random.offset();
+    let from = elems.get(at..at + len).unwrap_or_default();
+    both::<i8, 64>(0, len, [&|out| (table.copy)(out, from), &|out| (SCALAR.copy)(out, from)])
 }
 
 fn widen(table: &Kernels, random: &mut Random) -> bool {

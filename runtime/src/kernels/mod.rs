@@ -126,6 +126,8 @@ pub struct Kernels {
     pub wide: bool,
     /// Where in its group of four an element of a 16-bit window lies: element k at `k − k % 4 + order[k % 4]`.
     pub order: [u8; 4],
+    /// Loads 8-bit elements into an 8-bit window.
+    pub copy: fn(out: &mut [i8], elems: &[i8]),
     /// Loads 8-bit elements into a 16-bit window, in `order`; whole groups of four.
     pub widen: fn(out: &mut [i16], elems: &[i8]),
     /// Loads 16-bit elements into a window, in `order`; whole groups of four.
@@ -175,6 +177,7 @@ impl Kernels {
         let mut table = self;
         if !narrow || matches!(select::TILING.widening, Widening::Always) {
             table.conv_i8 = |_, _, _, _| {};
+            table.copy = |_, _| {};
         }
         if !widened {
             table.widen = |_, _| {};

@@ -11,7 +11,7 @@
 //! Int4 weights are unpacked to int8 first, for as many output channels as scratch has room for ([`ConvScratch`]); all
 //! pixels run over them before the next ones are unpacked, so that every weight is unpacked once a call.
 
-use super::{Context, copy};
+use super::Context;
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Conv;
 use crate::format::{DType, Encoding, NONE, Tensor, Weights};
@@ -249,7 +249,7 @@ fn accumulate<const OPS: OpSet>(
             let window = if is_direct(op, tile.input) {
                 tile.in_place(elems)
             } else {
-                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, [0, 1, 2, 3], copy)
+                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, [0, 1, 2, 3], kernels.copy)
             };
             (kernels.conv_i8)(sums, channels, window, weights);
         }
@@ -311,8 +311,10 @@ impl Tile<'_> {
             self.load_row::<OPS, _, _>(elems, row, ky, pad, plain);
         }
         for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
-            for (ky, run) in patch.chunks_exact_mut((kw * c).max(1)).enumerate() {
-                copy(run, rows.get(ky * row_len + p * stride * c..).unwrap_or_default());
+            let mut at = p * stride * c;
+            for run in patch.chunks_exact_mut((kw * c).max(1)) {
+                run.iter_mut().zip(rows.get(at..).unwrap_or_default()).for_each(|(to, &from)| *to = from);
+                at += row_len;
             }
             if order != [0, 1, 2, 3] {
                 for four in patch.as_chunks_mut::<4>().0 {
