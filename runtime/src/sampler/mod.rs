@@ -35,7 +35,8 @@ pub struct Request<'r> {
     pub noise: Option<&'r [f32]>,
     /// The class embedding, for a model that takes one ([`Model::class_embedding_len`]).
     pub class_embedding: Option<&'r [f32]>,
-    /// Multiply-adds that one [`poll`](Sampler::poll) may spend, at least; a poll never splits an output row.
+    /// Multiply-adds that one [`poll`](Sampler::poll) may spend, at least; a poll never splits an output row. With
+    /// `u32::MAX` a poll is a network call, however large, and the update behind it.
     pub poll_budget: u32,
 }
 
