@@ -362,7 +362,7 @@ fn softmax(table: &Kernels, random: &mut Random) -> bool {
 fn mix_i8(table: &Kernels, random: &mut Random) -> bool {
     let elems = random.i8s();
     let (len, stride, at) = (random.below(64), random.below(30), random.offset());
-    let weights: [i32; 32] = core::array::from_fn(|_| random.value(0, 1 << 15));
+    let weights: [i32; 32] = core::array::from_fn(|_| random.value(0, (1 << 15) - 1));
     let weights = weights.get(..random.below((LEN - 64) / (len + stride).max(46))).unwrap_or_default();
     let rows = Strided { elems: elems.get(at..).unwrap_or_default(), stride: len + stride };
     both::<i32, 64>(

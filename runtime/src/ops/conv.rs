@@ -300,8 +300,13 @@ impl Tile<'_> {
         if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) {
             let columns = (self.pixels - 1) * stride + kw;
             for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(runs).enumerate() {
+                let run = run.get_mut(..columns * c).unwrap_or_default();
+                if !self.has_row::<OPS>(ky) {
+                    run.fill(pad);
+                    continue;
+                }
                 let inside =
-                    if links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample { 0..0 } else { self.inside(ky, columns) };
+                    if links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample { 0..0 } else { self.inside(columns) };
                 let (before, rest) = run.split_at_mut_checked(inside.start * c).unwrap_or_default();
                 let (middle, after) = rest.split_at_mut_checked(inside.len() * c).unwrap_or_default();
                 if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
@@ -351,12 +356,18 @@ impl Tile<'_> {
         elems.get(iy * self.input.row_elems() + ix * self.input.c as usize..)
     }
 
-    /// The window's columns that are no padding, in kernel row `ky`.
-    fn inside(&self, ky: usize, columns: usize) -> Range<usize> {
+    /// Whether kernel row `ky` lies in the input, not in the padding.
+    fn has_row<const OPS: OpSet>(&self, ky: usize) -> bool {
+        let up = (links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample) as u32;
+        let iy = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
+        iy >= 0 && iy < (self.input.h as isize) << up
+    }
+
+    /// The window's columns that are no padding.
+    fn inside(&self, columns: usize) -> Range<usize> {
         let left = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize);
         let column = |ix: isize| (ix - left).max(0).min(columns as isize) as usize;
-        let row = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
-        if row < 0 || row >= self.input.h as isize { 0..0 } else { column(0)..column(self.input.w as isize) }
+        column(0)..column(self.input.w as isize)
     }
 }
 

@@ -13,8 +13,8 @@ use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::{NormApply, NormStats};
 use crate::format::{DType, NONE, Tensor};
-use crate::kernels::NormConstants;
 use crate::kernels::scratch::{GROUP_SUM_BYTES, NormScratch, align};
+use crate::kernels::{NormConstants, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{NORM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32};
 use core::ops::Range;
@@ -129,8 +129,8 @@ pub(super) fn apply<const OPS: OpSet>(
     let sources = op.sources.map(|id| model.tensor(id));
     let out = model.tensor(op.out);
     let c = out.c as usize;
-    let parts = NormScratch::new(op, &sources[0], &out);
-    let in_place = links(OPS, opset::NORM_IN_PLACE) && parts.row != 0;
+    let parts = NormScratch::new(op, &sources[0], &out, select::TILING);
+    let in_place = links(OPS, opset::NORM_IN_PLACE) && parts.copy != 0;
     let [first, second, stats, modulation, out_bytes, mut scratch] = pieces(
         arena,
         [
@@ -139,7 +139,7 @@ pub(super) fn apply<const OPS: OpSet>(
             model.tensor(op.stats).range(),
             model.tensor(op.modulation.tensor()).range(),
             out.range(),
-            live_end..live_end + parts.constants + parts.row,
+            live_end..live_end + parts.len_bytes(),
         ],
     );
     let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
@@ -151,7 +151,7 @@ pub(super) fn apply<const OPS: OpSet>(
         let in_step = op.table.map_or(quant.scale, |table| table.in_step);
         prepare(ctx, op, &sources, [cast(stats), cast(modulation)], in_step, multipliers, offsets);
     }
-    let row_copy: &mut [i8] = cast_mut(scratch);
+    let copy_of_rows: &mut [i8] = cast_mut(scratch);
     let mut source_first = 0;
     for (tensor, bytes) in sources.iter().zip([&*first, second]) {
         let source_c = tensor.c as usize;
@@ -164,20 +164,25 @@ pub(super) fn apply<const OPS: OpSet>(
             out_multiplier: op.table.map_or(0, |table| multiplier(table.out_step / quant.scale)),
             out_zero_point: quant.zero_point as i32,
         };
-        // All rows at once; in place row by row, from a copy.
+        // All rows at once; in place some at a time, from a copy.
         let mut y = rows.start;
         while y < rows.end {
-            let some = y..if in_place { y + 1 } else { rows.end };
+            let some = y..if in_place { rows.end.min(y + parts.rows) } else { rows.end };
             y = some.end;
             let to = rows_of_mut(cast_mut(&mut *out_bytes), out.row_elems(), some.clone());
             if in_place {
-                super::copy(row_copy, to);
+                super::copy(copy_of_rows, to);
             }
+            let to_len = to.len();
             let to = to.get_mut(source_first..).unwrap_or_default();
             if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
                 (ctx.kernels.norm_i16)(to, c, rows_of(cast(bytes), tensor.row_elems(), some), source_c, k);
             } else {
-                let from = if in_place { &*row_copy } else { rows_of(cast(bytes), tensor.row_elems(), some) };
+                let from = if in_place {
+                    copy_of_rows.get(..to_len).unwrap_or_default()
+                } else {
+                    rows_of(cast(bytes), tensor.row_elems(), some)
+                };
                 (ctx.kernels.norm_i8)(to, c, from, source_c, k);
             }
         }
