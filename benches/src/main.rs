@@ -5,6 +5,7 @@
 //! with every kernel table, so that a fast wrong answer does not pass for a result.
 
 mod measure;
+mod peak;
 mod report;
 
 use std::io::Write;

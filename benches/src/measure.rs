@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use miette::{Result, miette};
 use mote_converter::draw::{AlignedBuffer, not_runnable};
 use mote_converter::report::mote::{dtype_name, op_detail, op_name};
+use mote_runtime::format::NONE;
 use mote_runtime::format::checksum::crc32;
 use mote_runtime::format::op::Op;
 use mote_runtime::kernels::select;
@@ -15,6 +16,7 @@ use mote_runtime::{Depth, Model, Poll, Request, Sampler, Verdict};
 use serde::Serialize;
 
 use crate::Args;
+use crate::peak::{self, Peak};
 
 /// A file on a machine.
 #[derive(Clone, Debug, Serialize)]
@@ -53,6 +55,8 @@ pub struct Measurement {
     pub rows_ms: Vec<f64>,
     /// The updates of the sample, of a whole picture, median.
     pub update_ms: f64,
+    /// What this machine can do at best on one thread.
+    pub peak: Peak,
     /// Each operator of the file, over all rows of a picture.
     pub ops: Vec<OpTime>,
 }
@@ -87,6 +91,10 @@ pub struct OpTime {
     pub share: f64,
     /// Millions of multiply-adds a second; absent for pointwise operators.
     pub mmacs_per_s: Option<f64>,
+    /// Bytes of its tensors that a picture reads and writes, each once.
+    pub bytes: u64,
+    /// Part of the machine's peak: in direct multiply-adds, or in cache bandwidth for pointwise operators.
+    pub of_peak: Option<f64>,
 }
 
 /// One picture's clock readings.
@@ -101,6 +109,7 @@ struct Timed {
 struct Drawn {
     class: Option<u16>,
     kernels: &'static str,
+    peak: Peak,
     timed: Vec<Timed>,
     output_crc: u32,
     self_test: Option<String>,
@@ -140,7 +149,14 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
             Verdict::Arithmetic => "FAILED, not in a kernel of the first step".to_owned(),
         }),
     };
-    let drawn = Drawn { class, kernels: kernels.name, timed, output_crc: crc32(&bytes), self_test };
+    let drawn = Drawn {
+        class,
+        kernels: kernels.name,
+        peak: peak::measure(kernels.name),
+        timed,
+        output_crc: crc32(&bytes),
+        self_test,
+    };
     Ok(summary(path, model, args, drawn))
 }
 
@@ -186,6 +202,15 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
             let multiplies = matches!(op, Op::Conv(_) | Op::Attention(_));
             let macs = if multiplies { op_macs(&op, model) * calls } else { 0 };
             let ms = times(&|timed| timed.ops[index]).median;
+            let read =
+                op.inputs().into_iter().filter(|&id| id != NONE).map(|id| model.tensor(id).len_bytes()).sum::<usize>();
+            let bytes = (read + out.len_bytes()) as u64 * calls;
+            let per_s = |work: u64| work as f64 / ms * 1e3;
+            let of_peak = match (multiplies, drawn.peak.macs_per_s) {
+                _ if ms <= 0.0 => None,
+                (true, peak) => peak.map(|peak| per_s(macs) / peak),
+                (false, _) => Some(per_s(bytes) / drawn.peak.bytes_per_s),
+            };
             Some(OpTime {
                 op: op_name(&op),
                 detail: op_detail(&op),
@@ -194,6 +219,8 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
                 macs,
                 ms,
                 share: ms / all_ms,
+                bytes,
+                of_peak,
                 mmacs_per_s: (multiplies && ms > 0.0).then(|| macs as f64 / ms / 1e3),
             })
         })
@@ -216,6 +243,7 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
         macs: ops.iter().map(|op| op.macs).sum(),
         picture_ms,
         rows_ms: (0..rows).map(|row| times(&|timed| timed.rows[row]).median).collect(),
+        peak: drawn.peak,
         update_ms: times(&|timed| timed.update).median,
         ops,
     }
