@@ -12,6 +12,7 @@ use mote_runtime::format::op::Op;
 use mote_runtime::kernels::select;
 use mote_runtime::opset;
 use mote_runtime::shape::op_macs;
+use mote_runtime::threads::Threads;
 use mote_runtime::{Depth, Model, Poll, Request, Sampler, Verdict};
 use serde::Serialize;
 
@@ -33,6 +34,10 @@ pub struct Measurement {
     pub machine: String,
     /// The kernel table's name.
     pub kernels: &'static str,
+    /// Threads inside a step.
+    pub threads: usize,
+    /// Scratch of the threads, beyond the arena.
+    pub thread_scratch_bytes: usize,
     /// Seed of the noise.
     pub seed: u64,
     /// The class that was asked for.
@@ -109,6 +114,8 @@ struct Timed {
 struct Drawn {
     class: Option<u16>,
     kernels: &'static str,
+    threads: usize,
+    thread_scratch_bytes: usize,
     peak: Peak,
     timed: Vec<Timed>,
     output_crc: u32,
@@ -130,7 +137,9 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
         ..Request::default()
     };
     let mut arena = AlignedBuffer::zeroed(model.arena_len());
-    let mut sampler = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
+    let threads = Threads::new(args.threads as usize);
+    let sampler = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
+    let mut sampler = sampler.with_threads(&threads);
     draw(&mut sampler, request)?;
     let output = sampler.image().elems().to_vec();
     let mut timed = Vec::new();
@@ -149,7 +158,11 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
             Verdict::Arithmetic => "FAILED, not in a kernel of the first step".to_owned(),
         }),
     };
+    drop(sampler);
+    let (threads, thread_scratch_bytes) = (threads.count(), threads.scratch_bytes());
     let drawn = Drawn {
+        threads,
+        thread_scratch_bytes,
         class,
         kernels: kernels.name,
         peak: peak::measure(kernels.name),
@@ -233,6 +246,8 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
         image: model.image_shape(),
         machine: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
         kernels: drawn.kernels,
+        threads: drawn.threads,
+        thread_scratch_bytes: drawn.thread_scratch_bytes,
         seed: args.seed,
         class: drawn.class,
         guidance: args.guidance,

@@ -20,7 +20,11 @@ pub fn text(measurement: &Measurement, verbose: bool) -> String {
 fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result {
     writeln!(text, "  file      {}, {}", m.file, bytes(m.file_bytes))?;
     writeln!(text, "  arena     {}", bytes(m.arena_bytes))?;
-    writeln!(text, "  machine   {}, kernels: {}", m.machine, m.kernels)?;
+    let threads = match m.threads {
+        1 => String::new(),
+        count => format!(", {count} threads (scratch of theirs: {})", bytes(m.thread_scratch_bytes)),
+    };
+    writeln!(text, "  machine   {}, kernels: {}{threads}", m.machine, m.kernels)?;
     let class = m.class.map_or(String::new(), |class| format!(", class {class}"));
     writeln!(
         text,
