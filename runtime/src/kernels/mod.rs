@@ -18,6 +18,8 @@ mod aarch64;
 mod arm_dsp;
 #[cfg(isa = "arm_mve")]
 mod arm_mve;
+#[cfg(isa = "arm_v6m")]
+mod arm_v6m;
 pub mod compare;
 pub mod scalar;
 pub mod scratch;
