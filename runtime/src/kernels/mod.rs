@@ -14,6 +14,8 @@
 
 #[cfg(isa = "aarch64")]
 mod aarch64;
+#[cfg(isa = "aarch64")]
+mod aarch64_dot;
 pub mod compare;
 pub mod scalar;
 pub mod scratch;
