@@ -1,15 +1,25 @@
 //! From the target to one `cfg(isa)`: which file of `src/kernels` is compiled. Nothing else.
+//!
+//! `MOTE_ISA=portable` (or another that the target can run) overrules the choice.
 
 use std::env;
 
 /// Every `isa`; each has a file or folder of that name in `src/kernels`, and `portable` has `scalar.rs`.
-const ISAS: [&str; 4] = ["portable", "x86_64", "aarch64", "wasm_simd128"];
+const ISAS: [&str; 6] = ["portable", "x86_64", "aarch64", "wasm_simd128", "arm_dsp", "arm_mve"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=MOTE_ISA");
     let list = ISAS.map(|isa| format!("\"{isa}\"")).join(", ");
     println!("cargo::rustc-check-cfg=cfg(isa, values({list}))");
-    println!("cargo::rustc-cfg=isa=\"{}\"", isa());
+    let isa = env::var("MOTE_ISA").unwrap_or_else(|_| isa().into());
+    if !ISAS.contains(&isa.as_str()) {
+        println!("cargo::error=MOTE_ISA is {isa:?}, which is none of {list}");
+    }
+    println!("cargo::rustc-cfg=isa=\"{isa}\"");
+    // The assembler takes DSP instructions for Armv8-M only where a core has them.
+    let cpu = if target().starts_with("thumbv8m.main") { ".cpu cortex-m33" } else { "" };
+    println!("cargo::rustc-env=MOTE_ARM_CPU={cpu}");
 }
 
 fn isa() -> &'static str {
@@ -20,6 +30,20 @@ fn isa() -> &'static str {
         "x86_64" if has("sse2") => "x86_64",
         "aarch64" if has("neon") => "aarch64",
         "wasm32" if has("simd128") => "wasm_simd128",
+        // Helium where the compiler is told so: `-Ctarget-cpu=cortex-m55`.
+        "arm" if is_helium() => "arm_mve",
+        // A stable compiler does not say of a Cortex-M what it has. Every Armv7E-M has the DSP extension; of Armv8-M cores
+        // nearly all (the network core of an nRF5340 has not: `MOTE_ISA=portable`).
+        "arm" if target().starts_with("thumbv7em") || target().starts_with("thumbv8m.main") => "arm_dsp",
         _ => "portable",
     }
+}
+
+fn is_helium() -> bool {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    ["cortex-m55", "cortex-m85"].iter().any(|cpu| flags.contains(&format!("target-cpu={cpu}")))
+}
+
+fn target() -> String {
+    env::var("TARGET").unwrap_or_default()
 }

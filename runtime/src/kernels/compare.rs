@@ -5,6 +5,7 @@
 
 use super::scalar::TABLE as SCALAR;
 use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
+use crate::Aligned;
 use crate::format::op::Table;
 use crate::sampler::noise::chacha8;
 
@@ -27,7 +28,8 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 16] = [
+    let all: [(&'static str, Same); 17] = [
+        ("copy", copy),
         ("widen", widen),
         ("load", load),
         ("conv_i8", conv_i8),
@@ -114,6 +116,13 @@ fn both<T: Copy + PartialEq, const N: usize>(fill: T, len: usize, run: Pair<'_, 
     got == want
 }
 
+fn copy(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, len) = (random.i8s(), random.below(64));
+    let at = random.offset();
+    let from = elems.get(at..at + len).unwrap_or_default();
+    both::<i8, 64>(0, len, [&|out| (table.copy)(out, from), &|out| (SCALAR.copy)(out, from)])
+}
+
 fn widen(table: &Kernels, random: &mut Random) -> bool {
     let (elems, len) = (random.i8s(), random.below(12) * 4);
     let from = |at: usize| elems.get(at..at + len).unwrap_or_default();
@@ -156,25 +165,25 @@ fn conv_i8(table: &Kernels, random: &mut Random) -> bool {
     let (elems, weights) = (random.i8s(), random.i8s());
     // A tensor that is read in place is aligned to 16 bytes, its pixels to four.
     let (window, pixels, channels) = window_of(random, &elems);
-    let weights = weights.map(|w| w.max(-127));
+    let weights = Aligned(weights.map(|w| w.max(-127)));
     // The offset is scalar's sum over a window of nothing but offsets.
     let offsets = [table.offset as i16; LEN];
     let Window { runs, run_len, run_stride, pixel_stride, .. } = window;
     let offsets = Window { elems: &offsets, runs, run_len, run_stride, pixel_stride };
     conv(
         pixels * channels,
-        [&|out| (table.conv_i8)(out, channels, window, &weights), &|out| {
+        [&|out| (table.conv_i8)(out, channels, window, &weights.0), &|out| {
             let mut sums = [0; OUT_LEN];
             let sums = sums.get_mut(..out.len()).unwrap_or_default();
-            (SCALAR.conv_i16)(sums, channels, offsets, &weights);
-            (SCALAR.conv_i8)(out, channels, window, &weights);
+            (SCALAR.conv_i16)(sums, channels, offsets, &weights.0);
+            (SCALAR.conv_i8)(out, channels, window, &weights.0);
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum);
         }],
     )
 }
 
 fn conv_i16(table: &Kernels, random: &mut Random) -> bool {
-    let (mut elems, weights) = (random.i16s(), random.i8s().map(|w| w.max(-127)));
+    let (mut elems, weights) = (random.i16s(), Aligned(random.i8s().map(|w| w.max(-127))));
     // The converter proves that no sum leaves i32; kernels that pair products rely on it.
     elems.iter_mut().for_each(|x| *x /= 4);
     let mut ordered = [0i16; LEN];
@@ -183,8 +192,8 @@ fn conv_i16(table: &Kernels, random: &mut Random) -> bool {
     let moved = Window { elems: &ordered, ..window };
     conv(
         pixels * channels,
-        [&|out| (table.conv_i16)(out, channels, moved, &weights), &|out| {
-            (SCALAR.conv_i16)(out, channels, window, &weights)
+        [&|out| (table.conv_i16)(out, channels, moved, &weights.0), &|out| {
+            (SCALAR.conv_i16)(out, channels, window, &weights.0)
         }],
     )
 }

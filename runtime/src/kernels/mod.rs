@@ -9,13 +9,17 @@
 //! (im2col); a pixel's patch is a few runs of consecutive elements. Weights come in the format's blocks of four rows
 //! ([`Encoding::I8`](crate::format::Encoding::I8)); `unpack_i4` makes them of int4 ones.
 //!
-//! Kernels assume nothing about alignment beyond the element's own, accept every length including zero, and touch
-//! nothing outside the slices they are given. Sums of products wrap; the converter has proved that they do not need to.
+//! Kernels assume nothing about alignment beyond the element's own, but of a convolution's weights, which lie at a multiple
+//! of four. They accept every length including zero, and touch nothing outside the slices they are given. Sums of products wrap; the converter has proved that they do not need to.
 
 #[cfg(isa = "aarch64")]
 mod aarch64;
 #[cfg(isa = "aarch64")]
 mod aarch64_dot;
+#[cfg(any(isa = "arm_dsp", isa = "arm_mve"))]
+mod arm_dsp;
+#[cfg(isa = "arm_mve")]
+mod arm_mve;
 pub mod compare;
 pub mod scalar;
 pub mod scratch;
@@ -124,6 +128,8 @@ pub struct Kernels {
     pub wide: bool,
     /// Where in its group of four an element of a 16-bit window lies: element k at `k − k % 4 + order[k % 4]`.
     pub order: [u8; 4],
+    /// Loads 8-bit elements into an 8-bit window.
+    pub copy: fn(out: &mut [i8], elems: &[i8]),
     /// Loads 8-bit elements into a 16-bit window, in `order`; whole groups of four.
     pub widen: fn(out: &mut [i16], elems: &[i8]),
     /// Loads 16-bit elements into a window, in `order`; whole groups of four.
@@ -173,6 +179,7 @@ impl Kernels {
         let mut table = self;
         if !narrow || matches!(select::TILING.widening, Widening::Always) {
             table.conv_i8 = |_, _, _, _| {};
+            table.copy = |_, _| {};
         }
         if !widened {
             table.widen = |_, _| {};

@@ -13,6 +13,7 @@ pub const KERNELS: Kernels = Kernels {
     name: "scalar",
     wide: false,
     order: [0, 1, 2, 3],
+    copy: load,
     widen: load,
     load,
     offset: 0,
@@ -54,7 +55,7 @@ impl Element for i8 {}
 impl Element for i16 {}
 
 #[inline(always)]
-fn load<T: Copy + Into<i16>>(out: &mut [i16], elems: &[T]) {
+fn load<T: Copy + Into<U>, U>(out: &mut [U], elems: &[T]) {
     for (out, &elem) in out.iter_mut().zip(elems) {
         *out = elem.into();
     }

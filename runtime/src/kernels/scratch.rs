@@ -48,6 +48,12 @@ pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpa
 /// WebAssembly's vectors multiply 16 bits.
 pub const WASM: Tiling = Tiling { pixels: 32, widening: Widening::Always, unpacked: 64 << 10 };
 
+/// Cortex-M4, M7, M33: SMLAD multiplies 16 bits, two pixels at a time.
+pub const ARM_DSP: Tiling = Tiling { pixels: 8, widening: Widening::Always, unpacked: 8 << 10 };
+
+/// Cortex-M55, M85: Helium multiplies 8 bits.
+pub const ARM_MVE: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10 };
+
 /// A core, by the name that `converter --target` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -62,10 +68,10 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "portable", tiling: SCALAR },
     Target { name: "m0plus", tiling: SCALAR },
     Target { name: "m3", tiling: SCALAR },
-    Target { name: "m4", tiling: SCALAR },
-    Target { name: "m7", tiling: SCALAR },
-    Target { name: "m33", tiling: SCALAR },
-    Target { name: "m55", tiling: SCALAR },
+    Target { name: "m4", tiling: ARM_DSP },
+    Target { name: "m7", tiling: ARM_DSP },
+    Target { name: "m33", tiling: ARM_DSP },
+    Target { name: "m55", tiling: ARM_MVE },
     Target { name: "rv32", tiling: SCALAR },
     Target { name: "aarch64", tiling: AARCH64 },
     Target { name: "wasm", tiling: WASM },
@@ -148,7 +154,7 @@ const fn window_bytes(op: &Conv, input: &Tensor, tiling: Tiling) -> usize {
         return 0;
     }
     let shape = WindowShape::new(op, input, tiling);
-    align(shape.runs * shape.run_stride * if narrow { 1 } else { 2 })
+    align((shape.staged + shape.runs * shape.run_stride) * if narrow { 1 } else { 2 })
 }
 
 /// Whether input pixels are patches already: 1×1, stride 1, nothing padded or upsampled, whole groups of four.
@@ -168,6 +174,8 @@ pub struct WindowShape {
     pub run_stride: usize,
     /// Elements from a pixel's patch to the next.
     pub pixel_stride: usize,
+    /// Elements before the first, where patches are made from: the input rows as they lie, padded.
+    pub staged: usize,
 }
 
 impl WindowShape {
@@ -175,13 +183,13 @@ impl WindowShape {
     /// pixel has a patch of its own, a single run, padded.
     pub const fn new(op: &Conv, input: &Tensor, tiling: Tiling) -> WindowShape {
         let [kh, kw] = [op.kernel[0] as usize, op.kernel[1] as usize];
-        let c = input.c as usize;
+        let [c, stride] = [input.c as usize, op.stride as usize];
+        let row = ((tiling.pixels - 1) * stride + kw) * c;
         if c.is_multiple_of(4) {
-            let columns = (tiling.pixels - 1) * op.stride as usize + kw;
-            WindowShape { runs: kh, run_len: kw * c, run_stride: columns * c, pixel_stride: op.stride as usize * c }
+            WindowShape { runs: kh, run_len: kw * c, run_stride: row, pixel_stride: stride * c, staged: 0 }
         } else {
-            let patch = patch_len(op, input);
-            WindowShape { runs: 1, run_len: patch, run_stride: tiling.pixels * patch, pixel_stride: patch }
+            let (patch, staged) = (patch_len(op, input), (kh * row).next_multiple_of(4));
+            WindowShape { runs: 1, run_len: patch, run_stride: tiling.pixels * patch, pixel_stride: patch, staged }
         }
     }
 }

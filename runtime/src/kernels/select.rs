@@ -6,6 +6,10 @@
 use super::Kernels;
 #[cfg(isa = "aarch64")]
 use super::aarch64 as isa;
+#[cfg(isa = "arm_dsp")]
+use super::arm_dsp as isa;
+#[cfg(isa = "arm_mve")]
+use super::arm_mve as isa;
 #[cfg(isa = "portable")]
 use super::scalar as isa;
 use super::scratch::Tiling;

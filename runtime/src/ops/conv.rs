@@ -11,8 +11,8 @@
 //! Int4 weights are unpacked to int8 first, for as many output channels as scratch has room for ([`ConvScratch`]); all
 //! pixels run over them before the next ones are unpacked, so that every weight is unpacked once a call.
 
+use super::Context;
 use super::parts::over_rows;
-use super::{Context, copy};
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Conv;
 use crate::format::{DType, Encoding, NONE, Op, Tensor, Weights};
@@ -172,6 +172,9 @@ fn unpack<'c, const OPS: OpSet>(ctx: &Context<'_, OPS>, id: u16, channel: usize,
     codes
 }
 
+/// The most that a bias is lowered by to round down: a channel whose factor asks for more is hardly more than its bias.
+const FLOOR_MAX: f32 = (1 << 24) as f32;
+
 /// The step's constants of every channel: per source bias and factor, and behind the first source's the shift.
 fn prepare<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -201,14 +204,17 @@ fn prepare<const OPS: OpSet>(
         for ((c, (weight_scale, weight_sum)), (to_bias, to_factor)) in params.zip(to_bias.iter_mut().zip(rest)) {
             let scale = quant.scale * weight_scale;
             let zero = (quant.zero_point as i32 + offset).wrapping_mul(weight_sum);
+            let real = if to_f32 { scale } else { scale / out_scale * (1 << SUM_FRACTION_BITS) as f32 };
             let bias = if k == 0 {
                 let modulation = table.get(c).map_or_else(|| given.get(c).copied().unwrap_or(0.0), |x| x.to_f32());
-                round_to_i32((biases.get(c).copied().unwrap_or(0.0) + modulation) / scale)
+                let bias = (biases.get(c).copied().unwrap_or(0.0) + modulation) / scale;
+                // A sum is rounded twice, first to its fraction bits. What then lies in the middle, one in sixteen, goes up:
+                // 1/32 of a step on average in every convolution, unless the first rounding goes down.
+                round_to_i32(if to_f32 { bias } else { bias - (0.5 / real).min(FLOOR_MAX) })
             } else {
                 0
             };
             *to_bias = bias.wrapping_sub(zero);
-            let real = if to_f32 { scale } else { scale / out_scale * (1 << SUM_FRACTION_BITS) as f32 };
             *to_factor = real.to_bits() as i32;
             largest = if real > largest { real } else { largest };
         }
@@ -260,7 +266,7 @@ fn accumulate<const OPS: OpSet>(
             let window = if is_direct(op, tile.input) {
                 tile.in_place(elems)
             } else {
-                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, [0, 1, 2, 3], copy)
+                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, [0, 1, 2, 3], kernels.copy)
             };
             (kernels.conv_i8)(sums, channels, window, weights);
         }
@@ -305,53 +311,72 @@ impl Tile<'_> {
         load: impl Fn(&mut [D], &[S]),
     ) -> Window<'a, D> {
         let shape = WindowShape::new(self.op, self.input, select::TILING);
-        let WindowShape { runs, run_len, run_stride, pixel_stride } = shape;
+        let WindowShape { runs, run_len, run_stride, pixel_stride, staged } = shape;
         let [c, stride] = [self.input.c as usize, self.op.stride as usize];
         let [kh, kw] = self.op.kernel.map(usize::from);
+        let row_len = ((self.pixels - 1) * stride + kw) * c;
         if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) {
-            let columns = (self.pixels - 1) * stride + kw;
             for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(runs).enumerate() {
-                let run = run.get_mut(..columns * c).unwrap_or_default();
-                if !self.has_row::<OPS>(ky) {
-                    run.fill(pad);
-                    continue;
-                }
-                let inside =
-                    if links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample { 0..0 } else { self.inside(columns) };
-                let (before, rest) = run.split_at_mut_checked(inside.start * c).unwrap_or_default();
-                let (middle, after) = rest.split_at_mut_checked(inside.len() * c).unwrap_or_default();
-                if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
-                    load(middle, from);
-                }
-                // Upsampled, or padding: pixel by pixel.
-                let mut column = 0;
-                for to in before.chunks_exact_mut(c.max(1)).chain(after.chunks_exact_mut(c.max(1))) {
-                    if column == inside.start {
-                        column = inside.end;
-                    }
-                    match self.pixel::<OPS, _>(elems, ky, column) {
-                        Some(from) => load(to, from.get(..c).unwrap_or_default()),
-                        None => to.fill(pad),
-                    }
-                    column += 1;
-                }
+                self.load_row::<OPS, _, _>(elems, run.get_mut(..row_len).unwrap_or_default(), ky, pad, &load);
             }
-        } else {
-            for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
-                let mut k = 0;
-                for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
-                    let from = self.pixel::<OPS, _>(elems, ky, p * stride + kx);
-                    for channel in 0..c {
-                        let value = from.and_then(|from| from.get(channel)).map_or(pad, |&value| value.into());
-                        // `k % 4` is below 4: the other bits of the position are k's own.
-                        let at = k - k % 4 + order[k % 4] as usize;
-                        patch.get_mut(at).into_iter().for_each(|to| *to = value);
-                        k += 1;
+            return Window { elems: to, runs, run_len, run_stride, pixel_stride };
+        }
+        // Rows as they lie, of which each patch copies its own, each group of four in its order.
+        let (rows, to) = to.split_at_mut_checked(staged).unwrap_or_default();
+        let plain = |to: &mut [D], from: &[S]| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
+        for (ky, row) in rows.chunks_exact_mut(row_len.max(1)).take(kh).enumerate() {
+            self.load_row::<OPS, _, _>(elems, row, ky, pad, plain);
+        }
+        for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
+            let mut at = p * stride * c;
+            for run in patch.chunks_exact_mut((kw * c).max(1)) {
+                run.iter_mut().zip(rows.get(at..).unwrap_or_default()).for_each(|(to, &from)| *to = from);
+                at += row_len;
+            }
+            if order != [0, 1, 2, 3] {
+                for four in patch.as_chunks_mut::<4>().0 {
+                    for (&at, value) in order.iter().zip(*four) {
+                        four.get_mut(at as usize).into_iter().for_each(|to| *to = value);
                     }
                 }
             }
         }
         Window { elems: to, runs, run_len, run_stride, pixel_stride }
+    }
+
+    /// Loads what kernel row `ky` reads of the input, padded.
+    fn load_row<const OPS: OpSet, S: Copy, D: Copy>(
+        &self,
+        elems: &[S],
+        to: &mut [D],
+        ky: usize,
+        pad: D,
+        load: impl Fn(&mut [D], &[S]),
+    ) {
+        if !self.has_row::<OPS>(ky) {
+            to.fill(pad);
+            return;
+        }
+        let c = (self.input.c as usize).max(1);
+        let up = links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample;
+        let inside = if up { 0..0 } else { self.inside(to.len() / c) };
+        let (before, rest) = to.split_at_mut_checked(inside.start * c).unwrap_or_default();
+        let (middle, after) = rest.split_at_mut_checked(inside.len() * c).unwrap_or_default();
+        if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
+            load(middle, from);
+        }
+        // Upsampled, or padding: pixel by pixel.
+        let mut column = 0;
+        for to in before.chunks_exact_mut(c).chain(after.chunks_exact_mut(c)) {
+            if column == inside.start {
+                column = inside.end;
+            }
+            match self.pixel::<OPS, _>(elems, ky, column) {
+                Some(from) => load(to, from.get(..c).unwrap_or_default()),
+                None => to.fill(pad),
+            }
+            column += 1;
+        }
     }
 
     /// The input's elements from a pixel of the window on; `None` where that is padding.

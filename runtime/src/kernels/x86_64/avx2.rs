@@ -19,6 +19,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     name: "avx2",
     wide: true,
     order: [0, 1, 2, 3],
+    copy: SCALAR.copy,
     widen: |out, elems| unsafe { rows::widen(out, elems) },
     load: SCALAR.load,
     offset: 0,
