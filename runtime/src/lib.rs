@@ -34,7 +34,7 @@
 //! same file and seed give the same bytes on every core; [`quant`] has the rounding rule. Bad bytes and bad arguments
 //! give an [`Error`] that names them; no panic is reachable from either. `unsafe` is denied here and allowed in
 //! `arena.rs` (the static buffer), `threads.rs` and in the kernels of instruction sets (`kernels/x86_64/`, `aarch64.rs`,
-//! `wasm_simd128.rs`, `arm_dsp/`, `arm_mve.rs`).
+//! `aarch64_dot.rs`, `wasm_simd128.rs`, `arm_dsp/`, `arm_mve.rs`).
 
 #![no_std]
 #![deny(unsafe_code)]

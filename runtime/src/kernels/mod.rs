@@ -14,6 +14,8 @@
 
 #[cfg(isa = "aarch64")]
 mod aarch64;
+#[cfg(isa = "aarch64")]
+mod aarch64_dot;
 #[cfg(any(isa = "arm_dsp", isa = "arm_mve"))]
 mod arm_dsp;
 #[cfg(isa = "arm_mve")]

@@ -33,6 +33,7 @@ impl Workers<'_> {
 /// Runs `job` over `rows`, whole or in pieces: it is given some of them, their bytes of `out` (`row_bytes` a row, `out`
 /// begins with the first), and scratch as long as `scratch`, with whatever in it. `cost` is the work in output bytes, or in 64
 /// multiply-adds each.
+#[inline(always)]
 pub(super) fn over_rows<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     rows: Range<usize>,
