@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use mote_runtime::format::checksum::crc32;
 use mote_runtime::kernels::select;
-use mote_runtime::ops::{Context, run_rows};
+use mote_runtime::ops::{Context, Workers, run_rows};
 use mote_runtime::shape::op_rows;
 use mote_runtime::{Model, Poll, Request, Sampler, opset};
 use mote_tests::{Flash, arena_for};
@@ -114,7 +114,7 @@ fn written(model: &Model<'_>) -> Result<String> {
     let failed = |error| miette!("{error}");
     Sampler::new(model, arena).map_err(failed)?.start(request).map_err(failed)?;
     let kernels = select::kernels::<{ opset::ALL }>();
-    let context = Context { model, kernels, row: 0, class: class.unwrap_or(0).into() };
+    let context = Context { model, kernels, row: 0, class: class.unwrap_or(0).into(), workers: Workers::ALONE };
     let mut written = 0u32;
     let graph = model.graph(0);
     for record in (graph.first_op..graph.first_op + graph.ops).filter_map(|index| model.op(index.into())) {

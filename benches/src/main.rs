@@ -1,10 +1,11 @@
 //! The host benchmark: draws a picture with a `.mote` file and says where the time goes.
 //!
-//! Times are wall-clock on one thread, as a microcontroller has one; of each operator and step the median over the
+//! Times are wall-clock on one thread, as a microcontroller has one, unless `--threads` says more; of each operator and step the median over the
 //! repeats is reported, after one drawing that is not counted. The picture's checksum is the same on every machine and
 //! with every kernel table, so that a fast wrong answer does not pass for a result.
 
 mod measure;
+mod peak;
 mod report;
 
 use std::io::Write;
@@ -40,6 +41,9 @@ struct Args {
     /// Kernels to run (default: the fastest that this machine can run)
     #[arg(long, value_name = "NAME", value_parser = kernels_named)]
     kernels: Option<&'static Kernels>,
+    /// Threads inside a step
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
     /// Every operator and step
     #[arg(long)]
     verbose: bool,

@@ -6,15 +6,18 @@ use std::time::{Duration, Instant};
 use miette::{Result, miette};
 use mote_converter::draw::{AlignedBuffer, not_runnable};
 use mote_converter::report::mote::{dtype_name, op_detail, op_name};
+use mote_runtime::format::NONE;
 use mote_runtime::format::checksum::crc32;
 use mote_runtime::format::op::Op;
 use mote_runtime::kernels::select;
 use mote_runtime::opset;
 use mote_runtime::shape::op_macs;
+use mote_runtime::threads::Threads;
 use mote_runtime::{Depth, Model, Poll, Request, Sampler, Verdict};
 use serde::Serialize;
 
 use crate::Args;
+use crate::peak::{self, Peak};
 
 /// A file on a machine.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +34,10 @@ pub struct Measurement {
     pub machine: String,
     /// The kernel table's name.
     pub kernels: &'static str,
+    /// Threads inside a step.
+    pub threads: usize,
+    /// Scratch of the threads, beyond the arena.
+    pub thread_scratch_bytes: usize,
     /// Seed of the noise.
     pub seed: u64,
     /// The class that was asked for.
@@ -53,6 +60,8 @@ pub struct Measurement {
     pub rows_ms: Vec<f64>,
     /// The updates of the sample, of a whole picture, median.
     pub update_ms: f64,
+    /// What this machine can do at best on one thread.
+    pub peak: Peak,
     /// Each operator of the file, over all rows of a picture.
     pub ops: Vec<OpTime>,
 }
@@ -87,6 +96,10 @@ pub struct OpTime {
     pub share: f64,
     /// Millions of multiply-adds a second; absent for pointwise operators.
     pub mmacs_per_s: Option<f64>,
+    /// Bytes of its tensors that a picture reads and writes, each once.
+    pub bytes: u64,
+    /// Part of the machine's peak: in direct multiply-adds, or in cache bandwidth for pointwise operators.
+    pub of_peak: Option<f64>,
 }
 
 /// One picture's clock readings.
@@ -101,6 +114,9 @@ struct Timed {
 struct Drawn {
     class: Option<u16>,
     kernels: &'static str,
+    threads: usize,
+    thread_scratch_bytes: usize,
+    peak: Peak,
     timed: Vec<Timed>,
     output_crc: u32,
     self_test: Option<String>,
@@ -121,7 +137,9 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
         ..Request::default()
     };
     let mut arena = AlignedBuffer::zeroed(model.arena_len());
-    let mut sampler = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
+    let threads = Threads::new(args.threads as usize);
+    let sampler = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
+    let mut sampler = sampler.with_threads(&threads);
     draw(&mut sampler, request)?;
     let output = sampler.image().elems().to_vec();
     let mut timed = Vec::new();
@@ -140,7 +158,17 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
             Verdict::Arithmetic => "FAILED, not in a kernel of the first step".to_owned(),
         }),
     };
-    let drawn = Drawn { class, kernels: kernels.name, timed, output_crc: crc32(&bytes), self_test };
+    let (threads, thread_scratch_bytes) = (threads.count(), threads.scratch_bytes());
+    let drawn = Drawn {
+        threads,
+        thread_scratch_bytes,
+        class,
+        kernels: kernels.name,
+        peak: peak::measure(kernels.name),
+        timed,
+        output_crc: crc32(&bytes),
+        self_test,
+    };
     Ok(summary(path, model, args, drawn))
 }
 
@@ -186,6 +214,15 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
             let multiplies = matches!(op, Op::Conv(_) | Op::Attention(_));
             let macs = if multiplies { op_macs(&op, model) * calls } else { 0 };
             let ms = times(&|timed| timed.ops[index]).median;
+            let read =
+                op.inputs().into_iter().filter(|&id| id != NONE).map(|id| model.tensor(id).len_bytes()).sum::<usize>();
+            let bytes = (read + out.len_bytes()) as u64 * calls;
+            let per_s = |work: u64| work as f64 / ms * 1e3;
+            let of_peak = match (multiplies, drawn.peak.macs_per_s) {
+                _ if ms <= 0.0 => None,
+                (true, peak) => peak.map(|peak| per_s(macs) / peak),
+                (false, _) => Some(per_s(bytes) / drawn.peak.bytes_per_s),
+            };
             Some(OpTime {
                 op: op_name(&op),
                 detail: op_detail(&op),
@@ -194,6 +231,8 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
                 macs,
                 ms,
                 share: ms / all_ms,
+                bytes,
+                of_peak,
                 mmacs_per_s: (multiplies && ms > 0.0).then(|| macs as f64 / ms / 1e3),
             })
         })
@@ -206,6 +245,8 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
         image: model.image_shape(),
         machine: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
         kernels: drawn.kernels,
+        threads: drawn.threads,
+        thread_scratch_bytes: drawn.thread_scratch_bytes,
         seed: args.seed,
         class: drawn.class,
         guidance: args.guidance,
@@ -216,6 +257,7 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
         macs: ops.iter().map(|op| op.macs).sum(),
         picture_ms,
         rows_ms: (0..rows).map(|row| times(&|timed| timed.rows[row]).median).collect(),
+        peak: drawn.peak,
         update_ms: times(&|timed| timed.update).median,
         ops,
     }

@@ -20,7 +20,11 @@ pub fn text(measurement: &Measurement, verbose: bool) -> String {
 fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result {
     writeln!(text, "  file      {}, {}", m.file, bytes(m.file_bytes))?;
     writeln!(text, "  arena     {}", bytes(m.arena_bytes))?;
-    writeln!(text, "  machine   {}, kernels: {}", m.machine, m.kernels)?;
+    let threads = match m.threads {
+        1 => String::new(),
+        count => format!(", {count} threads (scratch of theirs: {})", bytes(m.thread_scratch_bytes)),
+    };
+    writeln!(text, "  machine   {}, kernels: {}{threads}", m.machine, m.kernels)?;
     let class = m.class.map_or(String::new(), |class| format!(", class {class}"));
     writeln!(
         text,
@@ -49,25 +53,40 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
     let (fastest, slowest) = ends.map_or((0.0, 0.0), |(fastest, slowest)| (*fastest, *slowest));
     writeln!(
         text,
-        "  step      {fastest:.3} to {slowest:.3} ms; updates of the sample {:.3} ms a picture\n",
+        "  step      {fastest:.3} to {slowest:.3} ms; updates of the sample {:.3} ms a picture",
         m.update_ms
     )?;
 
-    let mut kinds: Vec<(String, f64, f64, u64, usize)> = Vec::new();
+    let roof = match m.peak.macs_per_s {
+        Some(macs) => format!("{:.1} G multiply-adds/s, ", macs / 1e9),
+        None => String::new(),
+    };
+    writeln!(
+        text,
+        "  peak      {roof}{:.1} GB/s in the second cache, measured on one thread\n",
+        m.peak.bytes_per_s / 1e9
+    )?;
+
+    let mut kinds: Vec<Kind> = Vec::new();
     for op in &m.ops {
-        let kind = kind(op);
-        match kinds.iter_mut().find(|(name, ..)| *name == kind) {
-            Some((_, ms, share, macs, ops)) => {
-                (*ms, *share, *macs, *ops) = (*ms + op.ms, *share + op.share, *macs + op.macs, *ops + 1);
-            }
-            None => kinds.push((kind, op.ms, op.share, op.macs, 1)),
-        }
+        let name = kind(op);
+        let at = kinds.iter().position(|kind| kind.name == name).unwrap_or_else(|| {
+            kinds.push(Kind { name, ..Kind::default() });
+            kinds.len() - 1
+        });
+        let kind = &mut kinds[at];
+        (kind.ops, kind.ms, kind.share, kind.macs) =
+            (kind.ops + 1, kind.ms + op.ms, kind.share + op.share, kind.macs + op.macs);
+        // Of the time that each would take at its peak.
+        kind.peak_ms = kind.peak_ms.zip(op.of_peak).map(|(ms, of_peak)| ms + op.ms * of_peak);
     }
-    kinds.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let mut table = Table::new(&["kind", ">operators", ">ms a picture", ">share", ">M multiply-adds/s"]);
-    for (name, ms, share, macs, ops) in kinds {
+    kinds.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    let mut table =
+        Table::new(&["kind", ">operators", ">ms a picture", ">share", ">M multiply-adds/s", ">of the peak"]);
+    for Kind { name, ops, ms, share, macs, peak_ms } in kinds {
         let speed = if macs > 0 { format!("{:.0}", macs as f64 / ms / 1e3) } else { "-".into() };
-        table.row([name, ops.to_string(), format!("{ms:.3}"), percent(share), speed]);
+        let of_peak = peak_ms.map_or("-".into(), |peak_ms| percent(peak_ms / ms));
+        table.row([name, ops.to_string(), format!("{ms:.3}"), percent(share), speed, of_peak]);
     }
     writeln!(text, "{table}")?;
 
@@ -86,6 +105,7 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
         ">ms a picture",
         ">share",
         ">M multiply-adds/s",
+        ">of the peak",
     ]);
     for (index, op) in order {
         table.row([
@@ -98,6 +118,7 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
             format!("{:.3}", op.ms),
             percent(op.share),
             op.mmacs_per_s.map_or("-".into(), |speed| format!("{speed:.0}")),
+            op.of_peak.map_or("-".into(), percent),
         ]);
     }
     if !verbose {
@@ -110,6 +131,23 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
         write!(text, "\n{table}")?;
     }
     Ok(())
+}
+
+/// Operators of one kind, together.
+struct Kind {
+    name: String,
+    ops: usize,
+    ms: f64,
+    share: f64,
+    macs: u64,
+    /// What they would take at the machine's peak, where that is known of all.
+    peak_ms: Option<f64>,
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Kind { name: String::new(), ops: 0, ms: 0.0, share: 0.0, macs: 0, peak_ms: Some(0.0) }
+    }
 }
 
 /// `conv 3x3`, `norm_stats`, …: what operators of one inner loop have in common.

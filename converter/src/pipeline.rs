@@ -40,8 +40,8 @@ pub struct Options {
     pub guidance: RangeInclusive<f32>,
     /// Seed of the first trajectory.
     pub seed: u64,
-    /// Activation widths; `None` takes those whose arena stays within `ram_bytes` and that draw best, 8 bits where that is
-    /// not given.
+    /// Activation widths; `None` takes those whose arena stays within `ram_bytes` and that draw best; where that is not given,
+    /// 8 bits, or [`Level::Edge`] where that draws much better.
     pub activations: Option<Level>,
     /// How weights are written.
     pub weights: WeightChoice,
@@ -65,7 +65,7 @@ impl Default for Options {
             size: None,
             classes: None,
             null_class: None,
-            trajectories: 16,
+            trajectories: 64,
             guidance: 1.0..=3.0,
             seed: 1 << 32,
             activations: None,
@@ -84,17 +84,10 @@ impl Default for Options {
 pub enum WeightChoice {
     /// 8 bits.
     Int8,
-    /// 4 bits, but for the first and the last convolution ([`Layer::is_edge`]).
+    /// 4 bits, but for small layers ([`Layer::large`]).
     Int4,
     /// What loses least within the file budget.
     Auto,
-}
-
-impl Options {
-    /// Whether 16-bit activations are tried: who has memory to give for them says `ram_bytes`.
-    fn chooses_level(&self) -> bool {
-        self.activations.is_none() && self.ram_bytes.is_some()
-    }
 }
 
 /// A stage of the pipeline, as progress reports it.
@@ -182,31 +175,33 @@ impl Calibrated {
     /// Chooses widths, quantizes, plans and packs; refuses a file that breaks a budget.
     pub fn quantize(&self, options: &Options, progress: Progress) -> Result<Quantized> {
         let solutions = self.solutions(options.techniques);
-        self.solve(&solutions, options.weights, progress);
+        self.solve(&solutions, options, progress);
         let graph = &self.network.graph;
-        let narrow = Precision::level(graph, options.activations.unwrap_or(Level::Int8));
-        let evaluator = match options.weights == WeightChoice::Auto || options.search_ranges || options.chooses_level()
-        {
-            true => Some(self.evaluator(progress)?),
-            false => None,
+        let chooses = options.activations.is_none() || options.weights == WeightChoice::Auto || options.search_ranges;
+        let evaluator = if chooses { Some(self.evaluator(progress)?) } else { None };
+        // Activations first, with 8-bit weights: what 4 bits do to a picture would hide what activations do to it.
+        let (activations, level) = match (&evaluator, options.activations) {
+            (Some(evaluator), None) => {
+                let heard = |done, total| progress(Stage::Search, done, total);
+                search::activations(self, &solutions, evaluator, options, &heard)?
+            }
+            (_, level) => {
+                let level = level.unwrap_or(Level::Int8);
+                (Precision::level(graph, level), level)
+            }
         };
         let mut front = None;
         let mut precision = match (options.weights, &evaluator) {
             (WeightChoice::Auto, Some(evaluator)) => {
                 let heard = |done, total| progress(Stage::Search, done, total);
                 let (precision, found) =
-                    search::weights(self, &solutions, &narrow, evaluator, options.flash_bytes, &heard)?;
+                    search::weights(self, &solutions, &activations, evaluator, options.flash_bytes, &heard)?;
                 front = Some(found);
                 precision
             }
-            (WeightChoice::Int4, _) => narrow.with_weights(&self.inner_layers(), WeightWidth::Int4),
-            _ => narrow,
+            (WeightChoice::Int4, _) => activations.with_weights(&self.large_layers(), WeightWidth::Int4),
+            _ => activations,
         };
-        let mut level = options.activations.unwrap_or(Level::Int8);
-        if let (Some(evaluator), true) = (&evaluator, options.chooses_level()) {
-            let heard = |done, total| progress(Stage::Search, done, total);
-            (precision, level) = search::activations(self, &solutions, &precision, evaluator, options, &heard)?;
-        }
         if let (Some(evaluator), true) = (&evaluator, options.search_ranges) {
             let heard = |done, total| progress(Stage::Search, done, total);
             precision = search::ranges(self, &solutions, &precision, evaluator, &heard)?;
@@ -222,11 +217,11 @@ impl Calibrated {
     }
 
     /// Solves every layer in the widths that a choice may take.
-    fn solve(&self, solutions: &Solutions, choice: WeightChoice, progress: Progress) {
-        let widths: &[WeightWidth] = match choice {
+    fn solve(&self, solutions: &Solutions, options: &Options, progress: Progress) {
+        let widths: &[WeightWidth] = match options.weights {
             WeightChoice::Int8 => &[WeightWidth::Int8],
-            WeightChoice::Int4 => &[WeightWidth::Int4],
-            WeightChoice::Auto => &[WeightWidth::Int8, WeightWidth::Int4],
+            WeightChoice::Int4 if options.activations.is_some() => &[WeightWidth::Int4],
+            WeightChoice::Int4 | WeightChoice::Auto => &[WeightWidth::Int8, WeightWidth::Int4],
         };
         let layers = self.layers();
         let done = AtomicUsize::new(0);
@@ -255,9 +250,9 @@ impl Calibrated {
         Solutions::new(&self.network.graph, &self.patches, &self.fold, techniques)
     }
 
-    /// All but the first and the last convolution: what `--weights int4` gives 4 bits.
-    pub fn inner_layers(&self) -> Vec<Layer> {
-        self.layers().into_iter().filter(|layer| !layer.is_edge(&self.network.graph)).collect()
+    /// What `--weights int4` gives 4 bits.
+    pub fn large_layers(&self) -> Vec<Layer> {
+        Layer::large(&self.layers(), &self.network.graph)
     }
 
     /// The network's weight matrices as the device has them.

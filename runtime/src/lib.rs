@@ -33,7 +33,8 @@
 //! All arithmetic that reaches output bits is integer, or f32 with correctly rounded operations in written order, so the
 //! same file and seed give the same bytes on every core; [`quant`] has the rounding rule. Bad bytes and bad arguments
 //! give an [`Error`] that names them; no panic is reachable from either. `unsafe` is denied here and allowed in
-//! `arena.rs` (the static buffer) and in the kernels of instruction sets (`kernels/x86_64/`, `aarch64.rs`, `wasm_simd128.rs`, `arm_dsp/`).
+//! `arena.rs` (the static buffer), `threads.rs` and in the kernels of instruction sets (`kernels/x86_64/`, `aarch64.rs`,
+//! `aarch64_dot.rs`, `wasm_simd128.rs`, `arm_dsp/`, `arm_mve.rs`).
 
 #![no_std]
 #![deny(unsafe_code)]
@@ -56,6 +57,8 @@ pub mod sampler;
 pub mod selftest;
 pub mod shape;
 pub mod step;
+#[cfg(feature = "std")]
+pub mod threads;
 
 pub use arena::{Aligned, Arena};
 pub use error::Error;

@@ -99,7 +99,7 @@ impl<const OPS: OpSet> Sampler<'_, OPS> {
         let class = request.class.or(model.null_class()).unwrap_or(0) as usize;
         let mut graph = self.first_graph();
         graph.ops = graph.ops.min(count);
-        let ctx = Context { model, kernels, row, class };
+        let ctx = Context { model, kernels, row, class, workers: self.workers() };
         let mut digest = crc32_digest();
         let mut outputs = |index: usize, arena: &[u8]| {
             let out = model.op(index).map(|record| model.tensor(record.op.out()));

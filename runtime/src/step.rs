@@ -17,7 +17,7 @@ pub struct Position {
 /// Runs operators until about `budget` multiply-adds are spent or the graph is done; returns whether it is.
 ///
 /// An operator is split between output rows, so a call costs at most `budget`, or one row where that is more (and the
-/// preparation of one operator). `budget` is reduced by what was spent. `after` is called behind every operator that was
+/// preparation of one operator). `budget` is reduced by what was spent; `u32::MAX` is no bound and stays. `after` is called behind every operator that was
 /// finished, with its index among all operators of the file.
 pub fn advance<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -38,7 +38,9 @@ pub fn advance<const OPS: OpSet>(
         let affordable = (*budget / cost).max(1) as usize;
         let end = rows.min(position.row + affordable);
         run_rows(ctx, arena, &record.op, record.live_end as usize, position.row..end);
-        *budget = budget.saturating_sub(cost.saturating_mul((end - position.row) as u32));
+        if *budget != u32::MAX {
+            *budget = budget.saturating_sub(cost.saturating_mul((end - position.row) as u32));
+        }
         position.row = end;
         if end == rows {
             *position = Position { op: position.op + 1, row: 0 };

@@ -62,8 +62,8 @@ struct Variant {
     name: &'static str,
     techniques: Techniques,
     level: Level,
-    /// First and last convolution in 4 bits too.
-    edges: bool,
+    /// Small layers in 4 bits too.
+    small: bool,
 }
 
 fn main() -> ExitCode {
@@ -83,7 +83,7 @@ fn run(args: &Args) -> Result<()> {
     eprintln!("drawing {} pictures in float", args.count);
     let evaluator = Evaluator::new(&calibrated, FIRST_SEED, args.count as usize, &|| {})?;
     let default = Techniques::default();
-    let variant = |name, techniques| Variant { name, techniques, level: Level::Int8, edges: false };
+    let variant = |name, techniques| Variant { name, techniques, level: Level::Int8, small: false };
     let variants = [
         variant("default", default),
         variant("weights rounded to the nearest", Techniques { least_squares: false, ..default }),
@@ -95,10 +95,11 @@ fn run(args: &Args) -> Result<()> {
         variant("one scale a row (no groups)", Techniques { group_elems: 0, ..default }),
         variant("groups of 8", Techniques { group_elems: 8, ..default }),
         variant("groups of 32", Techniques { group_elems: 32, ..default }),
-        Variant { edges: true, ..variant("first and last layer in 4 bits too", default) },
+        Variant { small: true, ..variant("small layers in 4 bits too", default) },
         variant("activation scales for all steps, not each", Techniques { per_step: false, ..default }),
         variant("ranges: min-max", Techniques { ranges: RangeMethod::MinMax, ..default }),
         variant("ranges: percentile", Techniques { ranges: RangeMethod::Percentile, ..default }),
+        Variant { level: Level::Edge, ..variant("the input and the first convolution's output in 16 bits", default) },
         Variant { level: Level::Norms, ..variant("16-bit activations", default) },
     ];
     let mut outcomes: Vec<Outcome> = Vec::new();
@@ -108,12 +109,12 @@ fn run(args: &Args) -> Result<()> {
         let mut weights = [None; 2];
         for (at, width) in [WeightWidth::Int8, WeightWidth::Int4].into_iter().enumerate() {
             // Groups, and what is kept at 8 bits, are questions of int4 only.
-            let same_int8 = variant.edges || variant.techniques.group_elems != default.group_elems;
+            let same_int8 = variant.small || variant.techniques.group_elems != default.group_elems;
             if width == WeightWidth::Int8 && same_int8 {
                 continue;
             }
             let solutions = calibrated.solutions(variant.techniques);
-            let precision = precision(&calibrated, variant.level, width, variant.edges);
+            let precision = precision(&calibrated, variant.level, width, variant.small);
             let measured = evaluator.measure(&calibrated.lower(&solutions, &precision)?)?;
             weights[at] = Some(quality(defaults[at].get_or_insert(measured.clone()), &measured));
         }
@@ -142,8 +143,8 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn precision(calibrated: &Calibrated, level: Level, width: WeightWidth, edges: bool) -> Precision {
-    let layers = if edges { calibrated.layers() } else { calibrated.inner_layers() };
+fn precision(calibrated: &Calibrated, level: Level, width: WeightWidth, small: bool) -> Precision {
+    let layers = if small { calibrated.layers() } else { calibrated.large_layers() };
     Precision::level(&calibrated.network.graph, level).with_weights(&layers, width)
 }
 

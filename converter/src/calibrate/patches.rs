@@ -11,10 +11,11 @@ use std::collections::HashMap;
 
 use crate::graph::{Conv2d, Graph, Op, TensorId};
 
-/// Patches kept of a layer, for each element of a patch: enough for second moments of full rank.
-const PER_ELEM: usize = 6;
+/// Patches kept of a layer, for each element of a patch. Second moments have full rank with one; with 24 instead of 6 fashion's
+/// Fréchet distance is 0.5 % above float's instead of 2.7 % (int8), 2.1 instead of 6.2 % (int4), over 1,000 pairs.
+const PER_ELEM: usize = 24;
 /// Patches kept of a layer, at least.
-const LEAST: usize = 2048;
+const LEAST: usize = 8192;
 /// Elements kept of all layers together, about (1.6 GB): what a large network may take of the host's memory.
 const ELEMS_MAX: usize = 400_000_000;
 

@@ -50,7 +50,7 @@ pub struct Args {
     /// How weights are written
     #[arg(long, value_enum, default_value_t = Weights::Int8)]
     weights: Weights,
-    /// Width of the activations; auto takes those that draw best of what --ram has room for, int8 without it
+    /// Width of the activations
     #[arg(long, value_enum, default_value_t = Activations::Auto)]
     activations: Activations,
     /// How 8-bit activation ranges are chosen
@@ -84,7 +84,8 @@ pub struct Args {
 enum Weights {
     /// 8 bits, symmetric, a scale for each output channel
     Int8,
-    /// 4 bits with an integer scale for each group of 16 input channels; first and last convolution 8 bits
+    /// 4 bits with an integer scale for each group of 16 input channels; layers with less than a two-hundredth
+    /// of the weights 8 bits
     Int4,
     /// 4 bits where the picture loses least, 8 elsewhere, to fit --flash (default: 70 % of the int8 file)
     Auto,
@@ -93,7 +94,8 @@ enum Weights {
 /// Widths of activations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Activations {
-    /// Those that draw best within --ram
+    /// Those that draw best within --ram; without it int8, with the network's input and its first convolution's output in
+    /// 16 bits where that gains a decibel
     Auto,
     /// 8 bits everywhere
     Int8,

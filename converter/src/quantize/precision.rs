@@ -13,6 +13,10 @@ use mote_runtime::format::{DType, Encoding};
 use crate::calibrate::RangeMethod;
 use crate::graph::{Conv2d, ConvSource, Graph, Op, ProjectionId, TensorId};
 
+/// A layer with less of the network's weights than this keeps 8 bits where others get 4. Those are the first and the last
+/// convolution and the narrow ones at full size, which touch every pixel: fashion's file grows by 3.7 % and its pictures gain
+/// 4.6 dB, digits' 2.2 % and 3.6 dB.
+const SMALL_SHARE: f64 = 0.005;
 /// Group elements up to which a group norm's sums of squares of 16-bit values are exact.
 const WIDE_GROUP_ELEMS_MAX: usize = 1 << 16;
 
@@ -21,6 +25,9 @@ const WIDE_GROUP_ELEMS_MAX: usize = 1 << 16;
 pub enum Level {
     /// 8 bits everywhere.
     Int8,
+    /// The network's input and what its first convolution writes in 16 bits: channels that differ most share a scale there,
+    /// and the last block reads it almost directly.
+    Edge,
     /// The network's input and the residual stream in 16 bits: what is added to, or skipped to a later block.
     Stream,
     /// Every convolution's output that a norm reads, too.
@@ -29,7 +36,7 @@ pub enum Level {
 
 impl Level {
     /// From the widest to the narrowest.
-    pub const ALL: [Level; 3] = [Level::Norms, Level::Stream, Level::Int8];
+    pub const ALL: [Level; 4] = [Level::Norms, Level::Stream, Level::Edge, Level::Int8];
 }
 
 /// How the weights of a layer are written.
@@ -84,10 +91,14 @@ impl Layer {
         convs.flat_map(of).chain((0..count).map(Layer::Projection)).collect()
     }
 
-    /// Whether it is the network's first or last convolution: a thousandth of digits' weights, and 4 bits there cost its int4
-    /// file 1.2 dB.
-    pub fn is_edge(self, graph: &Graph) -> bool {
-        matches!(self, Layer::Conv { out, source } if out == graph.output || source == graph.input)
+    /// Of some layers those whose weights are worth packing into 4 bits: not the first convolution, not the last, none
+    /// with less than a two-hundredth of all weights.
+    pub fn large(layers: &[Layer], graph: &Graph) -> Vec<Layer> {
+        let weights = |layer: Layer| layer.matrix(graph).weight.len() as f64;
+        let least = SMALL_SHARE * layers.iter().map(|&layer| weights(layer)).sum::<f64>();
+        let is_edge =
+            |layer: Layer| matches!(layer, Layer::Conv { out, source } if out == graph.output || source == graph.input);
+        layers.iter().copied().filter(|&layer| !is_edge(layer) && weights(layer) >= least).collect()
     }
 
     /// Its name in the checkpoint.
@@ -173,8 +184,12 @@ impl Precision {
     pub fn level(graph: &Graph, level: Level) -> Self {
         let mut wanted = vec![false; graph.tensors.len()];
         let mut readers = vec![0; graph.tensors.len()];
-        if level >= Level::Stream {
+        if level >= Level::Edge {
             wanted[graph.input] = true;
+            let first = graph.ops.iter().filter(|op| op.inputs().contains(&graph.input));
+            first.for_each(|op| wanted[op.out()] = true);
+        }
+        if level >= Level::Stream {
             for op in &graph.ops {
                 if let Op::Conv2d(conv) = op {
                     for id in conv.residual.into_iter().chain(conv.residual.map(|_| conv.out)) {
@@ -211,11 +226,6 @@ impl Precision {
             (_, false) => DType::I8,
         };
         Self { dtypes: wide.iter().enumerate().map(dtype).collect(), widths: HashMap::new(), ranges: HashMap::new() }
-    }
-
-    /// The same weights, with a level's activations.
-    pub fn at_level(&self, graph: &Graph, level: Level) -> Self {
-        Self { dtypes: Self::level(graph, level).dtypes, ..self.clone() }
     }
 
     /// The same activations, with these layers' weights in `width`.

@@ -153,7 +153,7 @@ fn costs(calibrated: &Calibrated, target: &Target) -> Result<Vec<Cost>> {
         let precision = Precision::level(graph, level);
         let precision = match weights {
             WeightWidth::Int8 => precision,
-            WeightWidth::Int4 => precision.with_weights(&calibrated.inner_layers(), WeightWidth::Int4),
+            WeightWidth::Int4 => precision.with_weights(&calibrated.large_layers(), WeightWidth::Int4),
         };
         let lowered = calibrated.lower(&solutions, &precision)?;
         let plan = plan(&lowered, target.tiling);
@@ -161,6 +161,7 @@ fn costs(calibrated: &Calibrated, target: &Target) -> Result<Vec<Cost>> {
         let report = Report::new(&lowered, &calibrated.fold, &plan, &packed, &calibrated.schedules);
         let activations = match level {
             Level::Int8 => "int8",
+            Level::Edge => "edge",
             Level::Stream => "stream",
             Level::Norms => "int16",
         };

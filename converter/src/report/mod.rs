@@ -126,7 +126,7 @@ impl Report {
         if let Some(budget) = ram_bytes.filter(|&budget| self.arena_bytes > budget) {
             let narrower = match level {
                 Level::Int8 => "",
-                Level::Stream | Level::Norms => "quantize with `--activations int8`, or ",
+                Level::Edge | Level::Stream | Level::Norms => "quantize with `--activations int8`, or ",
             };
             return Err(miette!(
                 help = format!(

@@ -1,4 +1,5 @@
-//! aarch64: NEON, which every 64-bit Arm core has.
+//! aarch64: NEON, which every 64-bit Arm core has, and the choice between it and the dot-product extension
+//! (`aarch64_dot.rs`).
 //!
 //! A convolution keeps a tile of 4 channels × up to 4 pixels. 16 weight bytes are a block's four rows of four; four input
 //! bytes are broadcast beside each row. Two products of 8 bits fit 16 (2·127·128 = 32,512, since no weight is −128), so
@@ -8,23 +9,41 @@
 #![allow(unsafe_code)]
 
 use super::scalar::{self, KERNELS as SCALAR};
-use super::{Kernels, Window};
+use super::{Kernels, Window, aarch64_dot};
 use crate::opset::OpSet;
 use core::arch::aarch64::*;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 pub use super::scratch::AARCH64 as TILING;
 
-static TABLE: Kernels = Kernels { name: "neon", conv_i8, conv_i16, ..SCALAR };
+/// The table of these functions.
+pub(super) const KERNELS: Kernels = Kernels { name: "neon", conv_i8, conv_i16, ..SCALAR };
+
+static TABLE: Kernels = KERNELS;
 
 /// The fastest table that this machine can run, whole: on a host nobody counts a kernel's bytes.
 pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
-    &TABLE
+    tables().first().copied().unwrap_or(&TABLE)
 }
 
 /// Every table that this machine can run, the fastest first, scalar last.
 pub fn tables() -> &'static [&'static Kernels] {
-    static TABLES: [&Kernels; 2] = [&TABLE, &scalar::TABLE];
-    &TABLES
+    // Nothing else hands the first of them out, so its kernels run where their instruction exists.
+    static TABLES: [&Kernels; 3] = [&aarch64_dot::TABLE, &TABLE, &scalar::TABLE];
+    TABLES.get(usize::from(!has_dotprod())..).unwrap_or_default()
+}
+
+/// Whether the core has the extension. It is asked once: under Linux the question is a trap.
+fn has_dotprod() -> bool {
+    static ASKED: AtomicU8 = AtomicU8::new(0);
+    match ASKED.load(Ordering::Relaxed) {
+        0 => {
+            let here = aarch64_dot::is_here();
+            ASKED.store(1 + here as u8, Ordering::Relaxed);
+            here
+        }
+        answer => answer == 2,
+    }
 }
 
 /// Pixels of the largest register tile: 4 × 2 accumulators for 8-bit inputs, 4 × 4 for 16-bit ones.

@@ -262,10 +262,10 @@ fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[
                     (run, at) = (run + 1, 0);
                 }
             }
+            let two_pixels = if done == 0 { first_products } else { more_products };
             // SAFETY: `len` elements were joined, a multiple of four, at least one group; `holds` says that all rows up to a
             // multiple of four are there, which lie at a multiple of four; sums of pixel p and q lie below out.len(), because
             // both are below `pixels`.
-            let two_pixels = if done == 0 { first_products } else { more_products };
             unsafe {
                 two_pixels(
                     joined.as_ptr(),

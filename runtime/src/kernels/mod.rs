@@ -14,6 +14,8 @@
 
 #[cfg(isa = "aarch64")]
 mod aarch64;
+#[cfg(isa = "aarch64")]
+mod aarch64_dot;
 #[cfg(any(isa = "arm_dsp", isa = "arm_mve"))]
 mod arm_dsp;
 #[cfg(isa = "arm_mve")]
@@ -166,7 +168,7 @@ pub struct Kernels {
     /// Scores to softmax weights, `coarse[i >> 6]·fine[i & 63] >> right` where
     /// `i = clamp(mul_round(shl_saturating(max − score, shift), multiplier), 0, 4095)`; returns their sum.
     pub softmax: fn(scores: &mut [i32], constants: Exponential<'_>) -> i32,
-    /// `out[c] = Σⱼ weights[j]·rows[j][c]`, weights below 2¹⁵.
+    /// `out[c] = Σⱼ weights[j]·rows[j][c]`, weights from 0 to 2¹⁵ − 1.
     pub mix_i8: fn(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>),
 }
 

@@ -18,6 +18,13 @@ pub struct Tiling {
     pub unpacked: usize,
 }
 
+impl Tiling {
+    /// Bytes that a group norm in place copies at a time, a row at least: hosts spare a kernel's set-up for every row.
+    const fn norm_copy(self) -> usize {
+        if self.pixels < 32 { 0 } else { 16 << 10 }
+    }
+}
+
 /// Whether windows over 8-bit inputs hold 16-bit elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Widening {
@@ -195,15 +202,27 @@ impl WindowShape {
 pub struct NormScratch {
     /// i32 multiplier `[c]`, then i32 offset `[c]`.
     pub constants: usize,
-    /// A copy of the row, where the operator works in place.
-    pub row: usize,
+    /// A copy of some rows, where the operator works in place.
+    pub copy: usize,
+    /// How many those are.
+    pub rows: usize,
 }
 
 impl NormScratch {
     /// The parts for these tensors.
-    pub const fn new(op: &NormApply, first: &Tensor, out: &Tensor) -> NormScratch {
+    pub const fn new(op: &NormApply, first: &Tensor, out: &Tensor, tiling: Tiling) -> NormScratch {
         let in_place = op.sources[1] == NONE && first.offset == out.offset;
-        NormScratch { constants: align(out.c as usize * 8), row: if in_place { align(out.row_elems()) } else { 0 } }
+        let rows = match (tiling.norm_copy()).checked_div(out.row_elems()) {
+            Some(rows) if rows > 1 => rows,
+            _ => 1,
+        };
+        let copy = if in_place { align(rows * out.row_elems()) } else { 0 };
+        NormScratch { constants: align(out.c as usize * 8), copy, rows }
+    }
+
+    /// Both together.
+    pub const fn len_bytes(&self) -> usize {
+        self.constants + self.copy
     }
 }
 
@@ -236,10 +255,7 @@ pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: 
     match op {
         Op::Conv(op) => ConvScratch::new(op, first, second, out, packed, tiling).len_bytes(),
         Op::NormStats(NormStats { groups, .. }) => align(*groups as usize * GROUP_SUM_BYTES),
-        Op::NormApply(op) => {
-            let parts = NormScratch::new(op, first, out);
-            parts.constants + parts.row
-        }
+        Op::NormApply(op) => NormScratch::new(op, first, out, tiling).len_bytes(),
         Op::Attention(op) => {
             let parts = AttentionScratch::new(op, out);
             parts.scores + parts.accumulators

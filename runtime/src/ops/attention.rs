@@ -7,12 +7,14 @@
 //! gives the multiplier of the output.
 
 use super::Context;
+use super::parts::over_rows;
 use crate::arena::{cast, cast_mut, pieces, take_front};
-use crate::format::op::Attention;
+use crate::format::op::{Attention, Op};
 use crate::kernels::scratch::AttentionScratch;
 use crate::kernels::{Exponential, Strided};
 use crate::opset::OpSet;
 use crate::quant::{exp2_neg, mul_round, multiplier, shift_for, shl_saturating};
+use crate::shape::row_macs;
 use core::ops::Range;
 
 pub(super) fn run<const OPS: OpSet>(
@@ -28,18 +30,14 @@ pub(super) fn run<const OPS: OpSet>(
     let (c, positions) = (out.c as usize, out.h as usize * out.w as usize);
     let head_dim = c / (op.heads as usize).max(1);
     let parts = AttentionScratch::new(op, &out);
-    let [q_bytes, k_bytes, v_bytes, out_bytes, mut scratch] = pieces(
+    let [q_bytes, k_bytes, v_bytes, out_bytes, scratch] = pieces(
         arena,
         [q.range(), k.range(), v.range(), out.range(), live_end..live_end + parts.scores + parts.accumulators],
     );
-    let scores: &mut [i32] = cast_mut(take_front(&mut scratch, parts.scores));
-    let scores = scores.get_mut(..positions).unwrap_or_default();
-    let acc: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
-    let acc = acc.get_mut(..head_dim).unwrap_or_default();
     let [qs, ks, vs, outs] = [q, k, v, out].map(|tensor| model.quant(&tensor, ctx.row));
     let (q_elems, k_elems, v_elems): (&[i8], &[i8], &[i8]) = (cast(q_bytes), cast(k_bytes), cast(v_bytes));
-    let out_elems: &mut [i8] = cast_mut(out_bytes);
-
+    let row_elems = out.row_elems();
+    let out_rows = out_bytes.get_mut(rows.start * row_elems..rows.end * row_elems).unwrap_or_default();
     let (coarse, fine) = model.shorts(op.exp_table, 128).split_at_checked(64).unwrap_or_default();
     let index_real = qs.scale * ks.scale * op.scale * 256.0;
     let shift = shift_for(index_real);
@@ -51,28 +49,37 @@ pub(super) fn run<const OPS: OpSet>(
         right: 15 + exp_shift(positions),
     };
 
-    for position in rows.start * out.w as usize..rows.end * out.w as usize {
-        for head in 0..op.heads as usize {
-            let channels = |position: usize| position * c + head * head_dim..position * c + (head + 1) * head_dim;
-            let query = q_elems.get(channels(position)).unwrap_or_default();
-            let keys = k_elems.get(head * head_dim..).unwrap_or_default();
-            (ctx.kernels.dot_i8)(scores, query, Strided { elems: keys, stride: c });
+    let cost = rows.len() * row_macs(&Op::Attention(*op), model) as usize / 64;
+    over_rows(ctx, rows, (out_rows, row_elems), scratch, cost, |rows, out_bytes, mut scratch| {
+        let scores: &mut [i32] = cast_mut(take_front(&mut scratch, parts.scores));
+        let scores = scores.get_mut(..positions).unwrap_or_default();
+        let acc: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
+        let acc = acc.get_mut(..head_dim).unwrap_or_default();
+        let out_elems: &mut [i8] = cast_mut(out_bytes);
+        let first = rows.start * out.w as usize;
+        for position in first..rows.end * out.w as usize {
+            for head in 0..op.heads as usize {
+                let channels = |position: usize| position * c + head * head_dim..position * c + (head + 1) * head_dim;
+                let query = q_elems.get(channels(position)).unwrap_or_default();
+                let keys = k_elems.get(head * head_dim..).unwrap_or_default();
+                (ctx.kernels.dot_i8)(scores, query, Strided { elems: keys, stride: c });
 
-            let total = (ctx.kernels.softmax)(scores, exponential);
-            let values = v_elems.get(head * head_dim..).unwrap_or_default();
-            (ctx.kernels.mix_i8)(acc, scores, Strided { elems: values, stride: c });
+                let total = (ctx.kernels.softmax)(scores, exponential);
+                let values = v_elems.get(head * head_dim..).unwrap_or_default();
+                (ctx.kernels.mix_i8)(acc, scores, Strided { elems: values, stride: c });
 
-            let real = vs.scale / (outs.scale * total as f32);
-            let shift = shift_for(real);
-            let m = multiplier(real * exp2_neg(shift));
-            let zero = total.wrapping_mul(vs.zero_point as i32);
-            let to = out_elems.get_mut(channels(position)).unwrap_or_default();
-            for (to, &sum) in to.iter_mut().zip(&*acc) {
-                let value = mul_round(shl_saturating(sum.wrapping_sub(zero), shift), m);
-                *to = value.saturating_add(outs.zero_point as i32).clamp(-128, 127) as i8;
+                let real = vs.scale / (outs.scale * total as f32);
+                let shift = shift_for(real);
+                let m = multiplier(real * exp2_neg(shift));
+                let zero = total.wrapping_mul(vs.zero_point as i32);
+                let to = out_elems.get_mut(channels(position - first)).unwrap_or_default();
+                for (to, &sum) in to.iter_mut().zip(&*acc) {
+                    let value = mul_round(shl_saturating(sum.wrapping_sub(zero), shift), m);
+                    *to = value.saturating_add(outs.zero_point as i32).clamp(-128, 127) as i8;
+                }
             }
         }
-    }
+    });
 }
 
 /// How far the weights are shifted right so that Σ weight·v stays in i32: Σ weight ≤ 2²³.

@@ -12,15 +12,16 @@
 //! pixels run over them before the next ones are unpacked, so that every weight is unpacked once a call.
 
 use super::Context;
+use super::parts::over_rows;
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Conv;
-use crate::format::{DType, Encoding, NONE, Tensor, Weights};
+use crate::format::{DType, Encoding, NONE, Op, Tensor, Weights};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, Widening, WindowShape, is_direct};
 use crate::kernels::{Channels, Kernels, Window, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for};
-use crate::shape::window_start;
+use crate::shape::{row_macs, window_start};
 use core::ops::Range;
 
 pub(super) fn run<const OPS: OpSet>(
@@ -51,12 +52,9 @@ pub(super) fn run<const OPS: OpSet>(
     );
     let out_c = out.c as usize;
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
-    let window = take_front(&mut scratch, parts.window);
-    let accumulators: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
     let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
     let count = if two { 2 } else { 1 };
-    let (per_source, tile_len) = (constants.len() / count, accumulators.len() / count);
-    let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
+    let per_source = constants.len() / count;
     if rows.start == 0 {
         prepare(ctx, op, &tensors, &out, cast(modulation), constants, per_source);
     }
@@ -68,83 +66,96 @@ pub(super) fn run<const OPS: OpSet>(
     let residual_multiplier = multiplier(residual_real * exp2_neg(element_shift(residual.dtype)));
     let residual_zero = residual_quant.zero_point as i32;
     let out_w = out.w as usize;
-    // Some output channels of the pixels from (y, x) on; `codes` are their weights where those are unpacked.
-    let mut tile = |[y, x]: [usize; 2], channel: usize, some_c: usize, codes: [&[i8]; 2]| {
-        let pixels = select::TILING.pixels.min(out_w - x);
-        let Some(sums) = sums.get_mut(..pixels * some_c) else { return };
-        // In the output and the residual they are one piece, or one for each pixel.
-        let whole = !links(OPS, opset::WEIGHTS_I4) || some_c == out_c;
-        let (pieces, piece_len) = if whole { (1, pixels * out_c) } else { (pixels, some_c) };
-        let piece = |i: usize| {
-            let at = y * out.row_elems() + (x + i) * out_c + channel;
-            (at..at + piece_len, i * piece_len..(i + 1) * piece_len)
-        };
-        for k in 0..count {
-            let constants = constants.get(k * per_source..).unwrap_or_default();
-            let channels = Channels {
-                bias: constants.get(channel..channel + some_c).unwrap_or_default(),
-                multiplier: constants.get(out_c + channel..out_c + channel + some_c).unwrap_or_default(),
-                shift,
+    let (constants, first, second, residual_bytes) = (&*constants, &*first, &*second, &*residual_bytes);
+    let row_bytes = out.row_elems() * out.dtype.bytes();
+    let out_rows = out_bytes.get_mut(rows.start * row_bytes..rows.end * row_bytes).unwrap_or_default();
+    let cost = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
+    over_rows(ctx, rows, (out_rows, row_bytes), scratch, cost, |rows, out_bytes, mut scratch| {
+        let window = take_front(&mut scratch, parts.window);
+        let accumulators: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
+        let tile_len = accumulators.len() / count;
+        let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
+        // Some output channels of the pixels from (y, x) on; `codes` are their weights where those are unpacked.
+        let mut tile = |[y, x]: [usize; 2], channel: usize, some_c: usize, codes: [&[i8]; 2]| {
+            let pixels = select::TILING.pixels.min(out_w - x);
+            let Some(sums) = sums.get_mut(..pixels * some_c) else { return };
+            // In the output and the residual they are one piece, or one for each pixel.
+            let whole = !links(OPS, opset::WEIGHTS_I4) || some_c == out_c;
+            let (pieces, piece_len) = if whole { (1, pixels * out_c) } else { (pixels, some_c) };
+            let piece = |i: usize| {
+                let at = (y - rows.start) * out.row_elems() + (x + i) * out_c + channel;
+                (at..at + piece_len, i * piece_len..(i + 1) * piece_len)
             };
-            let (tensor, id, elems_of, codes) = if k == 0 {
-                (&tensors[0], op.weights[0], &*first, codes[0])
-            } else {
-                (&tensors[1], op.weights[1], &*second, codes[1])
-            };
-            let codes = if codes.is_empty() { cast(model.weight_rows(id, channel)) } else { codes };
-            let acc = if k == 0 { &mut *sums } else { second_sums.get_mut(..pixels * some_c).unwrap_or_default() };
-            accumulate(ctx, op, tensor, elems_of, codes, window, acc, some_c, [y, x]);
-            if let DType::F32 = out.dtype {
-                for (to, from) in (0..pieces).map(piece) {
-                    let to = cast_mut::<f32>(out_bytes).get_mut(to).unwrap_or_default();
-                    store_f32(to, acc.get(from).unwrap_or_default(), channels, k > 0);
-                }
-            } else {
-                (ctx.kernels.scale)(acc, channels);
-            }
-        }
-        if two {
-            sums.iter_mut().zip(&*second_sums).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
-        }
-        for (elems, from) in (0..pieces).map(piece) {
-            let sums = sums.get_mut(from).unwrap_or_default();
-            if has_residual {
-                let from = if in_place { &*out_bytes } else { &*residual_bytes };
-                if links(OPS, opset::RESIDUAL_I16) && residual.dtype == DType::I16 {
-                    let from = cast(from).get(elems.clone()).unwrap_or_default();
-                    (ctx.kernels.add_i16)(sums, from, residual_zero, residual_multiplier);
+            for k in 0..count {
+                let constants = constants.get(k * per_source..).unwrap_or_default();
+                let channels = Channels {
+                    bias: constants.get(channel..channel + some_c).unwrap_or_default(),
+                    multiplier: constants.get(out_c + channel..out_c + channel + some_c).unwrap_or_default(),
+                    shift,
+                };
+                let (tensor, id, elems_of, codes) = if k == 0 {
+                    (&tensors[0], op.weights[0], first, codes[0])
                 } else {
-                    let from = cast(from).get(elems.clone()).unwrap_or_default();
-                    (ctx.kernels.add_i8)(sums, from, residual_zero, residual_multiplier);
+                    (&tensors[1], op.weights[1], second, codes[1])
+                };
+                let codes = if codes.is_empty() { cast(model.weight_rows(id, channel)) } else { codes };
+                let acc = if k == 0 { &mut *sums } else { second_sums.get_mut(..pixels * some_c).unwrap_or_default() };
+                accumulate(ctx, op, tensor, elems_of, codes, window, acc, some_c, [y, x]);
+                if let DType::F32 = out.dtype {
+                    for (to, from) in (0..pieces).map(piece) {
+                        let to = cast_mut::<f32>(out_bytes).get_mut(to).unwrap_or_default();
+                        store_f32(to, acc.get(from).unwrap_or_default(), channels, k > 0);
+                    }
+                } else {
+                    (ctx.kernels.scale)(acc, channels);
                 }
             }
-            if out.dtype == DType::I8 {
-                let to = cast_mut(out_bytes).get_mut(elems).unwrap_or_default();
-                (ctx.kernels.store_i8)(to, sums, quant.zero_point as i32);
-            } else if links(OPS, opset::OUT_I16) && out.dtype == DType::I16 {
-                let to = cast_mut::<i16>(out_bytes).get_mut(elems).unwrap_or_default();
-                to.iter_mut().zip(&*sums).for_each(|(q, &sum)| *q = round_sum(sum).clamp(-32_767, 32_767) as i16);
+            if two {
+                sums.iter_mut().zip(&*second_sums).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
             }
-        }
-    };
-    // All channels, or as many as there is room to unpack the weights of.
-    let mut channel = 0;
-    while channel < out_c {
-        let (mut some_c, mut codes) = (out_c, [&[][..]; 2]);
-        if links(OPS, opset::WEIGHTS_I4) {
-            some_c = parts.channels.min(out_c - channel);
-            let (first, second) = scratch.split_at_mut_checked(parts.weights[0]).unwrap_or_default();
-            codes = [unpack(ctx, op.weights[0], channel, first), unpack(ctx, op.weights[1], channel, second)];
-        }
-        for y in rows.clone() {
-            let mut x = 0;
-            while x < out_w {
-                tile([y, x], channel, some_c, codes);
-                x += select::TILING.pixels;
+            for (elems, from) in (0..pieces).map(piece) {
+                let sums = sums.get_mut(from).unwrap_or_default();
+                if has_residual {
+                    // All of the tensor, or these rows of the output.
+                    let (from, before) =
+                        if in_place { (&*out_bytes, 0) } else { (residual_bytes, rows.start * out.row_elems()) };
+                    let at = before + elems.start..before + elems.end;
+                    if links(OPS, opset::RESIDUAL_I16) && residual.dtype == DType::I16 {
+                        let from = cast(from).get(at).unwrap_or_default();
+                        (ctx.kernels.add_i16)(sums, from, residual_zero, residual_multiplier);
+                    } else {
+                        let from = cast(from).get(at).unwrap_or_default();
+                        (ctx.kernels.add_i8)(sums, from, residual_zero, residual_multiplier);
+                    }
+                }
+                if out.dtype == DType::I8 {
+                    let to = cast_mut(out_bytes).get_mut(elems).unwrap_or_default();
+                    (ctx.kernels.store_i8)(to, sums, quant.zero_point as i32);
+                } else if links(OPS, opset::OUT_I16) && out.dtype == DType::I16 {
+                    let to = cast_mut::<i16>(out_bytes).get_mut(elems).unwrap_or_default();
+                    to.iter_mut().zip(&*sums).for_each(|(q, &sum)| *q = round_sum(sum).clamp(-32_767, 32_767) as i16);
+                }
             }
+        };
+        // All channels, or as many as there is room to unpack the weights of.
+        let mut channel = 0;
+        while channel < out_c {
+            let (mut some_c, mut codes) = (out_c, [&[][..]; 2]);
+            if links(OPS, opset::WEIGHTS_I4) {
+                some_c = parts.channels.min(out_c - channel);
+                let (first, second) = scratch.split_at_mut_checked(parts.weights[0]).unwrap_or_default();
+                codes = [unpack(ctx, op.weights[0], channel, first), unpack(ctx, op.weights[1], channel, second)];
+            }
+            for y in rows.clone() {
+                let mut x = 0;
+                while x < out_w {
+                    tile([y, x], channel, some_c, codes);
+                    x += select::TILING.pixels;
+                }
+            }
+            channel += some_c;
         }
-        channel += some_c;
-    }
+    });
 }
 
 /// Int4 weights from output channel `channel` on, unpacked, as many as there is room for; nothing where they are int8.
@@ -160,6 +171,9 @@ fn unpack<'c, const OPS: OpSet>(ctx: &Context<'_, OPS>, id: u16, channel: usize,
     }
     codes
 }
+
+/// The most that a bias is lowered by to round down: a channel whose factor asks for more is hardly more than its bias.
+const FLOOR_MAX: f32 = (1 << 24) as f32;
 
 /// The step's constants of every channel: per source bias and factor, and behind the first source's the shift.
 fn prepare<const OPS: OpSet>(
@@ -190,14 +204,17 @@ fn prepare<const OPS: OpSet>(
         for ((c, (weight_scale, weight_sum)), (to_bias, to_factor)) in params.zip(to_bias.iter_mut().zip(rest)) {
             let scale = quant.scale * weight_scale;
             let zero = (quant.zero_point as i32 + offset).wrapping_mul(weight_sum);
+            let real = if to_f32 { scale } else { scale / out_scale * (1 << SUM_FRACTION_BITS) as f32 };
             let bias = if k == 0 {
                 let modulation = table.get(c).map_or_else(|| given.get(c).copied().unwrap_or(0.0), |x| x.to_f32());
-                round_to_i32((biases.get(c).copied().unwrap_or(0.0) + modulation) / scale)
+                let bias = (biases.get(c).copied().unwrap_or(0.0) + modulation) / scale;
+                // A sum is rounded twice, first to its fraction bits. What then lies in the middle, one in sixteen, goes up:
+                // 1/32 of a step on average in every convolution, unless the first rounding goes down.
+                round_to_i32(if to_f32 { bias } else { bias - (0.5 / real).min(FLOOR_MAX) })
             } else {
                 0
             };
             *to_bias = bias.wrapping_sub(zero);
-            let real = if to_f32 { scale } else { scale / out_scale * (1 << SUM_FRACTION_BITS) as f32 };
             *to_factor = real.to_bits() as i32;
             largest = if real > largest { real } else { largest };
         }
@@ -312,7 +329,7 @@ impl Tile<'_> {
             self.load_row::<OPS, _, _>(elems, row, [ky, columns], pad, plain);
         }
         for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
-            gather(patch, rows.get(p * stride * c..).unwrap_or_default(), row_len, kw * c);
+            gather(patch, rows.get(p * stride * c..).unwrap_or_default(), row_len, (kw * c).max(1));
             if order != [0, 1, 2, 3] {
                 for four in patch.as_chunks_mut::<4>().0 {
                     for (&at, value) in order.iter().zip(*four) {
@@ -333,9 +350,13 @@ impl Tile<'_> {
         pad: D,
         load: impl Fn(&mut [D], &[S]),
     ) {
+        if !self.has_row::<OPS>(ky) {
+            to.fill(pad);
+            return;
+        }
         let c = self.input.c as usize;
         let up = links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample;
-        let inside = if up { 0..0 } else { self.inside(ky, columns) };
+        let inside = if up { 0..0 } else { self.inside(columns) };
         if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
             load(to.get_mut(inside.start * c..inside.end * c).unwrap_or_default(), from);
         }
@@ -367,12 +388,18 @@ impl Tile<'_> {
         elems.get(iy * self.input.row_elems() + ix * self.input.c as usize..)
     }
 
-    /// The window's columns that are no padding, in kernel row `ky`.
-    fn inside(&self, ky: usize, columns: usize) -> Range<usize> {
+    /// Whether kernel row `ky` lies in the input, not in the padding.
+    fn has_row<const OPS: OpSet>(&self, ky: usize) -> bool {
+        let up = (links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample) as u32;
+        let iy = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
+        iy >= 0 && iy < (self.input.h as isize) << up
+    }
+
+    /// The window's columns that are no padding.
+    fn inside(&self, columns: usize) -> Range<usize> {
         let left = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize);
         let column = |ix: isize| (ix - left).max(0).min(columns as isize) as usize;
-        let row = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
-        if row < 0 || row >= self.input.h as isize { 0..0 } else { column(0)..column(self.input.w as isize) }
+        column(0)..column(self.input.w as isize)
     }
 }
 

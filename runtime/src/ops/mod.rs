@@ -7,8 +7,11 @@ mod attention;
 mod conv;
 mod embed;
 mod norm;
+mod parts;
 mod quantize;
 mod resize;
+
+pub use parts::Workers;
 
 use crate::format::Op;
 use crate::kernels::Kernels;
@@ -27,6 +30,8 @@ pub struct Context<'m, const OPS: OpSet = { opset::ALL }> {
     pub row: usize,
     /// Class: selects the embedding.
     pub class: usize,
+    /// Where the operators' rows run.
+    pub workers: Workers<'m>,
 }
 
 /// Runs output rows `rows` of an operator (as [`op_rows`](crate::shape::op_rows) counts them).

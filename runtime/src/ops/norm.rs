@@ -9,14 +9,16 @@
 //! The offset is centred on the mean *after* the multiplier was held within its range, so that a group without any
 //! variance (σ = √eps) gives β and not a saturated difference.
 
+use super::parts::over_rows;
 use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces, take_front};
-use crate::format::op::{NormApply, NormStats};
+use crate::format::op::{NormApply, NormStats, Op};
 use crate::format::{DType, NONE, Tensor};
-use crate::kernels::NormConstants;
 use crate::kernels::scratch::{GROUP_SUM_BYTES, NormScratch, align};
+use crate::kernels::{NormConstants, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{NORM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32};
+use crate::shape::row_macs;
 use core::ops::Range;
 
 /// The part of a group that lies in one source.
@@ -82,32 +84,46 @@ pub(super) fn stats<const OPS: OpSet>(
         pieces(arena, [sources[0].range(), second_range(op.sources, &sources), out.range(), scratch]);
     let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
     // Per group: Σq and Σq² of the first source, then of the second.
-    let sums: &mut [u64] = cast_mut(scratch);
     if rows.start == 0 {
-        sums.fill(0);
+        scratch.fill(0);
     }
-    let last = rows.end == sources[0].h as usize;
-    for (group, out) in cast_mut(out_bytes).chunks_exact_mut(2).enumerate() {
+    let (first, last) = (&*first, rows.end == sources[0].h as usize);
+    let cost = rows.len() * row_macs(&Op::NormStats(*op), ctx.model) as usize;
+    // The parts are groups, not rows, so that no sum is in two of them.
+    over_rows(ctx, 0..groups, (&mut *scratch, GROUP_SUM_BYTES), &mut [], cost, |some, sums, _| {
+        for (group, sums) in some.zip(cast_mut::<u64>(sums).as_chunks_mut::<4>().0) {
+            let mut source_first = 0;
+            for ((tensor, bytes), sums) in sources.iter().zip([first, second]).zip(sums.as_chunks_mut().0) {
+                let (c, row_elems) = (tensor.c as usize, tensor.row_elems());
+                let part = part_of(group, group_c, source_first, c);
+                source_first += c;
+                if part.is_empty() {
+                    continue;
+                }
+                let (sum, squares) = if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
+                    (ctx.kernels.sums_i16)(rows_of(cast(bytes), row_elems, rows.clone()), c, part.start, part.len())
+                } else {
+                    (ctx.kernels.sums_i8)(rows_of(cast(bytes), row_elems, rows.clone()), c, part.start, part.len())
+                };
+                let [old_sum, old_squares] = *sums;
+                *sums = [old_sum.wrapping_add(sum as u64), old_squares.wrapping_add(squares)];
+            }
+        }
+    });
+    if !last {
+        return;
+    }
+    let sums = cast_mut::<u64>(scratch).as_chunks::<4>().0;
+    for ((group, out), sums) in cast_mut(out_bytes).chunks_exact_mut(2).enumerate().zip(sums) {
         let mut whole: Option<Part> = None;
         let mut source_first = 0;
-        for (k, (tensor, bytes)) in sources.iter().zip([&*first, second]).enumerate() {
-            let c = tensor.c as usize;
-            let part = part_of(group, group_c, source_first, c);
-            source_first += c;
-            let sums = sums.get_mut(4 * group + 2 * k..).and_then(|rest| rest.first_chunk_mut());
-            let (false, Some([sum, squares])) = (part.is_empty(), sums) else { continue };
-            let row_elems = tensor.row_elems();
-            let (row_sum, row_squares) = if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
-                (ctx.kernels.sums_i16)(rows_of(cast(bytes), row_elems, rows.clone()), c, part.start, part.len())
-            } else {
-                (ctx.kernels.sums_i8)(rows_of(cast(bytes), row_elems, rows.clone()), c, part.start, part.len())
-            };
-            *sum = sum.wrapping_add(row_sum as u64);
-            *squares = squares.wrapping_add(row_squares);
-            if last {
+        for (tensor, &[sum, squares]) in sources.iter().zip(sums.as_chunks().0) {
+            let part = part_of(group, group_c, source_first, tensor.c as usize);
+            source_first += tensor.c as usize;
+            if !part.is_empty() {
                 let n = (tensor.h as usize * tensor.w as usize * part.len()) as u64;
                 let quant = ctx.model.quant(tensor, ctx.row);
-                let part = Part::new(n, *sum as i64, *squares, quant.scale, quant.zero_point as f32);
+                let part = Part::new(n, sum as i64, squares, quant.scale, quant.zero_point as f32);
                 whole = Some(whole.map_or(part, |whole| whole.merge(part)));
             }
         }
@@ -129,8 +145,8 @@ pub(super) fn apply<const OPS: OpSet>(
     let sources = op.sources.map(|id| model.tensor(id));
     let out = model.tensor(op.out);
     let c = out.c as usize;
-    let parts = NormScratch::new(op, &sources[0], &out);
-    let in_place = links(OPS, opset::NORM_IN_PLACE) && parts.row != 0;
+    let parts = NormScratch::new(op, &sources[0], &out, select::TILING);
+    let in_place = links(OPS, opset::NORM_IN_PLACE) && parts.copy != 0;
     let [first, second, stats, modulation, out_bytes, mut scratch] = pieces(
         arena,
         [
@@ -139,7 +155,7 @@ pub(super) fn apply<const OPS: OpSet>(
             model.tensor(op.stats).range(),
             model.tensor(op.modulation.tensor()).range(),
             out.range(),
-            live_end..live_end + parts.constants + parts.row,
+            live_end..live_end + parts.len_bytes(),
         ],
     );
     let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
@@ -151,41 +167,55 @@ pub(super) fn apply<const OPS: OpSet>(
         let in_step = op.table.map_or(quant.scale, |table| table.in_step);
         prepare(ctx, op, &sources, [cast(stats), cast(modulation)], in_step, multipliers, offsets);
     }
-    let row_copy: &mut [i8] = cast_mut(scratch);
-    let mut source_first = 0;
-    for (tensor, bytes) in sources.iter().zip([&*first, second]) {
-        let source_c = tensor.c as usize;
-        let channels = source_first..source_first + source_c;
-        let k = NormConstants {
-            multiplier: multipliers.get(channels.clone()).unwrap_or_default(),
-            offset: offsets.get(channels).unwrap_or_default(),
-            zero_point: model.quant(tensor, ctx.row).zero_point as i32,
-            table: op.table.map_or(&[], |table| model.table(&table)),
-            out_multiplier: op.table.map_or(0, |table| multiplier(table.out_step / quant.scale)),
-            out_zero_point: quant.zero_point as i32,
-        };
-        // All rows at once; in place row by row, from a copy.
-        let mut y = rows.start;
-        while y < rows.end {
-            let some = y..if in_place { y + 1 } else { rows.end };
-            y = some.end;
-            let to = rows_of_mut(cast_mut(&mut *out_bytes), out.row_elems(), some.clone());
-            if in_place {
-                super::copy(row_copy, to);
+    let (first, multipliers, offsets) = (&*first, &*multipliers, &*offsets);
+    let out_rows = out_bytes.get_mut(rows.start * out.row_elems()..rows.end * out.row_elems()).unwrap_or_default();
+    let cost = out_rows.len();
+    over_rows(ctx, rows, (out_rows, out.row_elems()), scratch, cost, |rows, out_bytes, scratch| {
+        let copy_of_rows: &mut [i8] = cast_mut(scratch);
+        let mut source_first = 0;
+        for (tensor, bytes) in sources.iter().zip([first, second]) {
+            let source_c = tensor.c as usize;
+            let channels = source_first..source_first + source_c;
+            let k = NormConstants {
+                multiplier: multipliers.get(channels.clone()).unwrap_or_default(),
+                offset: offsets.get(channels).unwrap_or_default(),
+                zero_point: model.quant(tensor, ctx.row).zero_point as i32,
+                table: op.table.map_or(&[], |table| model.table(&table)),
+                out_multiplier: op.table.map_or(0, |table| multiplier(table.out_step / quant.scale)),
+                out_zero_point: quant.zero_point as i32,
+            };
+            // All rows at once; in place some at a time, from a copy.
+            let mut y = rows.start;
+            while y < rows.end {
+                let some = y..if in_place { rows.end.min(y + parts.rows) } else { rows.end };
+                y = some.end;
+                let to = rows_of_mut(
+                    cast_mut(&mut *out_bytes),
+                    out.row_elems(),
+                    some.start - rows.start..some.end - rows.start,
+                );
+                if in_place {
+                    super::copy(copy_of_rows, to);
+                }
+                let to_len = to.len();
+                let to = to.get_mut(source_first..).unwrap_or_default();
+                if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
+                    (ctx.kernels.norm_i16)(to, c, rows_of(cast(bytes), tensor.row_elems(), some), source_c, k);
+                } else {
+                    let from = if in_place {
+                        copy_of_rows.get(..to_len).unwrap_or_default()
+                    } else {
+                        rows_of(cast(bytes), tensor.row_elems(), some)
+                    };
+                    (ctx.kernels.norm_i8)(to, c, from, source_c, k);
+                }
             }
-            let to = to.get_mut(source_first..).unwrap_or_default();
-            if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
-                (ctx.kernels.norm_i16)(to, c, rows_of(cast(bytes), tensor.row_elems(), some), source_c, k);
-            } else {
-                let from = if in_place { &*row_copy } else { rows_of(cast(bytes), tensor.row_elems(), some) };
-                (ctx.kernels.norm_i8)(to, c, from, source_c, k);
+            source_first += source_c;
+            if !links(OPS, opset::NORM_TWO) || op.sources[1] == NONE {
+                break;
             }
         }
-        source_first += source_c;
-        if !links(OPS, opset::NORM_TWO) || op.sources[1] == NONE {
-            break;
-        }
-    }
+    });
 }
 
 /// The step's multiplier and offset of every channel.

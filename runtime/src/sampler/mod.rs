@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::format::{Graph, Row, Schedule, Tensor};
 use crate::kernels::{Kernels, select};
 use crate::model::Model;
-use crate::ops::Context;
+use crate::ops::{Context, Workers};
 use crate::opset::{self, OpSet, links};
 use crate::step::{Position, advance};
 
@@ -35,7 +35,8 @@ pub struct Request<'r> {
     pub noise: Option<&'r [f32]>,
     /// The class embedding, for a model that takes one ([`Model::class_embedding_len`]).
     pub class_embedding: Option<&'r [f32]>,
-    /// Multiply-adds that one [`poll`](Sampler::poll) may spend, at least; a poll never splits an output row.
+    /// Multiply-adds that one [`poll`](Sampler::poll) may spend, at least; a poll never splits an output row. With
+    /// `u32::MAX` a poll is a network call, however large, and the update behind it.
     pub poll_budget: u32,
 }
 
@@ -139,6 +140,7 @@ pub struct Sampler<'a, const OPS: OpSet = { opset::ALL }> {
     model: &'a Model<'a, OPS>,
     arena: &'a mut [u8],
     kernels: &'static Kernels,
+    workers: Workers<'a>,
     run: Option<Run>,
 }
 
@@ -167,7 +169,7 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
         if !(arena.as_ptr() as usize).is_multiple_of(Tensor::ALIGN) {
             return Err(Error::ArenaUnaligned);
         }
-        Ok(Self { model, arena, kernels, run: None })
+        Ok(Self { model, arena, kernels, workers: Workers::ALONE, run: None })
     }
 
     /// The model.
@@ -178,6 +180,18 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
     /// The kernels that run.
     pub fn kernels(&self) -> &'static Kernels {
         self.kernels
+    }
+
+    /// This sampler with its operators' work on several threads; the pictures stay the same, byte for byte.
+    #[cfg(feature = "std")]
+    pub fn with_threads(mut self, threads: &'a crate::threads::Threads) -> Self {
+        self.workers = Workers::on(threads);
+        self
+    }
+
+    /// Where the operators' work is done.
+    pub(crate) fn workers(&self) -> Workers<'a> {
+        self.workers
     }
 
     /// The arena, for the self-test.
@@ -280,7 +294,7 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
         let (output, uncond) = (model.tensor(graph.output), model.tensor(model.header().uncond));
         if guided && !run.branch_done {
             let class = model.null_class().unwrap_or(0) as usize;
-            let ctx = Context { model, kernels: self.kernels, row: row_index, class };
+            let ctx = Context { model, kernels: self.kernels, row: row_index, class, workers: self.workers };
             if !advance(&ctx, self.arena, &graph, &mut run.position, &mut budget, after) {
                 return pending(run, false);
             }
@@ -288,7 +302,8 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
             uncond.iter_mut().zip(output).for_each(|(to, from)| *to = *from);
             (run.branch_done, run.position) = (true, Position::default());
         }
-        let ctx = Context { model, kernels: self.kernels, row: row_index, class: run.class as usize };
+        let ctx =
+            Context { model, kernels: self.kernels, row: row_index, class: run.class as usize, workers: self.workers };
         if !advance(&ctx, self.arena, &graph, &mut run.position, &mut budget, after) {
             return pending(run, false);
         }

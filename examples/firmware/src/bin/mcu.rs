@@ -9,7 +9,7 @@ use core::arch::asm;
 use mote_firmware::println;
 use mote_runtime::format::checksum::crc32;
 use mote_runtime::kernels::{Exponential, Kernels, select};
-use mote_runtime::ops::{Context, run_rows};
+use mote_runtime::ops::{Context, Workers, run_rows};
 use mote_runtime::{Arena, Error, Poll, Request, Sampler, shape};
 
 mote_runtime::model!(static MODEL = env!("MOTE_MODEL"));
@@ -47,7 +47,7 @@ fn run() -> Result<(), Error> {
 
     // Only for x_t: noise.
     Sampler::new(&MODEL, arena)?.start(request)?;
-    let context = Context { model: &MODEL, kernels, row: 0, class: class.unwrap_or(0).into() };
+    let context = Context { model: &MODEL, kernels, row: 0, class: class.unwrap_or(0).into(), workers: Workers::ALONE };
     let graph = MODEL.graph(0);
     // What every operator wrote: the host compares.
     let mut written = 0u32;

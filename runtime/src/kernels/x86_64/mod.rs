@@ -8,6 +8,7 @@
 
 mod avx2;
 mod rows;
+mod rows512;
 mod vnni;
 
 use super::{Kernels, scalar};

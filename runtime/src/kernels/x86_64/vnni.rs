@@ -10,6 +10,7 @@
 
 use super::super::{Kernels, Window};
 use super::avx2;
+use super::rows512::{self, fold};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -19,6 +20,14 @@ pub(super) static TABLE: Kernels = Kernels {
     wide: false,
     offset: 128,
     conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
+    dot_i8: |out, row, rows| unsafe { rows512::dot_i8(out, row, rows) },
+    scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
+    add_i8: |acc, elems, zero, m| unsafe { rows512::add_i8(acc, elems, zero, m) },
+    store_i8: |out, acc, zero| unsafe { rows512::store_i8(out, acc, zero) },
+    sums_i8: |row, c, first, group_c| unsafe { rows512::sums_i8(row, c, first, group_c) },
+    norm_i8: |out, out_c, src, src_c, k| unsafe { rows512::norm_i8(out, out_c, src, src_c, k) },
+    softmax: |scores, k| unsafe { rows512::softmax(scores, k) },
+    mix_i8: |out, weights, rows| unsafe { rows512::mix_i8(out, weights, rows) },
     ..avx2::KERNELS
 };
 
@@ -153,13 +162,4 @@ impl Tile<'_> {
             unsafe { _mm512_mask_storeu_epi32(self.out.add(p * self.channels), self.lanes, sums) };
         }
     }
-}
-
-/// The quarters of `a` added by twos, then those of `b`: folded twice, four vectors become one of four sums each.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn fold(a: __m512i, b: __m512i) -> __m512i {
-    let even = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b);
-    let odd = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b);
-    _mm512_add_epi32(even, odd)
 }

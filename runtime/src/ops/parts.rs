@@ -1,0 +1,53 @@
+//! An operator's rows in parts: on one thread all of them at once, with the feature `std` perhaps on several.
+
+use super::Context;
+use crate::opset::OpSet;
+use core::ops::Range;
+
+/// Where an operator's parts run. Holds nothing unless the feature `std` is on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Workers<'m> {
+    /// None runs on the caller's thread.
+    #[cfg(feature = "std")]
+    threads: Option<&'m crate::threads::Threads>,
+    lifetime: core::marker::PhantomData<&'m ()>,
+}
+
+#[cfg(feature = "std")]
+impl<'m> Workers<'m> {
+    /// The caller's thread and these.
+    pub const fn on(threads: &'m crate::threads::Threads) -> Self {
+        Workers { threads: Some(threads), lifetime: core::marker::PhantomData }
+    }
+}
+
+impl Workers<'_> {
+    /// The caller's thread alone.
+    pub const ALONE: Workers<'static> = Workers {
+        #[cfg(feature = "std")]
+        threads: None,
+        lifetime: core::marker::PhantomData,
+    };
+}
+
+/// Runs `job` over `rows`, whole or in pieces: it is given some of them, their bytes of `out` (`row_bytes` a row, `out`
+/// begins with the first), and scratch as long as `scratch`, with whatever in it. `cost` is the work in output bytes, or in 64
+/// multiply-adds each.
+#[inline(always)]
+pub(super) fn over_rows<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    rows: Range<usize>,
+    (out, row_bytes): (&mut [u8], usize),
+    scratch: &mut [u8],
+    cost: usize,
+    job: impl Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync,
+) {
+    #[cfg(feature = "std")]
+    if let Some(threads) = ctx.workers.threads
+        && threads.over_rows(rows.clone(), (&mut *out, row_bytes), scratch.len(), cost, &job)
+    {
+        return;
+    }
+    let _ = (ctx, row_bytes, cost);
+    job(rows, out, scratch);
+}

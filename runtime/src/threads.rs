@@ -1,0 +1,317 @@
+//! Threads inside a step, for hosts (feature `std`): the same bytes on any number of them.
+//!
+//! An operator's output rows are cut into parts, each with scratch of its own, and the parts are taken by whoever is free:
+//! the caller's thread and those of [`Threads`]. No sum crosses a part except a group norm's statistics, which are cut
+//! between groups instead; so nothing depends on who took what, or on how many there were. Threads wait for the next
+//! operator in a loop, some tens of microseconds, because waking one takes as long as a small operator does; then they sleep.
+//!
+//! ```
+//! use mote_runtime::threads::Threads;
+//! use mote_runtime::{Error, Model, Request, Sampler};
+//! fn draw(model: &Model<'_>, arena: &mut [u8], pixels: &mut [u8]) -> Result<(), Error> {
+//!     let threads = Threads::new(std::thread::available_parallelism().map_or(1, |n| n.get()));
+//!     let mut sampler = Sampler::new(model, arena)?.with_threads(&threads);
+//!     sampler.generate(Request { seed: 7, ..Default::default() })?.write_rgb888(pixels)
+//! }
+//! ```
+//!
+//! Beyond the arena a part takes as much scratch as the operator that takes most, on the heap: twice the threads are the
+//! parts. Several pictures at a time are [`draw_batch`]'s, which gives each thread whole pictures: that scales better, but
+//! takes an arena for each.
+
+#![allow(unsafe_code)]
+
+extern crate std;
+
+use core::num::NonZeroUsize;
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::boxed::Box;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::vec::Vec;
+
+use crate::error::Error;
+use crate::model::Model;
+use crate::opset::OpSet;
+use crate::sampler::{Request, Sampler};
+
+/// Parts for each thread: where one is held up, another takes its second part.
+const PARTS_A_THREAD: usize = 2;
+
+/// Operators below this many output bytes, or 64 multiply-adds instead of a byte, are not worth two threads: some
+/// microseconds of work.
+const LEAST_COST: usize = 8 << 10;
+
+/// Looks at what is waited for before a thread sleeps: some tens of microseconds. It does not yield in between, because on a busy
+/// machine that gives a whole time slice away.
+const SPINS: usize = 4_000;
+
+/// What is done with some rows: their bytes of the output, and scratch.
+type RowJob<'j> = dyn Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync + 'j;
+
+/// Threads that wait for a [`Sampler`]'s operators, and end when this is dropped.
+#[derive(Debug)]
+pub struct Threads {
+    shared: Arc<Shared>,
+    handles: Vec<JoinHandle<()>>,
+    /// One for each part.
+    scratch: Vec<Mutex<Vec<u128>>>,
+    /// Held while a job runs: a second sampler on the same threads runs alone meanwhile.
+    running: Mutex<()>,
+}
+
+/// A job, as long as it is open: parts to take, and what to do with one.
+#[derive(Clone, Copy)]
+struct Job {
+    run: *const (dyn Fn(usize) + Sync),
+    parts: usize,
+}
+
+// SAFETY: `run` points to something `Sync`, and lives as long as the job is open (`Threads::run`).
+unsafe impl Send for Job {}
+
+#[derive(Default)]
+struct Shared {
+    job: Mutex<State>,
+    /// A job was opened.
+    wake: Condvar,
+    /// The last thread has left a closed job.
+    left: Condvar,
+    /// Jobs opened so far, to be watched without the lock.
+    opened: AtomicUsize,
+    /// The next part that nobody has taken.
+    next: AtomicUsize,
+    /// Threads at work on the open job, the caller not among them.
+    active: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<Job>,
+    sleepers: usize,
+    caller_sleeps: bool,
+    quit: bool,
+    panicked: bool,
+}
+
+impl core::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// A panic elsewhere has not broken what these locks guard.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Threads {
+    /// `count` threads, the caller's own among them; 0 counts as 1. Where the system gives fewer, there are fewer.
+    pub fn new(count: usize) -> Threads {
+        let shared = Arc::new(Shared::default());
+        let handles: Vec<_> = (1..count)
+            .map_while(|_| {
+                let shared = shared.clone();
+                std::thread::Builder::new().name("mote".into()).spawn(move || shared.work()).ok()
+            })
+            .collect();
+        let parts = if handles.is_empty() { 1 } else { PARTS_A_THREAD * (handles.len() + 1) };
+        let scratch = (0..parts).map(|_| Mutex::default()).collect();
+        Threads { shared, handles, scratch, running: Mutex::default() }
+    }
+
+    /// How many there are, the caller's own among them.
+    pub fn count(&self) -> usize {
+        self.handles.len() + 1
+    }
+
+    /// Bytes of scratch that the operators run so far have taken on the heap, beyond the arena.
+    pub fn scratch_bytes(&self) -> usize {
+        self.scratch.iter().map(|scratch| lock(scratch).len() * size_of::<u128>()).sum()
+    }
+
+    /// Runs `job` over pieces of `rows`; each is given its rows' bytes of `out`, `row_bytes` a row, and scratch of
+    /// `scratch_bytes`. `false`, and nothing done, where that would not pay.
+    pub(crate) fn over_rows(
+        &self,
+        rows: Range<usize>,
+        (out, row_bytes): (&mut [u8], usize),
+        scratch_bytes: usize,
+        cost: usize,
+        job: &RowJob<'_>,
+    ) -> bool {
+        let parts = self.scratch.len().min(rows.len());
+        let fits = row_bytes > 0 && out.len() == rows.len() * row_bytes;
+        if parts < 2 || cost < LEAST_COST || !fits {
+            return false;
+        }
+        let Ok(_running) = self.running.try_lock() else { return false };
+        let begin = |part: usize| rows.start + rows.len() * part / parts;
+        let mut rest = out;
+        let pieces: Vec<_> = (0..parts)
+            .map(|part| {
+                let rows = begin(part)..begin(part + 1);
+                let piece = rest.split_off_mut(..rows.len() * row_bytes).unwrap_or_default();
+                Mutex::new((rows, piece))
+            })
+            .collect();
+        self.run(parts, &|part| {
+            let (Some(piece), Some(scratch)) = (pieces.get(part), self.scratch.get(part)) else { return };
+            let (mut piece, mut scratch) = (lock(piece), lock(scratch));
+            let need = scratch_bytes.div_ceil(size_of::<u128>());
+            if scratch.len() < need {
+                scratch.resize(need, 0);
+            }
+            let scratch = bytemuck::cast_slice_mut(&mut scratch);
+            let (rows, out) = &mut *piece;
+            job(rows.clone(), out, scratch.get_mut(..scratch_bytes).unwrap_or_default());
+        });
+        true
+    }
+
+    /// Runs `job` for each part, here and on the threads, and returns when all are done.
+    fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes. `_end` closes the job and waits for everyone who is at work on it, however this
+        // function ends; who comes later finds none open.
+        let run = unsafe { core::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(job) };
+        shared.next.store(0, Ordering::Relaxed);
+        {
+            let mut state = lock(&shared.job);
+            state.open = Some(Job { run, parts });
+            shared.opened.fetch_add(1, Ordering::Release);
+            if state.sleepers > 0 {
+                shared.wake.notify_all();
+            }
+        }
+        let end = End(shared);
+        shared.take_parts(parts, job);
+        drop(end);
+        if core::mem::take(&mut lock(&shared.job).panicked) {
+            resume_unwind(Box::new("a part of an operator panicked on another thread"));
+        }
+    }
+}
+
+/// Waits a while for `condition` to end; whether it still holds.
+fn spin_while(condition: impl Fn() -> bool) -> bool {
+    (0..SPINS).all(|_| {
+        core::hint::spin_loop();
+        condition()
+    })
+}
+
+/// Closes the job and waits for those at work on it.
+struct End<'a>(&'a Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let shared = self.0;
+        lock(&shared.job).open = None;
+        let at_work = || shared.active.load(Ordering::Acquire) > 0;
+        if spin_while(at_work) {
+            let mut state = lock(&shared.job);
+            state.caller_sleeps = true;
+            while at_work() {
+                state = shared.left.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            state.caller_sleeps = false;
+        }
+    }
+}
+
+impl Shared {
+    fn take_parts(&self, parts: usize, run: &(dyn Fn(usize) + Sync)) {
+        loop {
+            let part = self.next.fetch_add(1, Ordering::Relaxed);
+            if part >= parts {
+                return;
+            }
+            run(part);
+        }
+    }
+
+    /// What a thread does until it is told to end.
+    fn work(&self) {
+        let mut seen = 0;
+        loop {
+            spin_while(|| self.opened.load(Ordering::Acquire) == seen);
+            let mut state = lock(&self.job);
+            while self.opened.load(Ordering::Acquire) == seen && !state.quit {
+                state.sleepers += 1;
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.sleepers -= 1;
+            }
+            if state.quit {
+                return;
+            }
+            seen = self.opened.load(Ordering::Acquire);
+            let Some(job) = state.open else { continue };
+            // Counted before the lock is gone, so that `End` waits.
+            self.active.fetch_add(1, Ordering::Relaxed);
+            drop(state);
+            // SAFETY: the job is open, and `End` waits until this thread has left it.
+            let run = unsafe { &*job.run };
+            let ended = catch_unwind(AssertUnwindSafe(|| self.take_parts(job.parts, run)));
+            let mut state = lock(&self.job);
+            state.panicked |= ended.is_err();
+            if self.active.fetch_sub(1, Ordering::Release) == 1 && state.caller_sleeps {
+                self.left.notify_one();
+            }
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        lock(&self.shared.job).quit = true;
+        self.shared.wake.notify_all();
+        for handle in self.handles.drain(..) {
+            let _ = handle.join();
+        }
+    }
+}
+
+/// Draws a picture for each request, `threads` at a time, each in an arena of its own on one thread; `done` is given the
+/// request's index and the picture's elements (HWC) as soon as it is drawn, in any order, on the thread that drew it.
+///
+/// ```
+/// # use mote_runtime::{Error, Model, Request, threads};
+/// # fn draw(model: &Model<'_>) -> Result<(), Error> {
+/// let requests: Vec<Request> = (0..64).map(|seed| Request { seed, ..Default::default() }).collect();
+/// let threads = std::thread::available_parallelism().unwrap_or(std::num::NonZero::<usize>::MIN);
+/// threads::draw_batch(model, &requests, threads, |index, elems| println!("{index}: {:?}", elems.first()))
+/// # }
+/// ```
+///
+/// # Errors
+/// The first that a request meets, as [`Sampler::start`]; the others are drawn or dropped.
+pub fn draw_batch<const OPS: OpSet>(
+    model: &Model<'_, OPS>,
+    requests: &[Request<'_>],
+    threads: NonZeroUsize,
+    done: impl Fn(usize, &[f32]) + Sync,
+) -> Result<(), Error> {
+    let next = AtomicUsize::new(0);
+    let draw = || -> Result<(), Error> {
+        let mut arena = std::vec![0u128; model.arena_len().div_ceil(size_of::<u128>())];
+        let mut sampler = Sampler::new(model, bytemuck::cast_slice_mut(&mut arena))?;
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&request) = requests.get(index) else { return Ok(()) };
+            done(index, sampler.generate(request)?.elems());
+        }
+    };
+    let mut ended = Ok(());
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.get().min(requests.len())).map(|_| scope.spawn(draw)).collect();
+        ended = draw();
+        for other in others {
+            let other = other.join().unwrap_or_else(|panic| resume_unwind(panic));
+            ended = ended.and(other);
+        }
+    });
+    ended
+}
