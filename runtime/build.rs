@@ -5,7 +5,7 @@
 use std::env;
 
 /// Every `isa`; each has a file or folder of that name in `src/kernels`, and `portable` has `scalar.rs`.
-const ISAS: [&str; 6] = ["portable", "x86_64", "aarch64", "wasm_simd128", "arm_dsp", "arm_mve"];
+const ISAS: [&str; 7] = ["portable", "x86_64", "aarch64", "wasm_simd128", "arm_v6m", "arm_dsp", "arm_mve"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -30,6 +30,7 @@ fn isa() -> &'static str {
         "x86_64" if has("sse2") => "x86_64",
         "aarch64" if has("neon") => "aarch64",
         "wasm32" if has("simd128") => "wasm_simd128",
+        "arm" if target().starts_with("thumbv6m") => "arm_v6m",
         // Helium where the compiler is told so: `-Ctarget-cpu=cortex-m55`.
         "arm" if is_helium() => "arm_mve",
         // A stable compiler does not say of a Cortex-M what it has. Every Armv7E-M has the DSP extension; of Armv8-M cores

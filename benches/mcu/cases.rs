@@ -150,7 +150,7 @@ const ROW: Row = Row {
     graph: 0,
     advance: true,
     p: 1.0,
-    q: 0.0,
+    q: -0.5,
     clip: Clip::None,
     r: 0.0,
     s: 1.0,

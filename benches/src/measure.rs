@@ -158,7 +158,6 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
             Verdict::Arithmetic => "FAILED, not in a kernel of the first step".to_owned(),
         }),
     };
-    drop(sampler);
     let (threads, thread_scratch_bytes) = (threads.count(), threads.scratch_bytes());
     let drawn = Drawn {
         threads,

@@ -48,6 +48,9 @@ const LEAST_COST: usize = 8 << 10;
 /// machine that gives a whole time slice away.
 const SPINS: usize = 4_000;
 
+/// What is done with some rows: their bytes of the output, and scratch.
+type RowJob<'j> = dyn Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync + 'j;
+
 /// Threads that wait for a [`Sampler`]'s operators, and end when this is dropped.
 #[derive(Debug)]
 pub struct Threads {
@@ -137,7 +140,7 @@ impl Threads {
         (out, row_bytes): (&mut [u8], usize),
         scratch_bytes: usize,
         cost: usize,
-        job: &(dyn Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync),
+        job: &RowJob<'_>,
     ) -> bool {
         let parts = self.scratch.len().min(rows.len());
         let fits = row_bytes > 0 && out.len() == rows.len() * row_bytes;

@@ -197,10 +197,10 @@ unsafe extern "C" fn two_pixels(
         "add r3, r9",
         "bne 3b",
         // The tile is done.
-        "vmov q0[2], q0[0], r4, r0",
-        "vmov q0[3], q0[1], r6, r2",
-        "vmov q1[2], q1[0], r12, r8",
-        "vmov q1[3], q1[1], lr, r10",
+        "vmov q0[2], q0[0], r0, r4",
+        "vmov q0[3], q0[1], r2, r6",
+        "vmov q1[2], q1[0], r8, r12",
+        "vmov q1[3], q1[1], r10, lr",
         "ldrd r9, r7, [sp, #124]",
         "ldr r11, [sp, #20]",
         "vctp.32 r7",
@@ -219,14 +219,16 @@ unsafe extern "C" fn two_pixels(
 
 fn scale(acc: &mut [i32], channels: Channels<'_>) {
     let Channels { bias, multiplier, shift } = channels;
-    let len = bias.len().min(multiplier.len());
-    for pixel in acc.chunks_exact_mut(bias.len().max(1)) {
-        if shift != 0 {
+    let (channels, len) = (bias.len().max(1), bias.len().min(multiplier.len()));
+    if shift != 0 {
+        for pixel in acc.chunks_exact_mut(channels) {
             for (acc, &bias) in pixel.iter_mut().zip(bias) {
                 // Less the bias, which is added once more below.
                 *acc = shl_saturating(acc.wrapping_add(bias), shift).wrapping_sub(bias);
             }
         }
+    }
+    for pixel in acc.chunks_exact_mut(channels) {
         // SAFETY: `len` elements of each are there.
         unsafe { scale_pixel(pixel.as_mut_ptr(), bias.as_ptr(), multiplier.as_ptr(), len) };
     }

@@ -20,6 +20,8 @@ mod aarch64_dot;
 mod arm_dsp;
 #[cfg(isa = "arm_mve")]
 mod arm_mve;
+#[cfg(isa = "arm_v6m")]
+mod arm_v6m;
 pub mod compare;
 pub mod scalar;
 pub mod scratch;

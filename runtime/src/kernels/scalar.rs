@@ -1,7 +1,7 @@
 //! The portable kernels: the definition of correct.
 //!
 //! Written as the formulas read, in forms that LLVM vectorises: equal-length slices, no early exits, products of
-//! narrow integers summed in i32.
+//! narrow integers summed in i32. Some take the rounding rule as an argument, for a core that has its own way to compute it.
 
 use super::scratch::TAPS;
 use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
@@ -25,14 +25,14 @@ pub const KERNELS: Kernels = Kernels {
     unpack_i4,
     dot_i8,
     scale,
-    add_i8: add::<i8, 16>,
-    add_i16: add::<i16, 8>,
+    add_i8: |acc, elems, zero, m| add::<i8, 16>(acc, elems, zero, m, mul_round),
+    add_i16: |acc, elems, zero, m| add::<i16, 8>(acc, elems, zero, m, mul_round),
     store_i8,
     sums_i8: sums::<i8>,
     sums_i16: sums::<i16>,
-    norm_i8: norm::<i8, 16>,
-    norm_i16: norm::<i16, 8>,
-    softmax,
+    norm_i8: |out, out_c, src, src_c, k| norm::<i8, 16>(out, out_c, src, src_c, k, mul_round, clamp_i8),
+    norm_i16: |out, out_c, src, src_c, k| norm::<i16, 8>(out, out_c, src, src_c, k, mul_round, clamp_i8),
+    softmax: |scores, k| softmax(scores, k, mul_round),
     mix_i8,
 };
 
@@ -53,7 +53,7 @@ pub fn tables() -> &'static [&'static Kernels] {
 }
 
 /// Elements that convert to i32.
-trait Element: Copy + Into<i32> {}
+pub(super) trait Element: Copy + Into<i32> {}
 impl Element for i8 {}
 impl Element for i16 {}
 
@@ -174,7 +174,13 @@ fn scale(acc: &mut [i32], channels: Channels<'_>) {
 }
 
 #[inline(always)]
-fn add<T: Element, const SHIFT: u32>(acc: &mut [i32], elems: &[T], zero_point: i32, multiplier: i32) {
+pub(super) fn add<T: Element, const SHIFT: u32>(
+    acc: &mut [i32],
+    elems: &[T],
+    zero_point: i32,
+    multiplier: i32,
+    mul_round: impl Fn(i32, i32) -> i32,
+) {
     for (acc, &q) in acc.iter_mut().zip(elems) {
         *acc = acc.wrapping_add(mul_round((q.into() - zero_point) << SHIFT, multiplier));
     }
@@ -183,8 +189,13 @@ fn add<T: Element, const SHIFT: u32>(acc: &mut [i32], elems: &[T], zero_point: i
 #[inline(always)]
 fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
     for (q, &sum) in out.iter_mut().zip(acc) {
-        *q = round_sum(sum).saturating_add(zero_point).clamp(-128, 127) as i8;
+        *q = clamp_i8(round_sum(sum).saturating_add(zero_point));
     }
+}
+
+#[inline(always)]
+fn clamp_i8(value: i32) -> i8 {
+    value.clamp(-128, 127) as i8
 }
 
 /// A sum of rounded products without its fraction bits, rounded half up.
@@ -208,7 +219,15 @@ fn sums<T: Element>(row: &[T], channels: usize, first: usize, group_c: usize) ->
 }
 
 #[inline(always)]
-fn norm<T: Element, const SHIFT: u32>(out: &mut [i8], out_c: usize, src: &[T], src_c: usize, k: NormConstants<'_>) {
+pub(super) fn norm<T: Element, const SHIFT: u32>(
+    out: &mut [i8],
+    out_c: usize,
+    src: &[T],
+    src_c: usize,
+    k: NormConstants<'_>,
+    mul_round: impl Fn(i32, i32) -> i32,
+    clamp_i8: impl Fn(i32) -> i8,
+) {
     const HALF: i32 = Table::LEN as i32 / 2;
     for (p, out) in out.chunks_mut(out_c.max(1)).enumerate() {
         let src = src.get(p * src_c..).unwrap_or_default();
@@ -222,23 +241,23 @@ fn norm<T: Element, const SHIFT: u32>(out: &mut [i8], out_c: usize, src: &[T], s
                 let entry = k.table.get((index.clamp(-HALF, HALF - 1) + HALF) as usize).copied().unwrap_or(0);
                 mul_round(entry as i32, k.out_multiplier)
             };
-            *out = value.saturating_add(k.out_zero_point).clamp(-128, 127) as i8;
+            *out = clamp_i8(value.saturating_add(k.out_zero_point));
         }
     }
 }
 
 #[inline(always)]
-fn softmax(scores: &mut [i32], k: Exponential<'_>) -> i32 {
+pub(super) fn softmax(scores: &mut [i32], k: Exponential<'_>, mul_round: impl Fn(i32, i32) -> i32) -> i32 {
     let max = scores.iter().copied().fold(i32::MIN, i32::max);
     scores.iter_mut().fold(0, |total, score| {
-        *score = weight(max.saturating_sub(*score), k);
+        *score = weight(max.saturating_sub(*score), k, &mul_round);
         total.wrapping_add(*score)
     })
 }
 
 /// The softmax weight of a score that is `below` the maximum.
 #[inline(always)]
-pub fn weight(below: i32, k: Exponential<'_>) -> i32 {
+pub fn weight(below: i32, k: Exponential<'_>, mul_round: impl Fn(i32, i32) -> i32) -> i32 {
     let index = mul_round(shl_saturating(below, k.shift), k.multiplier).clamp(0, Exponential::INDEX_MAX) as usize;
     let high = k.coarse.get(index >> 6).copied().unwrap_or(0) as u32;
     let low = k.fine.get(index & 63).copied().unwrap_or(0) as u32;

@@ -53,6 +53,9 @@ pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpa
 /// WebAssembly's vectors multiply 16 bits.
 pub const WASM: Tiling = Tiling { pixels: 32, widening: Widening::Always, unpacked: 64 << 10 };
 
+/// Cortex-M0+: pairs of pixels are joined from 8 bits.
+pub const ARM_V6M: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10 };
+
 /// Cortex-M4, M7, M33: SMLAD multiplies 16 bits, two pixels at a time.
 pub const ARM_DSP: Tiling = Tiling { pixels: 8, widening: Widening::Always, unpacked: 8 << 10 };
 
@@ -71,7 +74,7 @@ pub struct Target {
 /// Every core with kernels of its own, and those that run the portable ones; the first stands for any.
 pub const TARGETS: [Target; 11] = [
     Target { name: "portable", tiling: SCALAR },
-    Target { name: "m0plus", tiling: SCALAR },
+    Target { name: "m0plus", tiling: ARM_V6M },
     Target { name: "m3", tiling: SCALAR },
     Target { name: "m4", tiling: ARM_DSP },
     Target { name: "m7", tiling: ARM_DSP },

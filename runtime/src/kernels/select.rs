@@ -10,6 +10,8 @@ use super::aarch64 as isa;
 use super::arm_dsp as isa;
 #[cfg(isa = "arm_mve")]
 use super::arm_mve as isa;
+#[cfg(isa = "arm_v6m")]
+use super::arm_v6m as isa;
 #[cfg(isa = "portable")]
 use super::scalar as isa;
 use super::scratch::Tiling;

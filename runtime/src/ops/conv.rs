@@ -355,7 +355,7 @@ impl Tile<'_> {
         }
         for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
             let mut at = p * stride * c;
-            for run in patch.chunks_exact_mut((kw * c).max(1)) {
+            for run in patch.get_mut(..kh * kw * c).unwrap_or_default().chunks_exact_mut((kw * c).max(1)) {
                 run.iter_mut().zip(rows.get(at..).unwrap_or_default()).for_each(|(to, &from)| *to = from);
                 at += row_len;
             }

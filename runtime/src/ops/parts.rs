@@ -43,10 +43,10 @@ pub(super) fn over_rows<const OPS: OpSet>(
     job: impl Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync,
 ) {
     #[cfg(feature = "std")]
-    if let Some(threads) = ctx.workers.threads {
-        if threads.over_rows(rows.clone(), (&mut *out, row_bytes), scratch.len(), cost, &job) {
-            return;
-        }
+    if let Some(threads) = ctx.workers.threads
+        && threads.over_rows(rows.clone(), (&mut *out, row_bytes), scratch.len(), cost, &job)
+    {
+        return;
     }
     let _ = (ctx, row_bytes, cost);
     job(rows, out, scratch);

@@ -21,8 +21,8 @@ use mote_runtime::{Arena, Error, Poll, Request, Sampler};
 mote_runtime::model!(static MODEL = "../../../../models/digits/digits.mote");
 static ARENA: Arena<{ MODEL.arena_len() }> = Arena::new();
 
-/// Clock ticks between interrupts: 40 ms at 25 MHz.
-const PERIOD: u32 = 1_000_000;
+/// Clock ticks between interrupts: 16 ms at 25 MHz.
+const PERIOD: u32 = 400_000;
 static TICK: Signal<CriticalSectionRawMutex, ()> = Signal::new();
 
 /// What the waiting task has seen: how often it woke, and the most ticks from interrupt to its turn.

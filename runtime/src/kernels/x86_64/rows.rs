@@ -392,7 +392,7 @@ pub(super) fn softmax(scores: &mut [i32], k: Exponential<'_>) -> i32 {
         }
     }
     for score in tail {
-        *score = weight(max.saturating_sub(*score), k);
+        *score = weight(max.saturating_sub(*score), k, mul_round);
         total = total.wrapping_add(*score);
     }
     total

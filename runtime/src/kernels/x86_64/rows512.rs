@@ -201,10 +201,7 @@ const NORM_PIXELS: usize = 32;
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
     const HALF: i32 = Table::LEN as i32 / 2;
-    let table: Option<[__m512i; 16]> = match k.table.first_chunk() {
-        Some(table) => Some(results(table, &k)),
-        None => None,
-    };
+    let table: Option<[__m512i; 16]> = k.table.first_chunk().map(|table| results(table, &k));
     let [out_c, src_c] = [out_c.max(1), src_c.max(1)];
     let width = src_c.min(out_c).min(k.multiplier.len()).min(k.offset.len());
     let zero = _mm512_set1_epi32(k.zero_point);

@@ -1,0 +1,301 @@
+//! Cortex-M0 and M0+: one multiplication, 32 × 32 to the low 32 bits, serves two pixels.
+//!
+//! With x = x₀ + 2¹⁶·x₁ of neighbouring pixels, x·w holds both products, and so does a sum of two such: |x₀·w + x₀'·w'| is
+//! at most 2·128·127, below 2¹⁵. Added 2¹⁵ to, its upper half is the second pixel's sum exactly; those are summed apart,
+//! and the low half's sums follow in the end from the sum of all. Seven instructions for four multiply-adds beside their
+//! loads, where one at a time takes twice as many, because `MULS` destroys an operand. A pair of patches is joined once
+//! and serves all output channels, two at a time.
+//!
+//! There is no multiplication to 64 bits either: [`mul_round`] makes its own of four 16-bit products, and a row's clamps are
+//! one comparison.
+
+#![allow(unsafe_code)]
+
+use super::scalar::{self, KERNELS as SCALAR};
+use super::{Channels, Kernels, NormConstants, Window};
+use crate::opset::OpSet;
+use crate::quant::{SUM_FRACTION_BITS, shl_saturating};
+use core::arch::naked_asm;
+
+pub use super::scratch::ARM_V6M as TILING;
+
+const KERNELS: Kernels = Kernels {
+    name: "arm_v6m",
+    copy,
+    conv_i8,
+    scale,
+    add_i8: |acc, elems, zero, m| scalar::add::<i8, 16>(acc, elems, zero, m, mul_round),
+    store_i8,
+    norm_i8: |out, out_c, src, src_c, k: NormConstants<'_>| {
+        scalar::norm::<i8, 16>(out, out_c, src, src_c, k, mul_round, clamp_i8)
+    },
+    softmax: |scores, k| scalar::softmax(scores, k, mul_round),
+    ..SCALAR
+};
+
+/// The table of a build for these cores.
+pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
+    const { &KERNELS.linked(OPS) }
+}
+
+/// Every table of this build, the fastest first, scalar last.
+pub fn tables() -> &'static [&'static Kernels] {
+    static TABLE: Kernels = KERNELS;
+    static TABLES: [&Kernels; 2] = [&TABLE, &scalar::TABLE];
+    &TABLES
+}
+
+/// [`crate::quant::mul_round`] of 16-bit products: m is split so that its low half is signed, which keeps all sums below
+/// 2³¹. What is below 2¹⁶ in the product of the low halves cannot reach the result.
+#[inline(always)]
+fn mul_round(a: i32, m: i32) -> i32 {
+    halves(a, m as i16 as i32, m.wrapping_add(1 << 15) >> 16)
+}
+
+#[inline(always)]
+fn halves(a: i32, m_low: i32, m_high: i32) -> i32 {
+    let (low, high) = (a as u16 as i32, a >> 16);
+    let middle = (low.wrapping_mul(m_low) >> 16) + (1 << 14);
+    let middle = middle.wrapping_add(low.wrapping_mul(m_high)).wrapping_add(high.wrapping_mul(m_low));
+    (middle >> 15).wrapping_add(high.wrapping_mul(m_high) << 1)
+}
+
+#[inline(always)]
+fn clamp_i8(value: i32) -> i8 {
+    if value.wrapping_add(128) as u32 > 255 { (value >> 31 ^ 127) as i8 } else { value as i8 }
+}
+
+fn copy(out: &mut [i8], elems: &[i8]) {
+    let (to, from) = (out.as_mut_ptr(), elems.as_ptr());
+    let len = out.len().min(elems.len());
+    let mut done = 0;
+    if (to.addr() | from.addr()).is_multiple_of(4) {
+        while done + 4 <= len {
+            // SAFETY: four elements of either are there, at multiples of four.
+            unsafe { to.add(done).cast::<i32>().write(from.add(done).cast::<i32>().read()) };
+            done += 4;
+        }
+    }
+    while done < len {
+        // SAFETY: an element of either.
+        unsafe { to.add(done).write(*from.add(done)) };
+        done += 1;
+    }
+}
+
+fn scale(acc: &mut [i32], channels: Channels<'_>) {
+    let Channels { bias, multiplier, shift } = channels;
+    let count = bias.len();
+    // A channel of all pixels after the other: its constants stay in registers.
+    for (channel, (&bias, &m)) in bias.iter().zip(multiplier).enumerate() {
+        let (low, high) = (m as i16 as i32, m.wrapping_add(1 << 15) >> 16);
+        let mut at = channel;
+        while let Some(acc) = acc.get_mut(at) {
+            let mut sum = acc.wrapping_add(bias);
+            if shift != 0 {
+                sum = shl_saturating(sum, shift);
+            }
+            *acc = halves(sum, low, high);
+            at += count;
+        }
+    }
+}
+
+fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
+    for (q, &sum) in out.iter_mut().zip(acc) {
+        let rounded = sum.wrapping_add(1 << (SUM_FRACTION_BITS - 1)) >> SUM_FRACTION_BITS;
+        *q = clamp_i8(rounded.wrapping_add(zero_point));
+    }
+}
+
+/// Elements of a pair of patches that are joined at a time, on the stack: three taps of 24 channels.
+const JOINED: usize = 72;
+
+fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
+    let Window { elems, runs, run_len, run_stride, pixel_stride } = window;
+    let pixels = out.len() / channels.max(1);
+    if pixels == 0 || !window.holds(pixels, channels, weights) {
+        return;
+    }
+    out.fill(0);
+    let mut joined = [0i32; JOINED];
+    for p in (0..pixels).step_by(2) {
+        // A last pixel alone is computed twice.
+        let q = (p + 1).min(pixels - 1);
+        let (mut run, mut at, mut done) = (0, 0, 0);
+        while run < runs && run_len > 0 {
+            let mut len = 0;
+            while run < runs && len < JOINED {
+                let some = (run_len - at).min(JOINED - len);
+                let first = run * run_stride + at;
+                for (k, to) in joined.iter_mut().skip(len).take(some).enumerate() {
+                    // SAFETY: `holds` says that the patches of both pixels are there.
+                    let [x, y] = [p, q].map(|p| unsafe { *elems.as_ptr().add(p * pixel_stride + first + k) } as i32);
+                    *to = x.wrapping_add(y << 16);
+                }
+                (len, at) = (len + some, at + some);
+                if at == run_len {
+                    (run, at) = (run + 1, 0);
+                }
+            }
+            // SAFETY: `len` elements were joined, a multiple of four, at least one group; `holds` says that all rows up to a
+            // multiple of four are there, which lie at a multiple of four; sums of pixel p and q lie below out.len(), because
+            // both are below `pixels`.
+            unsafe {
+                two_pixels(
+                    joined.as_ptr(),
+                    joined.as_ptr().add(len),
+                    weights.as_ptr().add(4 * done),
+                    out.as_mut_ptr().add(p * channels),
+                    out.as_mut_ptr().add(q * channels),
+                    channels,
+                    8 - 4 * len as isize,
+                    (4 * runs * run_len) as isize - 4 * len as isize - 8,
+                )
+            };
+            done += len;
+        }
+    }
+}
+
+/// Adds the products of joined elements to all channels of two pixels.
+///
+/// # Safety
+/// `x` to `end` are whole groups of four; from `w`, a multiple of 4, on there are as many elements of each of `channels`
+/// rows, in blocks; `channels` sums can be changed from `out_x` and `out_y` on. `step` and `other_step` are what is added to
+/// w behind the first pair of rows of a block, and behind the second.
+#[unsafe(naked)]
+#[allow(clippy::too_many_arguments)] // they are the assembly's variables
+unsafe extern "C" fn two_pixels(
+    x: *const i32,
+    end: *const i32,
+    w: *const i8,
+    out_x: *mut i32,
+    out_y: *mut i32,
+    channels: usize,
+    step: isize,
+    other_step: isize,
+) {
+    // r0 x, r1 w, r2 and r3 joined elements, r4 and r5 weights and products, r6 and r7 four weights of either row;
+    // r8 the first row's sum of everything, r9 of the upper halves, r10 and r11 the second's; r12 end, lr 2^15.
+    // The stack: 0 x, 4 out_x, 8 saved registers, then the arguments: 44 out_y, 48 channels, 52 step, 56 other_step.
+    naked_asm!(
+        "push {{r4-r7, lr}}",
+        "mov r4, r8",
+        "mov r5, r9",
+        "mov r6, r10",
+        "mov r7, r11",
+        "push {{r4-r7}}",
+        "mov r12, r1",
+        "mov r1, r3",
+        "push {{r0, r1}}",
+        "mov r1, r2",
+        "movs r7, #128",
+        "lsls r7, r7, #8",
+        "mov lr, r7",
+        // Two rows.
+        "2:",
+        "ldr r0, [sp]",
+        "movs r7, #0",
+        "mov r8, r7",
+        "mov r9, r7",
+        "mov r10, r7",
+        "mov r11, r7",
+        // A group of four elements.
+        "3:",
+        "ldm r0!, {{r2, r3}}",
+        "ldr r6, [r1]",
+        "ldr r7, [r1, #4]",
+        "sxtb r4, r6",
+        "lsls r5, r6, #16",
+        "asrs r5, r5, #24",
+        "muls r4, r2, r4",
+        "muls r5, r3, r5",
+        "adds r4, r4, r5",
+        "add r8, r4",
+        "add r4, lr",
+        "asrs r4, r4, #16",
+        "add r9, r4",
+        "sxtb r4, r7",
+        "lsls r5, r7, #16",
+        "asrs r5, r5, #24",
+        "muls r4, r2, r4",
+        "muls r5, r3, r5",
+        "adds r4, r4, r5",
+        "add r10, r4",
+        "add r4, lr",
+        "asrs r4, r4, #16",
+        "add r11, r4",
+        "ldm r0!, {{r2, r3}}",
+        "lsls r4, r6, #8",
+        "asrs r4, r4, #24",
+        "asrs r5, r6, #24",
+        "muls r4, r2, r4",
+        "muls r5, r3, r5",
+        "adds r4, r4, r5",
+        "add r8, r4",
+        "add r4, lr",
+        "asrs r4, r4, #16",
+        "add r9, r4",
+        "lsls r4, r7, #8",
+        "asrs r4, r4, #24",
+        "asrs r5, r7, #24",
+        "muls r4, r2, r4",
+        "muls r5, r3, r5",
+        "adds r4, r4, r5",
+        "add r10, r4",
+        "add r4, lr",
+        "asrs r4, r4, #16",
+        "add r11, r4",
+        "adds r1, r1, #16",
+        "cmp r0, r12",
+        "bne 3b",
+        // The first row is done. Both sums are read before either is written: the pixels may be the same.
+        "ldr r2, [sp, #4]",
+        "ldr r3, [sp, #44]",
+        "mov r4, r9",
+        "lsls r5, r4, #16",
+        "mov r6, r8",
+        "subs r6, r6, r5",
+        "ldr r5, [r2]",
+        "ldr r7, [r3]",
+        "adds r6, r6, r5",
+        "adds r7, r7, r4",
+        "str r7, [r3]",
+        "str r6, [r2]",
+        "ldr r0, [sp, #48]",
+        "subs r0, r0, #2",
+        "str r0, [sp, #48]",
+        "bmi 4f",
+        // The second.
+        "mov r4, r11",
+        "lsls r5, r4, #16",
+        "mov r6, r10",
+        "subs r6, r6, r5",
+        "ldr r5, [r2, #4]",
+        "ldr r7, [r3, #4]",
+        "adds r6, r6, r5",
+        "adds r7, r7, r4",
+        "str r7, [r3, #4]",
+        "str r6, [r2, #4]",
+        "4:",
+        "adds r2, r2, #8",
+        "adds r3, r3, #8",
+        "str r2, [sp, #4]",
+        "str r3, [sp, #44]",
+        "ldr r4, [sp, #52]",
+        "ldr r5, [sp, #56]",
+        "adds r1, r1, r4",
+        "str r5, [sp, #52]",
+        "str r4, [sp, #56]",
+        "cmp r0, #0",
+        "bgt 2b",
+        "add sp, #8",
+        "pop {{r4-r7}}",
+        "mov r8, r4",
+        "mov r9, r5",
+        "mov r10, r6",
+        "mov r11, r7",
+        "pop {{r4-r7, pc}}",
+    )
+}
