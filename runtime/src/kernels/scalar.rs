@@ -103,7 +103,7 @@ fn quad<T: Element>(acc: [i32; 4], x: &[T; 4], w: &[i8; 16]) -> [i32; 4] {
 pub(super) fn sum_taps(out: &mut [i32], channels: usize, rows: [&[i32]; 3]) {
     for (x, out) in out.chunks_exact_mut(channels.max(1)).enumerate() {
         // Kernel row by column, and in each the blocks of a pixel.
-        let pixels = rows.map(|row| [0, 1, 2].map(|kx| blocks(row, (x + kx + 1) / 2 * TAPS * channels)));
+        let pixels = rows.map(|row| [0, 1, 2].map(|kx| blocks(row, (x + kx).div_ceil(2) * TAPS * channels)));
         for (block, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let tap = |ky: usize, kx: usize| pixels[ky][kx].get(block).map_or([0; 4], |taps| taps[3 * ky + kx]);
             let row = |ky: usize| plus(plus(tap(ky, 0), tap(ky, 1)), tap(ky, 2));
