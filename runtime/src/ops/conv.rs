@@ -340,10 +340,11 @@ impl Tile<'_> {
         let WindowShape { runs, run_len, run_stride, pixel_stride, staged } = shape;
         let [c, stride] = [self.input.c as usize, self.op.stride as usize];
         let [kh, kw] = self.op.kernel.map(usize::from);
-        let row_len = ((self.pixels - 1) * stride + kw) * c;
+        let columns = (self.pixels - 1) * stride + kw;
+        let row_len = columns * c;
         if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) {
             for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(runs).enumerate() {
-                self.load_row::<OPS, _, _>(elems, run.get_mut(..row_len).unwrap_or_default(), ky, pad, &load);
+                self.load_row::<OPS, _, _>(elems, run, [ky, columns], pad, &load);
             }
             return Window { elems: to, runs, run_len, run_stride, pixel_stride };
         }
@@ -351,14 +352,10 @@ impl Tile<'_> {
         let (rows, to) = to.split_at_mut_checked(staged).unwrap_or_default();
         let plain = |to: &mut [D], from: &[S]| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
         for (ky, row) in rows.chunks_exact_mut(row_len.max(1)).take(kh).enumerate() {
-            self.load_row::<OPS, _, _>(elems, row, ky, pad, plain);
+            self.load_row::<OPS, _, _>(elems, row, [ky, columns], pad, plain);
         }
         for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
-            let mut at = p * stride * c;
-            for run in patch.get_mut(..kh * kw * c).unwrap_or_default().chunks_exact_mut((kw * c).max(1)) {
-                run.iter_mut().zip(rows.get(at..).unwrap_or_default()).for_each(|(to, &from)| *to = from);
-                at += row_len;
-            }
+            gather(patch, rows.get(p * stride * c..).unwrap_or_default(), row_len, (kw * c).max(1));
             if order != [0, 1, 2, 3] {
                 for four in patch.as_chunks_mut::<4>().0 {
                     for (&at, value) in order.iter().zip(*four) {
@@ -370,12 +367,12 @@ impl Tile<'_> {
         Window { elems: to, runs, run_len, run_stride, pixel_stride }
     }
 
-    /// Loads what kernel row `ky` reads of the input, padded.
+    /// Loads the `columns` that kernel row `ky` reads of the input, padded.
     fn load_row<const OPS: OpSet, S: Copy, D: Copy>(
         &self,
         elems: &[S],
         to: &mut [D],
-        ky: usize,
+        [ky, columns]: [usize; 2],
         pad: D,
         load: impl Fn(&mut [D], &[S]),
     ) {
@@ -383,25 +380,24 @@ impl Tile<'_> {
             to.fill(pad);
             return;
         }
-        let c = (self.input.c as usize).max(1);
+        let c = self.input.c as usize;
         let up = links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample;
-        let inside = if up { 0..0 } else { self.inside(to.len() / c) };
-        let (before, rest) = to.split_at_mut_checked(inside.start * c).unwrap_or_default();
-        let (middle, after) = rest.split_at_mut_checked(inside.len() * c).unwrap_or_default();
+        let inside = if up { 0..0 } else { self.inside(columns) };
         if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
-            load(middle, from);
+            load(to.get_mut(inside.start * c..inside.end * c).unwrap_or_default(), from);
         }
         // Upsampled, or padding: pixel by pixel.
-        let mut column = 0;
-        for to in before.chunks_exact_mut(c).chain(after.chunks_exact_mut(c)) {
-            if column == inside.start {
-                column = inside.end;
-            }
+        let mut column = if inside.start == 0 { inside.end } else { 0 };
+        while column < columns {
+            let to = to.get_mut(column * c..(column + 1) * c).unwrap_or_default();
             match self.pixel::<OPS, _>(elems, ky, column) {
                 Some(from) => load(to, from.get(..c).unwrap_or_default()),
                 None => to.fill(pad),
             }
             column += 1;
+            if column == inside.start {
+                column = inside.end;
+            }
         }
     }
 
@@ -430,6 +426,18 @@ impl Tile<'_> {
         let left = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize);
         let column = |ix: isize| (ix - left).max(0).min(columns as isize) as usize;
         column(0)..column(self.input.w as isize)
+    }
+}
+
+/// A patch: the first `run_len` elements of each row. Not by `chunks_exact`, which divides: that takes a Cortex-M0+ longer
+/// than the copy; and apart, because within the tile's loop it has no registers left.
+#[inline(never)]
+fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, run_len: usize) {
+    let mut rest = patch;
+    while let Some((run, after)) = rest.split_at_mut_checked(run_len) {
+        let Some(row) = rows.get(..run_len) else { return };
+        run.iter_mut().zip(row).for_each(|(to, &from)| *to = from);
+        (rest, rows) = (after, rows.get(row_len..).unwrap_or_default());
     }
 }
 
