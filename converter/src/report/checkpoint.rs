@@ -299,6 +299,14 @@ impl Display for CheckpointText<'_> {
             ]);
         }
         write!(f, "{table}")?;
+        writeln!(
+            f,
+            "\n  16 bits have: edge, the network's input and what its first convolution writes; stream, what is added to or skipped"
+        )?;
+        writeln!(
+            f,
+            "  to a later block, too; int16, what norms read, too. quantize takes what draws best: int8 or edge, or any within --ram"
+        )?;
         if let Some(Cost { report, .. }) = self.report.costs.first() {
             let time = if report.time_layers { "as layers" } else { "as tables" };
             writeln!(
