@@ -131,4 +131,8 @@ fn a_wrong_kernel_is_found() {
         "unpack_i4",
     );
     bump(Kernels { mix_i8: |out, w, x| ((scalar::KERNELS.mix_i8)(out, w, x), last(out)).1, ..scalar }, "mix_i8");
+    bump(
+        Kernels { sum_taps: |out, c, rows| ((scalar::KERNELS.sum_taps)(out, c, rows), last(out)).1, ..scalar },
+        "sum_taps",
+    );
 }

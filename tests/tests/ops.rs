@@ -5,7 +5,8 @@
 
 use mote_runtime::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Table};
 use mote_runtime::format::{Clip, DType, NONE, Op, Row, Store};
-use mote_runtime::{Model, Poll, Request, Sampler};
+use mote_runtime::kernels::{Kernels, select};
+use mote_runtime::{Model, Poll, Request, Sampler, opset};
 use mote_tests::{Builder, Flash, Random, arena_for, expanded};
 
 const ROW: Row = Row {
@@ -119,20 +120,29 @@ impl Net {
         self.conv(end, plain(self.x));
         let file = Flash::new(&self.b.build());
         let model = Model::from_bytes(file.bytes()).expect("a valid file");
-        let mut arena = arena_for(&model);
-        let mut sampler = Sampler::new(&model, arena.bytes_mut()).expect("an arena that is long enough");
-        let embedding = vec![0.25f32; model.class_embedding_len()];
-        let class = (model.classes() > 0).then_some(1);
-        let embedding = (!embedding.is_empty()).then_some(&embedding[..]);
-        sampler.start(Request { seed: 3, class, class_embedding: embedding, ..Default::default() }).expect("a request");
-        let last = model.op_count() - 1;
-        let polled = sampler.poll_observed(&mut |index, arena| {
-            if index == last {
-                (0..=last).for_each(|i| check(&model, arena, &model.op(i).expect("an operator").op));
-            }
-        });
-        assert_eq!(polled, Poll::Ready);
+        // The fastest table, with the other way to convolve upsampled pictures too.
+        let fastest = *select::kernels::<{ opset::ALL }>();
+        for taps_from in [0, usize::MAX] {
+            draw_and_check(&model, Box::leak(Box::new(Kernels { taps_from, ..fastest })), &check);
+        }
     }
+}
+
+/// One network call with these kernels, and a check of every operator.
+fn draw_and_check(model: &Model<'_>, kernels: &'static Kernels, check: impl Fn(&Model<'_>, &[u8], &Op)) {
+    let mut arena = arena_for(model);
+    let mut sampler = Sampler::with_kernels(model, arena.bytes_mut(), kernels).expect("an arena that is long enough");
+    let embedding = vec![0.25f32; model.class_embedding_len()];
+    let class = (model.classes() > 0).then_some(1);
+    let embedding = (!embedding.is_empty()).then_some(&embedding[..]);
+    sampler.start(Request { seed: 3, class, class_embedding: embedding, ..Default::default() }).expect("a request");
+    let last = model.op_count() - 1;
+    let polled = sampler.poll_observed(&mut |index, arena| {
+        if index == last {
+            (0..=last).for_each(|i| check(model, arena, &model.op(i).expect("an operator").op));
+        }
+    });
+    assert_eq!(polled, Poll::Ready);
 }
 
 fn plain(source: u16) -> Conv {

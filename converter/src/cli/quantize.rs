@@ -84,7 +84,7 @@ pub struct Args {
 enum Weights {
     /// 8 bits, symmetric, a scale for each output channel
     Int8,
-    /// 4 bits with an integer scale for each group of 16 input channels; layers with less than a two-hundredth
+    /// 4 bits with an integer scale for each group of 16 input channels; layers with less than a hundredth
     /// of the weights 8 bits
     Int4,
     /// 4 bits where the picture loses least, 8 elsewhere, to fit --flash (default: 70 % of the int8 file)

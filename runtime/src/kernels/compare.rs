@@ -4,6 +4,7 @@
 //! `checks`). A difference names the kernel and the seed that shows it.
 
 use super::scalar::TABLE as SCALAR;
+use super::scratch::TAPS;
 use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
 use crate::Aligned;
 use crate::format::op::Table;
@@ -28,7 +29,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 17] = [
+    let all: [(&'static str, Same); 18] = [
         ("copy", copy),
         ("widen", widen),
         ("load", load),
@@ -45,6 +46,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("norm_i16", norm_i16),
         ("softmax", softmax),
         ("mix_i8", mix_i8),
+        ("sum_taps", sum_taps),
         ("unpack_i4", unpack_i4),
     ];
     for (stream, (kernel, same)) in all.into_iter().enumerate() {
@@ -378,5 +380,19 @@ fn mix_i8(table: &Kernels, random: &mut Random) -> bool {
         -12_345,
         len,
         [&|out| (table.mix_i8)(out, weights, rows), &|out| (SCALAR.mix_i8)(out, weights, rows)],
+    )
+}
+
+fn sum_taps(table: &Kernels, random: &mut Random) -> bool {
+    let channels = 4 * random.below(6);
+    let w = random.below(LEN / (TAPS * channels).max(9) / 2);
+    let len = (w + 2) * TAPS * channels;
+    let elems: [i32; LEN] = core::array::from_fn(|_| random.value(i32::MIN, i32::MAX));
+    let rows = [0, 1, 2].map(|_| elems.get(random.below(LEN - len.min(LEN - 1))..).unwrap_or_default());
+    let rows = rows.map(|row| row.get(..len).unwrap_or_default());
+    both::<i32, OUT_LEN>(
+        77,
+        (2 * w * channels).min(OUT_LEN / channels.max(1) * channels),
+        [&|out| (table.sum_taps)(out, channels, rows), &|out| (SCALAR.sum_taps)(out, channels, rows)],
     )
 }

@@ -143,6 +143,13 @@ pub struct Kernels {
     pub conv_i8: fn(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]),
     /// As `conv_i8` for a 16-bit window, in `order`, without an offset.
     pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
+    /// Input channels from which an upsampling convolution is faster as the sum of its taps' products, where scratch has room for
+    /// them ([`Tiling::tap_bytes`](scratch::Tiling::tap_bytes)).
+    pub taps_from: usize,
+    /// A row of an upsampling convolution from products with its taps: `rows` holds the products that kernel rows 0 to 2
+    /// read, `[w + 2][channels / 4][9][4]` each, and `out[x·channels + c]` is the sum over ky and kx of tap 3·ky + kx of
+    /// pixel (x + kx + 1) / 2 of row ky.
+    pub sum_taps: fn(out: &mut [i32], channels: usize, rows: [&[i32]; 3]),
     /// Four rows of int4 weights to int8 ([`Encoding::I4`](crate::format::Encoding::I4)): `out` takes twice the bytes of
     /// `nibbles`, whole blocks; `scales` holds four a group, or nothing.
     pub unpack_i4: fn(out: &mut [i8], nibbles: &[u8], scales: &[u16], group_len: usize),
@@ -191,6 +198,9 @@ impl Kernels {
             if !widened {
                 table.conv_i16 = |_, _, _, _| {};
             }
+        }
+        if !links(ops, opset::CONV_UPSAMPLED) || select::TILING.tap_bytes() == 0 {
+            table.sum_taps = |_, _, _| {};
         }
         if !links(ops, opset::WEIGHTS_I4) {
             table.unpack_i4 = |_, _, _, _| {};

@@ -3,6 +3,7 @@
 //! Written as the formulas read, in forms that LLVM vectorises: equal-length slices, no early exits, products of
 //! narrow integers summed in i32. Some take the rounding rule as an argument, for a core that has its own way to compute it.
 
+use super::scratch::TAPS;
 use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
 use crate::format::op::Table;
 use crate::opset::OpSet;
@@ -19,6 +20,8 @@ pub const KERNELS: Kernels = Kernels {
     offset: 0,
     conv_i8: conv,
     conv_i16: conv,
+    taps_from: 0,
+    sum_taps,
     unpack_i4,
     dot_i8,
     scale,
@@ -94,6 +97,32 @@ fn quad<T: Element>(acc: [i32; 4], x: &[T; 4], w: &[i8; 16]) -> [i32; 4] {
     let [a0, a1, a2, a3] = acc;
     let &[b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3, e0, e1, e2, e3] = w;
     [row(a0, [b0, b1, b2, b3]), row(a1, [c0, c1, c2, c3]), row(a2, [d0, d1, d2, d3]), row(a3, [e0, e1, e2, e3])]
+}
+
+#[inline(always)]
+pub(super) fn sum_taps(out: &mut [i32], channels: usize, rows: [&[i32]; 3]) {
+    for (x, out) in out.chunks_exact_mut(channels.max(1)).enumerate() {
+        // Kernel row by column, and in each the blocks of a pixel.
+        let pixels = rows.map(|row| [0, 1, 2].map(|kx| blocks(row, (x + kx).div_ceil(2) * TAPS * channels)));
+        for (block, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let tap = |ky: usize, kx: usize| pixels[ky][kx].get(block).map_or([0; 4], |taps| taps[3 * ky + kx]);
+            let row = |ky: usize| plus(plus(tap(ky, 0), tap(ky, 1)), tap(ky, 2));
+            *out = plus(plus(row(0), row(1)), row(2));
+        }
+    }
+}
+
+/// Nine taps of four channels each, from an element on.
+#[inline(always)]
+fn blocks(row: &[i32], at: usize) -> &[[[i32; 4]; TAPS]] {
+    row.get(at..).unwrap_or_default().as_chunks().0.as_chunks().0
+}
+
+/// Four sums.
+#[inline(always)]
+fn plus(a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+    let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a, b);
+    [a0.wrapping_add(b0), a1.wrapping_add(b1), a2.wrapping_add(b2), a3.wrapping_add(b3)]
 }
 
 /// The code of a nibble n with the scale s is (n − 8)·s. Four rows' words at a time: the bytes of x hold four nibbles, and

@@ -23,6 +23,11 @@ impl Tiling {
     const fn norm_copy(self) -> usize {
         if self.pixels < 32 { 0 } else { 16 << 10 }
     }
+
+    /// Bytes for the products of an upsampling convolution's taps; 0 for none, where it is done as any other.
+    pub const fn tap_bytes(self) -> usize {
+        if self.pixels < 32 { 0 } else { 32 << 10 }
+    }
 }
 
 /// Whether windows over 8-bit inputs hold 16-bit elements.
@@ -97,8 +102,27 @@ pub struct ConvScratch {
     pub weights: [usize; 2],
     /// i32 accumulators, `pixels` × `channels` for each source.
     pub accumulators: usize,
-    /// Output channels of a pass over the pixels: all, or those whose weights are unpacked.
+    /// i32 products of two rows and a pixel of padding with each tap, of `tap_channels` output channels, and an input row,
+    /// widened; 0 where the operator is not one that upsamples, or this core has no room for them.
+    pub taps: usize,
+    /// Output channels of a pass over the pixels where it is done by taps.
+    pub tap_channels: usize,
+    /// Output channels of any other pass: all, or those whose weights are unpacked.
     pub channels: usize,
+}
+
+/// Taps of a 3×3 convolution.
+pub const TAPS: usize = 9;
+
+/// Whether an upsampling convolution is the sum of its taps' products: 3×3, padded by one, in groups of four.
+const fn by_taps(op: &Conv, input: &Tensor, out: &Tensor, tiling: Tiling) -> bool {
+    let shape = op.kernel[0] == 3 && op.kernel[1] == 3 && op.stride == 1 && op.pad[0] == 1 && op.pad[1] == 1;
+    let doubled = op.upsample && out.h as u32 == 2 * input.h as u32 && out.w as u32 == 2 * input.w as u32;
+    let fours = input.c.is_multiple_of(4) && out.c.is_multiple_of(4);
+    let single = op.sources[1] == NONE && matches!(input.dtype, DType::I8);
+    // A row of the output is one tile.
+    let fits = out.w as usize <= tiling.pixels;
+    tiling.tap_bytes() > 0 && shape && doubled && fours && single && fits
 }
 
 impl ConvScratch {
@@ -123,12 +147,15 @@ impl ConvScratch {
             if two && packed[1] { patch_len(op, second) } else { 0 },
         ];
         let channels = match tiling.unpacked.checked_div(rows[0] + rows[1]) {
-            // Whole register tiles.
-            Some(fit) if fit < out_c && fit >= 16 => fit / 16 * 16,
-            Some(fit) if fit < out_c && fit >= 4 => fit / 4 * 4,
-            Some(fit) if fit < out_c => 4,
-            _ => out_c,
+            Some(fit) => fewer(out_c, fit),
+            None => out_c,
         };
+        let (mut taps, mut tap_channels) = (0, 0);
+        if by_taps(op, first, out, tiling) {
+            tap_channels = fewer(channels, tiling.tap_bytes() / tap_bytes(first, 1));
+            // The input's rows serve as they are, or widened.
+            taps = align(tap_bytes(first, tap_channels)) + align(first.row_elems() * 2);
+        }
         let tile = align(tiling.pixels * channels * 4);
         let blocks = channels.next_multiple_of(Weights::BLOCK_ROWS);
         ConvScratch {
@@ -136,14 +163,31 @@ impl ConvScratch {
             window,
             weights: [align(blocks * rows[0]), align(blocks * rows[1])],
             accumulators: if two { 2 * tile } else { tile },
+            taps,
+            tap_channels,
             channels,
         }
     }
 
     /// All parts together.
     pub const fn len_bytes(&self) -> usize {
-        self.constants + self.window + self.weights[0] + self.weights[1] + self.accumulators
+        self.constants + self.window + self.weights[0] + self.weights[1] + self.accumulators + self.taps
     }
+}
+
+/// `channels`, or as many as fit where those are fewer: whole register tiles, or whole blocks, one at least.
+const fn fewer(channels: usize, fit: usize) -> usize {
+    match fit {
+        fit if fit >= channels => channels,
+        16.. => fit / 16 * 16,
+        4.. => fit / 4 * 4,
+        _ => 4,
+    }
+}
+
+/// Bytes of the taps' products: two rows with a pixel of padding at either end, and another one.
+const fn tap_bytes(input: &Tensor, channels: usize) -> usize {
+    (2 * (input.w as usize + 2) + 1) * TAPS * channels * 4
 }
 
 /// Elements of a pixel's patch, and of a row of weights, whole groups of four.

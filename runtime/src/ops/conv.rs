@@ -13,6 +13,7 @@
 
 use super::Context;
 use super::parts::over_rows;
+use super::upsampled::Taps;
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Conv;
 use crate::format::{DType, Encoding, NONE, Op, Tensor, Weights};
@@ -66,6 +67,11 @@ pub(super) fn run<const OPS: OpSet>(
     let residual_multiplier = multiplier(residual_real * exp2_neg(element_shift(residual.dtype)));
     let residual_zero = residual_quant.zero_point as i32;
     let out_w = out.w as usize;
+    let by_taps = TAPS_FIT
+        && links(OPS, opset::CONV_UPSAMPLED)
+        && parts.taps > 0
+        && tensors[0].c as usize >= ctx.kernels.taps_from;
+    let in_passes = links(OPS, opset::WEIGHTS_I4) || by_taps;
     let (constants, first, second, residual_bytes) = (&*constants, &*first, &*second, &*residual_bytes);
     let row_bytes = out.row_elems() * out.dtype.bytes();
     let out_rows = out_bytes.get_mut(rows.start * row_bytes..rows.end * row_bytes).unwrap_or_default();
@@ -75,12 +81,17 @@ pub(super) fn run<const OPS: OpSet>(
         let accumulators: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
         let tile_len = accumulators.len() / count;
         let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
+        let tap_scratch = take_front(&mut scratch, parts.taps);
         // Some output channels of the pixels from (y, x) on; `codes` are their weights where those are unpacked.
-        let mut tile = |[y, x]: [usize; 2], channel: usize, some_c: usize, codes: [&[i8]; 2]| {
+        let mut tile = |[y, x]: [usize; 2],
+                        channel: usize,
+                        some_c: usize,
+                        codes: [&[i8]; 2],
+                        taps: &mut Option<Taps<'_>>| {
             let pixels = select::TILING.pixels.min(out_w - x);
             let Some(sums) = sums.get_mut(..pixels * some_c) else { return };
             // In the output and the residual they are one piece, or one for each pixel.
-            let whole = !links(OPS, opset::WEIGHTS_I4) || some_c == out_c;
+            let whole = !in_passes || some_c == out_c;
             let (pieces, piece_len) = if whole { (1, pixels * out_c) } else { (pixels, some_c) };
             let piece = |i: usize| {
                 let at = (y - rows.start) * out.row_elems() + (x + i) * out_c + channel;
@@ -100,7 +111,10 @@ pub(super) fn run<const OPS: OpSet>(
                 };
                 let codes = if codes.is_empty() { cast(model.weight_rows(id, channel)) } else { codes };
                 let acc = if k == 0 { &mut *sums } else { second_sums.get_mut(..pixels * some_c).unwrap_or_default() };
-                accumulate(ctx, op, tensor, elems_of, codes, window, acc, some_c, [y, x]);
+                match taps {
+                    Some(taps) => taps.row(ctx, cast(elems_of), codes, y, acc),
+                    None => accumulate(ctx, op, tensor, elems_of, codes, window, acc, some_c, [y, x]),
+                }
                 if let DType::F32 = out.dtype {
                     for (to, from) in (0..pieces).map(piece) {
                         let to = cast_mut::<f32>(out_bytes).get_mut(to).unwrap_or_default();
@@ -137,19 +151,28 @@ pub(super) fn run<const OPS: OpSet>(
                 }
             }
         };
-        // All channels, or as many as there is room to unpack the weights of.
+        // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
         let mut channel = 0;
         while channel < out_c {
             let (mut some_c, mut codes) = (out_c, [&[][..]; 2]);
+            if in_passes {
+                some_c = if by_taps { parts.tap_channels } else { parts.channels }.min(out_c - channel);
+            }
             if links(OPS, opset::WEIGHTS_I4) {
-                some_c = parts.channels.min(out_c - channel);
                 let (first, second) = scratch.split_at_mut_checked(parts.weights[0]).unwrap_or_default();
                 codes = [unpack(ctx, op.weights[0], channel, first), unpack(ctx, op.weights[1], channel, second)];
+            }
+            let mut taps = None;
+            if by_taps {
+                if codes[0].is_empty() {
+                    codes[0] = cast(model.weight_rows(op.weights[0], channel));
+                }
+                taps = Some(Taps::new(ctx, &tensors[0], some_c, codes[0], &mut *tap_scratch));
             }
             for y in rows.clone() {
                 let mut x = 0;
                 while x < out_w {
-                    tile([y, x], channel, some_c, codes);
+                    tile([y, x], channel, some_c, codes, &mut taps);
                     x += select::TILING.pixels;
                 }
             }
@@ -157,6 +180,9 @@ pub(super) fn run<const OPS: OpSet>(
         }
     });
 }
+
+/// Whether this core has room for the products of taps, known when it is compiled.
+const TAPS_FIT: bool = select::TILING.tap_bytes() > 0;
 
 /// Int4 weights from output channel `channel` on, unpacked, as many as there is room for; nothing where they are int8.
 fn unpack<'c, const OPS: OpSet>(ctx: &Context<'_, OPS>, id: u16, channel: usize, to: &'c mut [u8]) -> &'c [i8] {
@@ -236,7 +262,7 @@ fn prepare<const OPS: OpSet>(
 }
 
 /// Whether windows over 8-bit inputs hold 16-bit elements.
-fn is_wide(kernels: &Kernels) -> bool {
+pub(super) fn is_wide(kernels: &Kernels) -> bool {
     match select::TILING.widening {
         Widening::Never => false,
         Widening::Always => true,

@@ -10,6 +10,7 @@ mod norm;
 mod parts;
 mod quantize;
 mod resize;
+mod upsampled;
 
 pub use parts::Workers;
 

@@ -26,6 +26,8 @@ pub(super) const KERNELS: Kernels = Kernels {
     // Never called: 8-bit inputs are widened.
     conv_i8: SCALAR.conv_i8,
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
+    taps_from: 0,
+    sum_taps: |out, channels, rows| unsafe { rows::sum_taps(out, channels, rows) },
     unpack_i4: |out, nibbles, scales, group_len| unsafe { rows::unpack_i4(out, nibbles, scales, group_len) },
     dot_i8: |out, row, rows| unsafe { rows::dot_i8(out, row, rows) },
     scale: |acc, channels| unsafe { rows::scale(acc, channels) },

@@ -149,6 +149,11 @@ pub(super) fn unpack_i4(out: &mut [i8], nibbles: &[u8], scales: &[u16], group_le
 }
 
 #[target_feature(enable = "avx2")]
+pub(super) fn sum_taps(out: &mut [i32], channels: usize, rows: [&[i32]; 3]) {
+    scalar::sum_taps(out, channels, rows);
+}
+
+#[target_feature(enable = "avx2")]
 pub(super) fn scale(acc: &mut [i32], channels: Channels<'_>) {
     let shift = Shift::new(channels.shift);
     let (bias, bias_tail) = channels.bias.as_chunks::<8>();
