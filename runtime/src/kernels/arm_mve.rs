@@ -325,7 +325,11 @@ fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConsta
         return (arm_dsp::KERNELS.norm_i8)(out, out_c, src, src_c, k);
     }
     let len = src_c.min(k.multiplier.len()).min(k.offset.len());
-    for (out, src) in out.chunks_mut(out_c.max(1)).zip(src.chunks_exact(src_c.max(1))) {
+    let mut rest = src;
+    for out in out.chunks_mut(out_c.max(1)) {
+        // Not zipped: that would leave a division, and its panic, in the program.
+        let Some((src, after)) = rest.split_at_checked(src_c) else { return };
+        rest = after;
         // SAFETY: as many elements are there, and a table.
         unsafe {
             norm_pixel(
