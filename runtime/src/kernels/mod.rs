@@ -128,20 +128,21 @@ pub struct Kernels {
     /// Whether windows of 8-bit inputs are widened when they are loaded, so that `conv_i16` serves both. Counts where
     /// the build leaves it to the table ([`Widening::ByTable`](scratch::Widening)).
     pub wide: bool,
-    /// Where in its group of four an element of a 16-bit window lies: element k at `k − k % 4 + order[k % 4]`.
-    pub order: [u8; 4],
+    /// Whether the two in the middle of each group of four of a 16-bit window are exchanged: in the order 0, 2, 1, 3 a word
+    /// of inputs meets a word of weights that `SXTB16` has widened.
+    pub exchanged: bool,
     /// Loads 8-bit elements into an 8-bit window.
     pub copy: fn(out: &mut [i8], elems: &[i8]),
-    /// Loads 8-bit elements into a 16-bit window, in `order`; whole groups of four.
+    /// Loads 8-bit elements into a 16-bit window, `exchanged` or not; whole groups of four.
     pub widen: fn(out: &mut [i16], elems: &[i8]),
-    /// Loads 16-bit elements into a window, in `order`; whole groups of four.
+    /// Loads 16-bit elements into a window, `exchanged` or not; whole groups of four.
     pub load: fn(out: &mut [i16], elems: &[i16]),
     /// What `conv_i8` adds to every input element: 128 where the instruction takes unsigned bytes, else 0. The operator
     /// takes it back with the zero point, so it costs nothing.
     pub offset: i32,
     /// `out[p·channels + c] = Σₖ (patch_p[k] + offset)·weights_c[k]`; `out` is a whole number of pixels.
     pub conv_i8: fn(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]),
-    /// As `conv_i8` for a 16-bit window, in `order`, without an offset.
+    /// As `conv_i8` for a 16-bit window, `exchanged` or not, without an offset.
     pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
     /// Input channels from which an upsampling convolution is faster as the sum of its taps' products, where scratch has room for
     /// them ([`Tiling::tap_bytes`](scratch::Tiling::tap_bytes)).

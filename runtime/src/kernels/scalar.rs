@@ -13,7 +13,7 @@ use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturat
 pub const KERNELS: Kernels = Kernels {
     name: "scalar",
     wide: false,
-    order: [0, 1, 2, 3],
+    exchanged: false,
     copy: load,
     widen: load,
     load,

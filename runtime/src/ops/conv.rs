@@ -292,18 +292,18 @@ fn accumulate<const OPS: OpSet>(
             let window = if is_direct(op, tile.input) {
                 tile.in_place(elems)
             } else {
-                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, [0, 1, 2, 3], kernels.copy)
+                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy)
             };
             (kernels.conv_i8)(sums, channels, window, weights);
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.order, kernels.widen);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.exchanged, kernels.widen);
             (kernels.conv_i16)(sums, channels, window, weights);
         }
         DType::I16 if links(OPS, opset::CONV_I16) => {
             let elems: &[i16] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.order, kernels.load);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load);
             (kernels.conv_i16)(sums, channels, window, weights);
         }
         DType::I8 | DType::I16 | DType::F32 => {}
@@ -333,7 +333,7 @@ impl Tile<'_> {
         elems: &[S],
         to: &'a mut [D],
         pad: D,
-        order: [u8; 4],
+        exchanged: bool,
         load: impl Fn(&mut [D], &[S]),
     ) -> Window<'a, D> {
         let shape = WindowShape::new(self.op, self.input, select::TILING);
@@ -348,7 +348,7 @@ impl Tile<'_> {
             }
             return Window { elems: to, runs, run_len, run_stride, pixel_stride };
         }
-        // Rows as they lie, of which each patch copies its own, each group of four in its order.
+        // Rows as they lie, of which each patch copies its own, each group of four as the kernel wants it.
         let (rows, to) = to.split_at_mut_checked(staged).unwrap_or_default();
         let plain = |to: &mut [D], from: &[S]| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
         for (ky, row) in rows.chunks_exact_mut(row_len.max(1)).take(kh).enumerate() {
@@ -356,11 +356,9 @@ impl Tile<'_> {
         }
         for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
             gather(patch, rows.get(p * stride * c..).unwrap_or_default(), row_len, (kw * c).max(1));
-            if order != [0, 1, 2, 3] {
-                for four in patch.as_chunks_mut::<4>().0 {
-                    for (&at, value) in order.iter().zip(*four) {
-                        four.get_mut(at as usize).into_iter().for_each(|to| *to = value);
-                    }
+            if exchanged {
+                for [_, second, third, _] in patch.as_chunks_mut::<4>().0 {
+                    core::mem::swap(second, third);
                 }
             }
         }

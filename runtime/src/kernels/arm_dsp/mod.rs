@@ -20,7 +20,7 @@ pub use whole::*;
 
 pub(super) const KERNELS: Kernels = Kernels {
     name: "arm_dsp",
-    order: [0, 2, 1, 3],
+    exchanged: true,
     widen,
     load,
     conv_i16: conv::conv_i16,

@@ -18,7 +18,7 @@ pub(super) static TABLE: Kernels = KERNELS;
 pub(super) const KERNELS: Kernels = Kernels {
     name: "avx2",
     wide: true,
-    order: [0, 1, 2, 3],
+    exchanged: false,
     copy: SCALAR.copy,
     widen: |out, elems| unsafe { rows::widen(out, elems) },
     load: SCALAR.load,
