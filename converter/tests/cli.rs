@@ -323,11 +323,10 @@ fn weights_are_as_wide_as_asked_for() {
     let int4 = desk.quantize(CLASSES, &[&steps[..], &["--weights", "int4"]].concat());
     assert!(bytes(&int4) < bytes(&int8), "{int4}");
     let shown = desk.json(&["inspect", "a.mote", "--json"]);
-    let written = |kind: &str| {
-        let convs = shown["ops"].as_array().unwrap().iter().filter_map(|op| op["weights"].as_array());
-        convs.filter(|weights| weights.iter().any(|w| w.as_str().unwrap().starts_with(kind))).count()
-    };
-    assert!(written("i4") > 4 && written("i8") == 2, "all but the first and the last layer: {shown}");
+    let convs = shown["ops"].as_array().unwrap().iter().filter_map(|op| op["weights"].as_array());
+    let written: Vec<&str> = convs.flatten().filter_map(Value::as_str).collect();
+    assert!(written.iter().filter(|kind| kind.starts_with("i4")).count() > 4, "{written:?}");
+    assert_eq!((written.first(), written.last()), (Some(&"i8"), Some(&"i8")), "the first and the last layer");
 
     // A budget between the two is met, by some of the layers.
     let budget = (bytes(&int8) + bytes(&int4)) / 2;
@@ -415,7 +414,7 @@ fn configurations_are_planned_before_training() {
     // A checkpoint's plan is what quantizing gives.
     let path = fixture(CLASSES);
     let planned = desk.json(&["inspect", path.to_str().unwrap(), "--json", "--steps", "3"]);
-    for (cost, activations) in [(0, "int8"), (2, "int16")] {
+    for (cost, activations) in [(0, "int8"), (3, "int16")] {
         let report = desk.quantize(CLASSES, &["--steps", "3", "--activations", activations]);
         let planned = &planned["costs"][cost]["report"];
         for key in ["arena_bytes", "macs", "weights_bytes", "time_bytes", "constants_bytes"] {
