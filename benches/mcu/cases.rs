@@ -3,8 +3,8 @@
 use std::f32::consts::E;
 
 use mote_runtime::format::op::{Attention, Conv, Modulation, NormApply, NormStats, Table};
-use mote_runtime::format::{Clip, DType, NONE, Op, Row, Store};
-use mote_tests::{Builder, Random};
+use mote_runtime::format::{DType, NONE, Op, Row};
+use mote_tests::{Builder, CONV, ROW, Random};
 
 /// The convolutions of MLPerf Tiny's ResNet-8 and its last layer, by their labels: 12.50 M multiply-adds.
 pub const RESNET_8: [&str; 10] = [
@@ -65,24 +65,12 @@ impl Net {
 }
 
 fn plain(source: u16) -> Conv {
-    Conv {
-        sources: [source, NONE],
-        weights: [NONE; 2],
-        out: NONE,
-        residual: NONE,
-        residual_scale: 0.0,
-        bias: 0,
-        modulation: Modulation::None,
-        kernel: [1, 1],
-        stride: 1,
-        pad: [0, 0],
-        upsample: false,
-    }
+    Conv { sources: [source, NONE], ..CONV }
 }
 
 /// The file. A few of its operators only make the next one's input.
 pub fn file() -> Vec<u8> {
-    let mut n = Net { b: Builder { rows: vec![ROW], ..Default::default() }, rng: Random::new(5) };
+    let mut n = Net { b: Builder { rows: vec![Row { q: -0.5, ..ROW }], ..Default::default() }, rng: Random::new(5) };
     let (x, end) = (n.b.float([32, 32, 3], true), n.b.float([32, 32, 3], false));
     n.b.ends = [x, end];
     let picture = n.int([32, 32, 3]);
@@ -144,21 +132,3 @@ pub fn file() -> Vec<u8> {
     n.conv_to(end, plain(picture));
     n.b.build()
 }
-
-const ROW: Row = Row {
-    timestep: 0.0,
-    graph: 0,
-    advance: true,
-    p: 1.0,
-    q: -0.5,
-    clip: Clip::None,
-    r: 0.0,
-    s: 1.0,
-    a: 1.0,
-    b: 0.0,
-    c: 0.0,
-    d: 0.0,
-    e: [0.0; 4],
-    store: Store::None,
-    store_slot: 0,
-};

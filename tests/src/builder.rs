@@ -3,11 +3,47 @@
 use half::bf16;
 use mote_runtime::format::checksum::{crc32, meta_crc};
 use mote_runtime::format::header::Tag;
+use mote_runtime::format::op::{Conv, Modulation};
 use mote_runtime::format::{
-    DType, Encoding, Graph, Header, NONE, Op, OpRecord, Quant, Row, Schedule, Section, SelfTest, Tensor, Weights, tag,
+    Clip, DType, Encoding, Graph, Header, NONE, Op, OpRecord, Quant, Row, Schedule, Section, SelfTest, Store, Tensor,
+    Weights, tag,
 };
 
 const BLOCK_BYTES: usize = 256;
+
+/// A 1×1 convolution of nothing to nothing, to be filled in.
+pub const CONV: Conv = Conv {
+    sources: [NONE; 2],
+    weights: [NONE; 2],
+    out: NONE,
+    residual: NONE,
+    residual_scale: 0.0,
+    bias: 0,
+    modulation: Modulation::None,
+    kernel: [1, 1],
+    stride: 1,
+    pad: [0, 0],
+    upsample: false,
+};
+
+/// A schedule's row whose picture is the model's output.
+pub const ROW: Row = Row {
+    timestep: 0.0,
+    graph: 0,
+    advance: true,
+    p: 1.0,
+    q: 0.0,
+    clip: Clip::None,
+    r: 0.0,
+    s: 1.0,
+    a: 1.0,
+    b: 0.0,
+    c: 0.0,
+    d: 0.0,
+    e: [0.0; 4],
+    store: Store::None,
+    store_slot: 0,
+};
 
 /// A file under construction. Tensors are laid one behind the other in the arena; nothing is shared.
 #[derive(Clone, Debug, Default)]

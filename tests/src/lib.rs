@@ -7,7 +7,7 @@ mod builder;
 mod random;
 mod small;
 
-pub use builder::{Builder, expanded, seal};
+pub use builder::{Builder, CONV, ROW, expanded, seal};
 pub use random::Random;
 pub use small::{SMALL_EMBEDDING, small};
 

@@ -1,6 +1,6 @@
 //! A small file with every operator, per-step scales, classes and guidance: about 6 KB.
 
-use crate::{Builder, Flash, Random, arena_for};
+use crate::{Builder, CONV, Flash, Random, arena_for};
 use mote_runtime::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Table};
 use mote_runtime::format::{Clip, DType, Encoding, NONE, Op, Quant, Row, SelfTest, Store};
 use mote_runtime::{Model, Poll, Request, Sampler};
@@ -145,20 +145,6 @@ fn rows() -> Vec<Row> {
         })
         .collect()
 }
-
-const CONV: Conv = Conv {
-    sources: [NONE; 2],
-    weights: [NONE; 2],
-    out: NONE,
-    residual: NONE,
-    residual_scale: 0.0,
-    bias: 0,
-    modulation: Modulation::None,
-    kernel: [1, 1],
-    stride: 1,
-    pad: [0, 0],
-    upsample: false,
-};
 
 /// An int8 tensor with its own scale at every row.
 fn per_step(b: &mut Builder, shape: [usize; 3], zero_point: i16) -> u16 {

@@ -3,29 +3,13 @@
 //! A result may differ from the formula by half a unit of its own rounding plus what FORMAT.md says is lost on the way (a
 //! sum's four fraction bits, a table's index), and by nothing else.
 
+mod conv;
+
 use mote_runtime::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Table};
-use mote_runtime::format::{Clip, DType, NONE, Op, Row, Store};
+use mote_runtime::format::{DType, NONE, Op};
 use mote_runtime::kernels::{Kernels, select};
 use mote_runtime::{Model, Poll, Request, Sampler, opset};
-use mote_tests::{Builder, Flash, Random, arena_for, expanded};
-
-const ROW: Row = Row {
-    timestep: 0.0,
-    graph: 0,
-    advance: true,
-    p: 1.0,
-    q: 0.0,
-    clip: Clip::None,
-    r: 0.0,
-    s: 1.0,
-    a: 1.0,
-    b: 0.0,
-    c: 0.0,
-    d: 0.0,
-    e: [0.0; 4],
-    store: Store::None,
-    store_slot: 0,
-};
+use mote_tests::{Builder, CONV, Flash, ROW, Random, arena_for, expanded};
 
 /// A graph under construction, from x_t on.
 struct Net {
@@ -146,19 +130,7 @@ fn draw_and_check(model: &Model<'_>, kernels: &'static Kernels, check: impl Fn(&
 }
 
 fn plain(source: u16) -> Conv {
-    Conv {
-        sources: [source, NONE],
-        weights: [NONE; 2],
-        out: NONE,
-        residual: NONE,
-        residual_scale: 0.0,
-        bias: 0,
-        modulation: Modulation::None,
-        kernel: [1, 1],
-        stride: 1,
-        pad: [0, 0],
-        upsample: false,
-    }
+    Conv { sources: [source, NONE], ..CONV }
 }
 
 /// A tensor's real values.
@@ -276,225 +248,6 @@ fn check_conv(what: &str) -> impl Fn(&Model<'_>, &[u8], &Op) {
         if conv.residual == NONE || model.tensor(conv.residual).offset != model.tensor(conv.out).offset {
             assert_close(model, arena, conv.out, &conv_formula(model, arena, conv), slack, what);
         }
-    }
-}
-
-/// Rounding twice must not shift a tensor: means go through a network, errors of single elements do not.
-#[test]
-fn convolutions_are_right_on_average() {
-    for residual in [false, true] {
-        let mut net = Net::new(5, [32, 32, 8]);
-        let with = if residual { net.made(32, DType::I8) } else { NONE };
-        let out = net.int([32, 32, 32], DType::I8);
-        net.conv(out, Conv { residual: with, residual_scale: 0.7, kernel: [3, 3], pad: [1, 1], ..plain(net.x) });
-        net.run(|model, arena, op| {
-            let Op::Conv(conv) = op else { return };
-            if conv.out != out {
-                return;
-            }
-            let quant = model.quant(&model.tensor(out), 0);
-            let (mut sum, mut count) = (0.0, 0.0);
-            for (got, want) in reals(model, arena, out).iter().zip(conv_formula(model, arena, conv)) {
-                let unit = f64::from(quant.scale);
-                // Not what was clamped.
-                if (want / unit + f64::from(quant.zero_point)).abs() < 127.0 {
-                    sum += (got - want) / unit;
-                    count += 1.0;
-                }
-            }
-            // The mean of this many rounding errors is ±0.0017; halves that all go up would give 0.031.
-            assert!(count > 25_000.0 && (sum / count).abs() < 0.008, "{} of {count}", sum / count);
-        });
-    }
-}
-
-#[test]
-fn convolutions_of_every_shape() {
-    let mut seed = 0;
-    for in_dtype in [DType::I8, DType::I16] {
-        for out_dtype in [DType::I8, DType::I16] {
-            for (kernel, stride, pad, upsample) in [
-                ([1, 1], 1, [0, 0], false),
-                ([1, 1], 1, [0, 0], true),
-                ([3, 3], 1, [1, 1], false),
-                ([3, 3], 2, [1, 1], false),
-                ([3, 3], 2, [0, 0], false),
-                ([3, 3], 1, [1, 1], true),
-                ([2, 5], 3, [1, 2], false),
-            ] {
-                for (in_c, out_c) in [(1, 3), (4, 8), (7, 5)] {
-                    seed += 1;
-                    let mut net = Net::new(seed, [6, 7, 2]);
-                    let source = net.made(in_c, in_dtype);
-                    let up = if upsample { 2 } else { 1 };
-                    let len = |input: usize, k: u8, pad: u8| {
-                        (up * input + 2 * pad as usize - k as usize) / stride as usize + 1
-                    };
-                    let shape = [len(6, kernel[0], pad[0]), len(7, kernel[1], pad[1]), out_c];
-                    let out = net.int(shape, out_dtype);
-                    net.conv(out, Conv { kernel, stride, pad, upsample, ..plain(source) });
-                    net.run(check_conv(&format!(
-                        "{in_dtype:?} {out_dtype:?} {kernel:?}/{stride} {pad:?} {upsample} {in_c}→{out_c}"
-                    )));
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn residuals_two_sources_and_modulations() {
-    for (seed, (residual, out_dtype)) in
-        [(DType::I8, DType::I8), (DType::I16, DType::I16), (DType::I8, DType::I16), (DType::I16, DType::I8)]
-            .into_iter()
-            .enumerate()
-    {
-        for kernel in [1, 3] {
-            let mut net = Net::new(100 + seed as u64, [5, 4, 3]);
-            let (a, b) = (net.made(6, DType::I8), net.made(3, residual));
-            let residual = net.made(4, residual);
-            let table: Vec<f32> = net.rng.normals(4, 0.5);
-            let table =
-                net.b.blob(table.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes()).collect::<Vec<_>>());
-            let out = net.int([5, 4, 4], out_dtype);
-            let pad = [kernel / 2; 2];
-            net.conv(
-                out,
-                Conv {
-                    sources: [a, b],
-                    residual,
-                    residual_scale: 0.75,
-                    kernel: [kernel; 2],
-                    pad,
-                    modulation: Modulation::Table(table),
-                    ..plain(a)
-                },
-            );
-            net.run(check_conv(&format!("two sources, residual, {kernel}×{kernel}, {out_dtype:?}")));
-        }
-    }
-}
-
-/// An int4 layer is the int8 layer of its codes, bit for bit, whatever its shape; and that is the formula's.
-#[test]
-fn int4_is_int8_in_fewer_bytes() {
-    let mut seed = 300;
-    for in_dtype in [DType::I8, DType::I16] {
-        for out_dtype in [DType::I8, DType::I16] {
-            for (kernel, stride, pad, upsample) in [
-                ([1, 1], 1, [0, 0], false),
-                ([3, 3], 1, [1, 1], false),
-                ([3, 3], 2, [1, 1], false),
-                ([3, 3], 1, [1, 1], true),
-                ([2, 5], 3, [1, 2], false),
-            ] {
-                // The last with more weights than are unpacked at a time on any machine.
-                for (in_c, out_c) in [(1, 3), (4, 8), (7, 5), (20, 17), (68, 134)] {
-                    for group_len in [0, 4, 16, 24] {
-                        seed += 1;
-                        let conv = Conv { kernel, stride, pad, upsample, ..plain(NONE) };
-                        let what = format!("{in_dtype:?} {out_dtype:?} {conv:?} {in_c}→{out_c} /{group_len}");
-                        same_in_int4(group_len, &what, |net| {
-                            *net = Net { written: net.written, ..Net::new(seed, [5, 6, 2]) };
-                            let source = net.made(in_c, in_dtype);
-                            let up = if upsample { 2 } else { 1 };
-                            let len = |input: usize, k: u8, pad: u8| {
-                                (up * input + 2 * pad as usize - k as usize) / stride as usize + 1
-                            };
-                            let shape = [len(5, kernel[0], pad[0]), len(6, kernel[1], pad[1]), out_c];
-                            let out = net.int(shape, out_dtype);
-                            net.conv(out, Conv { sources: [source, NONE], ..conv })
-                        });
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// With two sources, residual, modulation; in place; and to f32.
-#[test]
-fn int4_of_two_sources_with_a_residual() {
-    for (seed, residual_dtype) in [DType::I8, DType::I16].into_iter().enumerate() {
-        for (a_c, b_c, out_c) in [(6, 3, 4), (36, 28, 150)] {
-            for group_len in [0, 12] {
-                for in_place in [false, true] {
-                    same_in_int4(group_len, &format!("{residual_dtype:?} {a_c}+{b_c}→{out_c}"), |net| {
-                        *net = Net { written: net.written, ..Net::new(700 + seed as u64, [5, 4, 3]) };
-                        let (a, b) = (net.made(a_c, DType::I8), net.made(b_c, residual_dtype));
-                        let residual = net.made(out_c, residual_dtype);
-                        let modulation = net.b.float([1, 1, out_c], false);
-                        let embedding = net.int([1, 1, 480], DType::I16);
-                        let out = net.int([5, 4, out_c], residual_dtype);
-                        if in_place {
-                            net.b.tensors[out as usize].offset = net.b.tensors[residual as usize].offset;
-                        }
-                        let vectors: Vec<i16> = (0..480).map(|_| net.rng.range(-8000, 8000) as i16).collect();
-                        let table = net.b.shorts(&vectors);
-                        net.b.ops.push(Op::EmbedLookup(EmbedLookup { out: embedding, table }));
-                        net.conv(modulation, plain(embedding));
-                        net.conv(
-                            out,
-                            Conv {
-                                sources: [a, b],
-                                residual,
-                                residual_scale: 0.75,
-                                kernel: [3, 3],
-                                pad: [1, 1],
-                                modulation: Modulation::Tensor(modulation),
-                                ..plain(a)
-                            },
-                        )
-                    });
-                }
-            }
-        }
-    }
-}
-
-/// Builds a net with int4 weights and one with their codes as int8; compares the tensor that `build` names with the other's
-/// and with the formula.
-fn same_in_int4(group_len: u16, what: &str, build: impl Fn(&mut Net) -> u16) {
-    let [got, want] = [Written::I4(group_len), Written::Expanded(group_len)].map(|written| {
-        let mut net = Net { written, ..Net::new(0, [1, 1, 1]) };
-        let id = build(&mut net);
-        let seen = std::cell::RefCell::new(Vec::new());
-        let formula = check_conv(what);
-        net.run(|model, arena, op| {
-            // An earlier output may be overwritten in place.
-            if op.out() == id {
-                formula(model, arena, op);
-            }
-            *seen.borrow_mut() = arena[model.tensor(id).range()].to_vec();
-        });
-        seen.into_inner()
-    });
-    assert!(got.iter().any(|&x| x != 0) && got == want, "{what}");
-}
-
-/// In place: the same convolution with the residual in the output's bytes gives the same integers.
-#[test]
-fn a_residual_in_place_changes_nothing() {
-    for dtype in [DType::I8, DType::I16] {
-        let results = [false, true].map(|in_place| {
-            let mut net = Net::new(7, [4, 6, 2]);
-            let source = net.made(5, DType::I8);
-            let residual = net.made(3, dtype);
-            let out = net.int([4, 6, 3], dtype);
-            if in_place {
-                net.b.tensors[out as usize].offset = net.b.tensors[residual as usize].offset;
-            }
-            net.conv(out, Conv { residual, residual_scale: 1.0, kernel: [3, 3], pad: [1, 1], ..plain(source) });
-            let seen = std::cell::RefCell::new(Vec::new());
-            net.run(|model, arena, op| {
-                if matches!(op, Op::Conv(conv) if conv.residual != NONE) {
-                    *seen.borrow_mut() = reals(model, arena, out);
-                }
-            });
-            seen.into_inner()
-        });
-        assert_eq!(results[0], results[1]);
-        assert!(results[0].iter().any(|&x| x != 0.0));
     }
 }
 
