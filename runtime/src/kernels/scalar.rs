@@ -4,6 +4,7 @@
 //! narrow integers summed in i32. Some take the rounding rule as an argument, for a core that has its own way to compute it.
 
 use super::scratch::TAPS;
+use super::winograd;
 use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
 use crate::format::op::Table;
 use crate::opset::OpSet;
@@ -22,6 +23,9 @@ pub const KERNELS: Kernels = Kernels {
     conv_i16: conv,
     taps_from: 0,
     sum_taps,
+    winograd_from: 0,
+    winograd_weights: winograd::weights,
+    winograd: winograd::convolve,
     unpack_i4,
     dot_i8,
     scale,

@@ -11,6 +11,8 @@ mod parts;
 mod quantize;
 mod resize;
 mod upsampled;
+mod window;
+mod winograd;
 
 pub use parts::Workers;
 

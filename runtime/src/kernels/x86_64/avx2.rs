@@ -7,7 +7,7 @@
 
 use super::super::scalar::KERNELS as SCALAR;
 use super::super::{Kernels, Window};
-use super::rows;
+use super::{rows, winograd};
 use core::arch::x86_64::*;
 
 /// The table, where it lies. Only [`super::tables`] hands it out.
@@ -28,6 +28,9 @@ pub(super) const KERNELS: Kernels = Kernels {
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
     taps_from: 0,
     sum_taps: |out, channels, rows| unsafe { rows::sum_taps(out, channels, rows) },
+    winograd_from: 16,
+    winograd_weights: |out, block, codes, in_c| unsafe { winograd::weights(out, block, codes, in_c) },
+    winograd: |out, channels, tile| unsafe { winograd::convolve(out, channels, tile) },
     unpack_i4: |out, nibbles, scales, group_len| unsafe { rows::unpack_i4(out, nibbles, scales, group_len) },
     dot_i8: |out, row, rows| unsafe { rows::dot_i8(out, row, rows) },
     scale: |acc, channels| unsafe { rows::scale(acc, channels) },
