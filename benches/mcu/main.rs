@@ -79,7 +79,9 @@ fn main() -> ExitCode {
 fn run(command: &Command) -> Result<bool> {
     let args = match command {
         Command::Write { file, winograd } => {
-            std::fs::write(file, cases::file(*winograd)).into_diagnostic().wrap_err_with(|| file.display().to_string())?;
+            std::fs::write(file, cases::file(*winograd))
+                .into_diagnostic()
+                .wrap_err_with(|| file.display().to_string())?;
             return Ok(true);
         }
         Command::Report(args) => args,

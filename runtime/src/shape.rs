@@ -77,9 +77,7 @@ pub fn row_macs(op: &Op, tensors: &impl Tensors) -> u32 {
 pub fn op_macs(op: &Op, tensors: &impl Tensors) -> u64 {
     match *op {
         // A last row alone is no pair.
-        Op::Conv(conv @ Conv { winograd: true, .. }) => {
-            op_macs(&Op::Conv(Conv { winograd: false, ..conv }), tensors)
-        }
+        Op::Conv(conv @ Conv { winograd: true, .. }) => op_macs(&Op::Conv(Conv { winograd: false, ..conv }), tensors),
         _ => row_macs(op, tensors) as u64 * op_rows(op, tensors) as u64,
     }
 }

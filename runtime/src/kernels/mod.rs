@@ -26,9 +26,9 @@ pub mod compare;
 pub mod scalar;
 pub mod scratch;
 pub mod select;
-pub mod winograd;
 #[cfg(isa = "wasm_simd128")]
 mod wasm_simd128;
+pub mod winograd;
 #[cfg(isa = "x86_64")]
 mod x86_64;
 

@@ -64,8 +64,7 @@ pub enum Widening {
 pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never, unpacked: 8 << 10, winograd: 0 };
 
 /// x86-64: a row of most pictures at once, since a host has the memory; one build has tables of either kind of window.
-pub const X86_64: Tiling =
-    Tiling { pixels: 32, widening: Widening::ByTable, unpacked: 64 << 10, winograd: 128 << 10 };
+pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable, unpacked: 64 << 10, winograd: 128 << 10 };
 
 /// aarch64: NEON multiplies 8 bits.
 pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpacked: 64 << 10, winograd: 0 };

@@ -104,9 +104,8 @@ pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
             }
             for row in 0..4 {
                 let of_row = products.map(|products| products.get(row).copied().unwrap_or(0));
-                let [a, b, c, d] = [0, 4, 8, 12].map(|i| {
-                    of_row.get(i..).and_then(<[i32]>::first_chunk::<4>).copied().unwrap_or_default()
-                });
+                let [a, b, c, d] = [0, 4, 8, 12]
+                    .map(|i| of_row.get(i..).and_then(<[i32]>::first_chunk::<4>).copied().unwrap_or_default());
                 for (to, sums) in [&mut *first, &mut *second].into_iter().zip(output([a, b, c, d])) {
                     for (column, sum) in sums.into_iter().enumerate() {
                         if let Some(to) = to.get_mut(column * channels + channel + row) {

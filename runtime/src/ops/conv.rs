@@ -55,9 +55,18 @@ pub(super) fn run<const OPS: OpSet>(
     );
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
     let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
+    let in_c = tensors[0].c as usize;
+    let by_taps = TAPS_FIT && links(OPS, opset::CONV_UPSAMPLED) && parts.taps > 0 && in_c >= ctx.kernels.taps_from;
+    let pairs = links(OPS, opset::WINOGRAD) && op.winograd;
+    let by_winograd = WINOGRAD_FITS
+        && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0)
+        && !by_taps
+        && in_c >= ctx.kernels.winograd_from;
     if rows.start == 0 {
         let per_source = constants.len() / if two { 2 } else { 1 };
-        prepare(ctx, op, &tensors, &out, cast(modulation), constants, per_source);
+        // What `conv_i8` adds to each element.
+        let offset = if is_wide(ctx.kernels) || by_winograd { 0 } else { ctx.kernels.offset };
+        prepare(ctx, op, &tensors, &out, cast(modulation), constants, per_source, offset);
     }
 
     let residual_quant = model.quant(&residual, ctx.row);
@@ -75,13 +84,6 @@ pub(super) fn run<const OPS: OpSet>(
         residual_zero: residual_quant.zero_point as i32,
         residual_multiplier: multiplier(residual_real * exp2_neg(element_shift(residual.dtype))),
     };
-    let in_c = tensors[0].c as usize;
-    let by_taps = TAPS_FIT && links(OPS, opset::CONV_UPSAMPLED) && parts.taps > 0 && in_c >= ctx.kernels.taps_from;
-    let pairs = links(OPS, opset::WINOGRAD) && op.winograd;
-    let by_winograd = WINOGRAD_FITS
-        && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0 && rows.len() > 1)
-        && !by_taps
-        && in_c >= ctx.kernels.winograd_from;
     let (first, second) = (&*first, &*second);
     let unit = if pairs { 2 } else { 1 };
     let image_rows = |rows: &Range<usize>| rows.start * unit..(rows.end * unit).min(out.h as usize);
@@ -144,15 +146,16 @@ fn direct<const OPS: OpSet>(
             while x < out_w {
                 let pixels = select::TILING.pixels.min(out_w - x);
                 let sums = sums.get_mut(..pixels * some_c).unwrap_or_default();
-                let mut second_sums = second_sums.get_mut(..pixels * some_c).unwrap_or_default();
-                match &mut taps {
-                    Some(taps) => taps.row(ctx, cast(elems[0]), codes[0], y, sums),
-                    None => accumulate(ctx, op, &tensors[0], elems[0], codes[0], window, sums, some_c, [y, x]),
-                }
-                if finish.two {
-                    accumulate(ctx, op, &tensors[1], elems[1], codes[1], window, second_sums, some_c, [y, x]);
-                } else {
-                    second_sums = &mut [];
+                let second_sums = second_sums.get_mut(..pixels * some_c).unwrap_or_default();
+                for k in 0..if finish.two { 2 } else { 1 } {
+                    let (tensor, elems, codes, sums) = match k {
+                        0 => (&tensors[0], elems[0], codes[0], &mut *sums),
+                        _ => (&tensors[1], elems[1], codes[1], &mut *second_sums),
+                    };
+                    match &mut taps {
+                        Some(taps) => taps.row(ctx, cast(elems), codes, y, sums),
+                        None => accumulate(ctx, op, tensor, elems, codes, window, sums, some_c, [y, x]),
+                    }
                 }
                 finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, second_sums]);
                 x += select::TILING.pixels;
@@ -193,16 +196,11 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         let (out, kernels) = (self.out, self.ctx.kernels);
         let Place { y, x, channel, some_c } = place;
         let out_c = out.c as usize;
-        let pixels = sums[0].len() / some_c.max(1);
-        // In the output and the residual they are one piece, or one for each pixel.
+        // In the output and the residual they are one piece, or one for each pixel, `out_c` apart.
         let by_winograd = WINOGRAD_FITS && (links(OPS, opset::WINOGRAD) || select::TILING.winograd_always());
         let in_passes = TAPS_FIT || by_winograd || links(OPS, opset::WEIGHTS_I4);
-        let whole = !in_passes || some_c == out_c;
-        let (pieces, piece_len) = if whole { (1, pixels * out_c) } else { (pixels, some_c) };
-        let piece = |i: usize| {
-            let at = (y - first_row) * out.row_elems() + (x + i) * out_c + channel;
-            (at..at + piece_len, i * piece_len..(i + 1) * piece_len)
-        };
+        let piece_len = if !in_passes || some_c == out_c { sums[0].len() } else { some_c }.max(1);
+        let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
         let per_source = self.constants.len() / if self.two { 2 } else { 1 };
         let shift = self.constants.get(2 * out_c).copied().unwrap_or(0) as u32;
         let [first, second] = sums;
@@ -217,9 +215,10 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
                 shift,
             };
             if let DType::F32 = out.dtype {
-                for (to, from) in (0..pieces).map(piece) {
-                    let to = cast_mut::<f32>(out_bytes).get_mut(to).unwrap_or_default();
-                    store_f32(to, acc.get(from).unwrap_or_default(), channels, k > 0);
+                for (i, acc) in acc.chunks_exact(piece_len).enumerate() {
+                    let at = first_elem + i * out_c;
+                    let to = cast_mut::<f32>(out_bytes).get_mut(at..at + acc.len()).unwrap_or_default();
+                    store_f32(to, acc, channels, k > 0);
                 }
             } else {
                 (kernels.scale)(acc, channels);
@@ -228,8 +227,10 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         if self.two {
             first.iter_mut().zip(&*second).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
         }
-        for (elems, from) in (0..pieces).map(piece) {
-            let sums = first.get_mut(from).unwrap_or_default();
+        let (mut rest, mut at) = (first, first_elem);
+        while let Some((sums, after)) = rest.split_at_mut_checked(piece_len) {
+            let elems = at..at + piece_len;
+            (rest, at) = (after, at + out_c);
             if let (true, Some(residual)) = (links(OPS, opset::RESIDUAL), self.residual) {
                 // All of the tensor, or these rows of the output.
                 let (from, before) =
@@ -260,7 +261,12 @@ const TAPS_FIT: bool = select::TILING.tap_bytes() > 0;
 const WINOGRAD_FITS: bool = select::TILING.winograd > 0;
 
 /// Int4 weights from output channel `channel` on, unpacked, as many as there is room for; nothing where they are int8.
-pub(super) fn unpack<'c, const OPS: OpSet>(ctx: &Context<'_, OPS>, id: u16, channel: usize, to: &'c mut [u8]) -> &'c [i8] {
+pub(super) fn unpack<'c, const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    id: u16,
+    channel: usize,
+    to: &'c mut [u8],
+) -> &'c [i8] {
     let Some(weights) = ctx.model.weights(id) else { return &[] };
     let Encoding::I4 { group_len } = weights.encoding else { return &[] };
     let codes: &mut [i8] = cast_mut(to);
@@ -277,6 +283,7 @@ pub(super) fn unpack<'c, const OPS: OpSet>(ctx: &Context<'_, OPS>, id: u16, chan
 const FLOOR_MAX: f32 = (1 << 24) as f32;
 
 /// The step's constants of every channel: per source bias and factor, and behind the first source's the shift.
+#[allow(clippy::too_many_arguments)] // an operator's parts
 fn prepare<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     op: &Conv,
@@ -285,6 +292,7 @@ fn prepare<const OPS: OpSet>(
     given: &[f32],
     constants: &mut [i32],
     per_source: usize,
+    offset: i32,
 ) {
     let model = ctx.model;
     let out_c = out.c as usize;
@@ -300,7 +308,7 @@ fn prepare<const OPS: OpSet>(
         let (Some(weights), Some(to)) = (model.weights(weights), constants.get_mut(k * per_source..)) else { return };
         let (to_bias, rest) = to.split_at_mut_checked(out_c).unwrap_or_default();
         let quant = model.quant(tensor, ctx.row);
-        let offset = if tensor.dtype == DType::I8 && !is_wide(ctx.kernels) { ctx.kernels.offset } else { 0 };
+        let offset = if tensor.dtype == DType::I8 { offset } else { 0 };
         let params = model.weight_params(&weights).enumerate();
         for ((c, (weight_scale, weight_sum)), (to_bias, to_factor)) in params.zip(to_bias.iter_mut().zip(rest)) {
             let scale = quant.scale * weight_scale;

@@ -136,4 +136,3 @@ fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, run_len: usi
         (rest, rows) = (after, rows.get(row_len..).unwrap_or_default());
     }
 }
-

@@ -115,9 +115,8 @@ pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
 /// Sixteen products can be read from `m` on; sums can be written to `out`, and with it either or both of the offsets.
 #[inline(always)]
 unsafe fn output(out: *mut i32, [right, below]: [usize; 2], m: *const i32) {
-    let sums = |[m0, m1, m2, m3]: [i32; 4]| {
-        [m0.wrapping_add(m1).wrapping_add(m2), m1.wrapping_sub(m2).wrapping_sub(m3)]
-    };
+    let sums =
+        |[m0, m1, m2, m3]: [i32; 4]| [m0.wrapping_add(m1).wrapping_add(m2), m1.wrapping_sub(m2).wrapping_sub(m3)];
     // SAFETY: the caller's promise.
     let product = |i: usize| unsafe { m.add(8 * i).read() };
     let column = |x: usize| sums([product(x), product(4 + x), product(8 + x), product(12 + x)]);
