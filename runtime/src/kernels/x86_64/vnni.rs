@@ -22,14 +22,14 @@ pub(super) static TABLE: Kernels = Kernels {
     conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
     // With 64 channels it takes 1.1 times as long: what a tile costs apart from its products is paid nine times.
     taps_from: 128,
-    dot_i8: |out, row, rows| unsafe { rows512::dot_i8(out, row, rows) },
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
     add_i8: |acc, elems, zero, m| unsafe { rows512::add_i8(acc, elems, zero, m) },
     store_i8: |out, acc, zero| unsafe { rows512::store_i8(out, acc, zero) },
     sums_i8: |row, c, first, group_c| unsafe { rows512::sums_i8(row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe { rows512::norm_i8(out, out_c, src, src_c, k) },
-    softmax: |scores, k| unsafe { rows512::softmax(scores, k) },
-    mix_i8: |out, weights, rows| unsafe { rows512::mix_i8(out, weights, rows) },
+    softmax_rows: |weights, totals, scores, added, k| unsafe {
+        rows512::softmax_rows(weights, totals, scores, added, k)
+    },
     ..avx2::KERNELS
 };
 
