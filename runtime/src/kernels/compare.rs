@@ -29,7 +29,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 19] = [
+    let all: [(&'static str, Same); 20] = [
         ("copy", copy),
         ("widen", widen),
         ("load", load),
@@ -45,6 +45,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("norm_i8", norm_i8),
         ("norm_i16", norm_i16),
         ("softmax", softmax),
+        ("softmax_rows", softmax_rows),
         ("mix_i8", mix_i8),
         ("sum_taps", sum_taps),
         ("winograd", winograd),
@@ -370,6 +371,28 @@ fn softmax(table: &Kernels, random: &mut Random) -> bool {
     let [got_sum, want_sum] = [(&mut got, table), (&mut want, &SCALAR)]
         .map(|(scores, table)| (table.softmax)(scores.get_mut(..len).unwrap_or_default(), constants));
     (got, got_sum) == (want, want_sum)
+}
+
+fn softmax_rows(table: &Kernels, random: &mut Random) -> bool {
+    // Scores as far apart as those of a trained network, or as random bytes make them.
+    let spread = random.below(20);
+    let scores: [i32; 3 * 80] = core::array::from_fn(|_| random.value(-(1 << 22), 1 << 22) >> spread);
+    let added: [i32; 80] = core::array::from_fn(|_| random.value(-(1 << 17), 1 << 17) >> random.below(17));
+    let entries: [u16; 128] = core::array::from_fn(|_| random.value(0, i16::MAX as i32) as u16);
+    let (coarse, fine) = entries.split_at_checked(64).unwrap_or_default();
+    let (shift, multiplier) = (random.below(16) as u32, random.value(0, (1 << 30) - 1) >> random.below(16));
+    let shift = if random.below(2) == 0 { 0 } else { shift };
+    let constants = Exponential { shift, multiplier, coarse, fine, right: 15 + random.below(5) as u32 };
+    let (rows, len) = (random.below(4), 1 + random.below(80));
+    let added = added.get(..len).unwrap_or_default();
+    let scores = scores.get(..rows * len).unwrap_or_default();
+    let of = |table: &Kernels| {
+        let (mut weights, mut totals) = ([-1i16; 3 * 80], [-1i32; 3]);
+        let some = weights.get_mut(..rows * len.next_multiple_of(4)).unwrap_or_default();
+        (table.softmax_rows)(some, totals.get_mut(..rows).unwrap_or_default(), scores, added, constants);
+        (weights, totals)
+    };
+    of(table) == of(&SCALAR)
 }
 
 fn mix_i8(table: &Kernels, random: &mut Random) -> bool {

@@ -213,6 +213,12 @@ pub struct Kernels {
     /// Scores to softmax weights, `coarse[i >> 6]·fine[i & 63] >> right` where
     /// `i = clamp(mul_round(shl_saturating(max − score, shift), multiplier), 0, 4095)`; returns their sum.
     pub softmax: fn(scores: &mut [i32], constants: Exponential<'_>) -> i32,
+    /// As `softmax` for several queries, a row of `scores` each, as long as `added`, which is taken off every one before;
+    /// entries below 2¹⁵. A row of `weights` is as long, rounded up to a multiple of four, with zeros behind; `totals` gets
+    /// their sums. Where scratch has room for it ([`Tiling::score_bytes`](scratch::Tiling::score_bytes)), this stands
+    /// for `softmax`, and convolutions for `dot_i8` and `mix_i8`.
+    pub softmax_rows:
+        fn(weights: &mut [i16], totals: &mut [i32], scores: &[i32], added: &[i32], constants: Exponential<'_>),
     /// `out[c] = Σⱼ weights[j]·rows[j][c]`, weights from 0 to 2¹⁵ − 1.
     pub mix_i8: fn(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>),
 }
@@ -247,10 +253,14 @@ impl Kernels {
         if !links(ops, opset::WEIGHTS_I4) {
             table.unpack_i4 = |_, _, _, _| {};
         }
-        if !links(ops, opset::ATTENTION) {
+        let attention = links(ops, opset::ATTENTION);
+        if !attention || select::TILING.score_bytes() > 0 {
             table.dot_i8 = |_, _, _| {};
             table.softmax = |_, _| 0;
             table.mix_i8 = |_, _, _| {};
+        }
+        if !attention || select::TILING.score_bytes() == 0 {
+            table.softmax_rows = |_, _, _, _, _| {};
         }
         if !links(ops, opset::RESIDUAL) {
             table.add_i8 = |_, _, _, _| {};

@@ -47,6 +47,11 @@ impl Tiling {
     pub const fn tap_bytes(self) -> usize {
         if self.pixels < 32 { 0 } else { 32 << 10 }
     }
+
+    /// Bytes of an attention's scores, some queries at a time; 0 for one query at a time, without anything packed.
+    pub const fn score_bytes(self) -> usize {
+        if self.pixels < 32 { 0 } else { 96 << 10 }
+    }
 }
 
 /// Whether windows over 8-bit inputs hold 16-bit elements.
@@ -347,7 +352,7 @@ impl NormScratch {
 /// Bytes of a group's exact sums: Σq (i64) and Σq² (u64), for each of two sources.
 pub const GROUP_SUM_BYTES: usize = 32;
 
-/// Byte lengths of the parts of the attention's scratch.
+/// Byte lengths of the parts of the attention's scratch, one query at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionScratch {
     /// i32 scores, then weights, one a position.
@@ -367,6 +372,59 @@ impl AttentionScratch {
     }
 }
 
+/// Byte lengths of the parts of the attention's scratch, in blocks of queries; each a multiple of 16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockScratch {
+    /// Queries of a block.
+    pub queries: usize,
+    /// All heads' keys as weights of a convolution, and their values.
+    pub packed: usize,
+    /// i32, one a head and position: what the kernel adds to the scores of a key.
+    pub added: usize,
+    /// The block's queries as a window, all heads.
+    pub window: usize,
+    /// i32 scores of one head, one a query and position.
+    pub scores: usize,
+    /// i16 weights of one head, one a query and position.
+    pub weights: usize,
+    /// i32 sums, one a query and channel of one head; and twice as many constants.
+    pub sums: usize,
+    /// i32 total of each query's weights.
+    pub totals: usize,
+}
+
+impl BlockScratch {
+    /// Queries of a block: four register tiles of six pixels, or one where there are so many positions that the scores
+    /// would leave the second cache.
+    const QUERIES: [usize; 2] = [6, 24];
+
+    /// The parts for this output.
+    pub const fn new(op: &Attention, out: &Tensor, tiling: Tiling) -> BlockScratch {
+        let heads = if op.heads == 0 { 1 } else { op.heads as usize };
+        let (positions, head_dim) = (out.h as usize * out.w as usize, out.c as usize / heads);
+        let [few, many] = BlockScratch::QUERIES;
+        let queries = if many * positions * 4 <= tiling.score_bytes() { many } else { few };
+        // Padded to whole blocks.
+        let (len, dim) = (positions.next_multiple_of(4), head_dim.next_multiple_of(4));
+        let element = if matches!(tiling.widening, Widening::Never) { 1 } else { 2 };
+        BlockScratch {
+            queries,
+            packed: align(heads * dim * len),
+            added: align(heads * positions * 4),
+            window: align(queries * heads * dim * element),
+            scores: align(queries * positions * 4),
+            weights: align(queries * len * 2),
+            sums: align(queries * head_dim * 4),
+            totals: align(queries * 4),
+        }
+    }
+
+    /// All parts together.
+    pub const fn len_bytes(&self) -> usize {
+        2 * self.packed + self.added + self.window + self.scores + self.weights + 3 * self.sums + self.totals
+    }
+}
+
 /// Scratch bytes of an operator, given the record of each tensor it names (first source, second source, output), and
 /// which source's weights are packed.
 pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: [bool; 2], tiling: Tiling) -> usize {
@@ -374,6 +432,7 @@ pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: 
         Op::Conv(op) => ConvScratch::new(op, first, second, out, packed, tiling).len_bytes(),
         Op::NormStats(NormStats { groups, .. }) => align(*groups as usize * GROUP_SUM_BYTES),
         Op::NormApply(op) => NormScratch::new(op, first, out, tiling).len_bytes(),
+        Op::Attention(op) if tiling.score_bytes() > 0 => BlockScratch::new(op, out, tiling).len_bytes(),
         Op::Attention(op) => {
             let parts = AttentionScratch::new(op, out);
             parts.scores + parts.accumulators
