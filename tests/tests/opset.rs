@@ -25,7 +25,8 @@ fn a_linked_model_is_the_loaded_one() {
 
 #[test]
 fn digits_uses_what_it_uses() {
-    let unused = opset::AVG_POOL | opset::UPSAMPLE | opset::EMBED_ADD | opset::NORM_I16 | opset::CLIP_DYNAMIC;
+    let unused =
+        opset::AVG_POOL | opset::UPSAMPLE | opset::EMBED_ADD | opset::NORM_I16 | opset::CLIP_DYNAMIC | opset::WINOGRAD;
     let used = opset::ATTENTION | opset::NORM | opset::CONV_TWO | opset::RESIDUAL | opset::GUIDANCE;
     assert_eq!(DIGITS.ops() & (unused | opset::HISTORY | opset::OUT_I16 | opset::WEIGHTS_I4), 0);
     assert_eq!(DIGITS.ops() & used, used);
@@ -54,7 +55,7 @@ fn what_is_not_linked_is_refused_by_name() {
     }
     each!(AVG_POOL UPSAMPLE EMBED_LOOKUP EMBED_ADD ATTENTION NORM NORM_TWO NORM_I16 NORM_MODULATED NORM_IN_PLACE
         CONV_TWO CONV_I8 CONV_I16 CONV_UPSAMPLED CONV_ODD RESIDUAL RESIDUAL_I16 OUT_I16 MODULATION_TABLE
-        MODULATION_TENSOR CLIP_DYNAMIC HISTORY GUIDANCE WEIGHTS_I4);
+        MODULATION_TENSOR CLIP_DYNAMIC HISTORY GUIDANCE WEIGHTS_I4 WINOGRAD);
     assert_eq!(refused, used.count_ones());
     assert!(refused >= 18, "the small file uses nearly everything: {used:#b}");
 }
