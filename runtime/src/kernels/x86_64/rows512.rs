@@ -264,7 +264,8 @@ pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k:
         while first < width {
             let some = (width - first).min(32);
             let two = some <= 16;
-            let lanes = |constants: &[i32], at: usize| load(constants.get(first + at..first + some).unwrap_or_default());
+            let lanes =
+                |constants: &[i32], at: usize| load(constants.get(first + at..first + some).unwrap_or_default());
             let second = if two { 0 } else { 16 };
             let m = [lanes(k.multiplier, 0), lanes(k.multiplier, second)];
             let offset = [lanes(k.offset, 0), lanes(k.offset, second)];
