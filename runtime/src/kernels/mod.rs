@@ -150,6 +150,9 @@ impl Exponential<'_> {
     pub const INDEX_MAX: i32 = 4095;
 }
 
+/// Weights, totals, scores, what is taken off those, constants: [`Kernels::softmax_rows`].
+pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_>);
+
 /// One implementation of every kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
@@ -217,8 +220,7 @@ pub struct Kernels {
     /// entries below 2¹⁵. A row of `weights` is as long, rounded up to a multiple of four, with zeros behind; `totals` gets
     /// their sums. Where scratch has room for it ([`Tiling::score_bytes`](scratch::Tiling::score_bytes)), this stands
     /// for `softmax`, and convolutions for `dot_i8` and `mix_i8`.
-    pub softmax_rows:
-        fn(weights: &mut [i16], totals: &mut [i32], scores: &[i32], added: &[i32], constants: Exponential<'_>),
+    pub softmax_rows: SoftmaxRows,
     /// `out[c] = Σⱼ weights[j]·rows[j][c]`, weights from 0 to 2¹⁵ − 1.
     pub mix_i8: fn(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>),
 }

@@ -46,9 +46,9 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) 
         let tap = |tap: usize| unsafe {
             _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.as_ptr().add(tap * quads + quad).cast()))
         };
-        let columns = [0, 1, 2].map(|kx| weights_1d([tap(kx), tap(3 + kx), tap(6 + kx)]));
-        for y in 0..4 {
-            let row = weights_1d([columns[0][y], columns[1][y], columns[2][y]]);
+        let [left, middle, right] = [0, 1, 2].map(|kx| weights_1d([tap(kx), tap(3 + kx), tap(6 + kx)]));
+        for (y, ((left, middle), right)) in left.into_iter().zip(middle).zip(right).enumerate() {
+            let row = weights_1d([left, middle, right]);
             for (x, weights) in row.into_iter().enumerate() {
                 let weights = _mm256_permutevar8x32_epi32(weights, order);
                 let at = ((4 * y + x) * quads + quad) * 4 * LANES + half;
