@@ -30,6 +30,7 @@ pub const CONV: Conv = Conv {
 pub const ROW: Row = Row {
     timestep: 0.0,
     graph: 0,
+    null_graph: 0,
     advance: true,
     p: 1.0,
     q: 0.0,
@@ -189,6 +190,7 @@ impl Builder {
                     input: self.ends[0],
                     output: self.ends[1],
                     class_embedding: self.class_embedding.unwrap_or(NONE),
+                    next: NONE,
                 }
                 .encode()
                 .0
@@ -227,6 +229,7 @@ impl Builder {
             null_class: self.null_class.unwrap_or(NONE),
             uncond: self.uncond.unwrap_or(NONE),
             history: [NONE; 4],
+            cached: [NONE; 2],
         };
         let mut meta = header.encode().0.to_vec();
         meta.extend(directory);

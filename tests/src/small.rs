@@ -129,6 +129,7 @@ fn rows() -> Vec<Row> {
         .map(|i| Row {
             timestep: 900.0 - 300.0 * i as f32,
             graph: 0,
+            null_graph: 0,
             advance: true,
             p: 1.25,
             q: -0.75,

@@ -43,6 +43,9 @@ pub struct Args {
     /// Noise of DDIM's steps: 0 for none (deterministic), 1 for as much as DDPM
     #[arg(long, value_name = "E", default_value_t = 0.0)]
     eta: f64,
+    /// Make one network call in N a full one, the others reuse its deep features; 1 reuses nothing
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse::cache_interval)]
+    cache_interval: usize,
     /// Guidance scales to be ready for, as LO..HI or one number (networks with a null class)
     /// (default: 1..3)
     #[arg(long, value_name = "LO..HI", value_parser = parse::guidance_range)]
@@ -152,6 +155,7 @@ impl Args {
         Options {
             steps: self.steps.clone(),
             eta: self.eta,
+            cache_interval: self.cache_interval,
             size: self.of_checkpoint.size,
             classes: self.of_checkpoint.classes,
             null_class: self.of_checkpoint.null_class,
