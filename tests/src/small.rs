@@ -157,7 +157,7 @@ fn per_step(b: &mut Builder, shape: [usize; 3], zero_point: i16) -> u16 {
     id
 }
 
-fn conv(b: &mut Builder, rng: &mut Random, conv: Conv) {
+pub(crate) fn conv(b: &mut Builder, rng: &mut Random, conv: Conv) {
     encoded(b, rng, conv, [Encoding::I8; 2]);
 }
 

@@ -11,12 +11,13 @@ use clap::ValueEnum;
 use miette::{Result, miette};
 use mote_converter::arch::Cond;
 use mote_converter::calibrate::RangeMethod;
-use mote_converter::compare::{self, Comparison, compare};
+use mote_converter::compare::{self, Comparison, ReuseCost, compare, reuse_cost};
 use mote_converter::draw::{Device, Draw, MoteFile, Prompt};
 use mote_converter::emit::{self, emit};
 use mote_converter::pipeline::{Options, Quantized, Stage, WeightChoice, prepare};
 use mote_converter::quantize::{Level, Techniques};
 use mote_converter::report::summary::Summary;
+use mote_converter::schedule::Scheduler;
 use mote_converter::weights::Checkpoint;
 use mote_runtime::kernels::scratch::Target;
 
@@ -145,9 +146,17 @@ pub fn run(args: &Args) -> Result<()> {
     let counter = Counter::new(&progress, "comparing with float", prompts.len());
     let compared = compare::Options { prompts, ..compare::Options::default() };
     let quality = compare(&calibrated.network, &model, &compared, &|| counter.tick())?;
+    let reuse = match quantized.graph.reuse {
+        None => None,
+        Some(_) => {
+            let counter = Counter::new(&progress, "drawing without reuse", ReuseCost::DRAWINGS);
+            let scheduler = Scheduler::read(checkpoint.scheduler_config()?)?;
+            reuse_cost(&calibrated, &scheduler, &quantized.graph, &options, &|| counter.tick())?
+        }
+    };
     progress.finish();
     emit(&out, &quantized.packed.bytes)?;
-    report(args, &checkpoint, &out, &quantized, &quality, started)
+    report(args, &checkpoint, &out, &quantized, reuse.as_ref(), &quality, started)
 }
 
 impl Args {
@@ -204,6 +213,7 @@ fn report(
     checkpoint: &Checkpoint,
     out: &Path,
     quantized: &Quantized,
+    reuse: Option<&ReuseCost>,
     quality: &Comparison,
     started: Instant,
 ) -> Result<()> {
@@ -214,6 +224,7 @@ fn report(
         flash_bytes: args.flash,
         costs: &quantized.report,
         front: quantized.front.as_ref(),
+        reuse,
         quality,
         seconds: started.elapsed().as_secs_f64(),
     };

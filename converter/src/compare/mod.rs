@@ -13,6 +13,7 @@
 
 mod layers;
 mod pixels;
+mod reuse;
 mod study;
 mod trajectory;
 
@@ -30,6 +31,7 @@ use crate::schedule::{FULL_GRAPH, is_shallow};
 
 pub use layers::Layers;
 pub use pixels::Pixels;
+pub use reuse::{FewerSteps, ReuseCost, reuse_cost};
 pub use study::{FileStudy, FloatStudy, FrechetDifference, JudgeInfo, Judged, Study, StudyFile, StudyOptions, study};
 
 /// What to compare.
