@@ -4,6 +4,7 @@ use std::f32::consts::E;
 
 use mote_runtime::format::op::{Attention, Conv, Modulation, NormApply, NormStats, Table};
 use mote_runtime::format::{DType, NONE, Op, Row};
+use mote_runtime::shape::winograd_fits;
 use mote_tests::{Builder, CONV, ROW, Random};
 
 /// The convolutions of MLPerf Tiny's ResNet-8 and its last layer, by their labels: 12.50 M multiply-adds.
@@ -26,6 +27,7 @@ pub const ADD: [&str; 2] = ["1×1 28×28 16→16 + residual", "1×1 28×28 16→
 struct Net {
     b: Builder,
     rng: Random,
+    winograd: bool,
 }
 
 impl Net {
@@ -51,6 +53,8 @@ impl Net {
         conv.weights[0] = self.b.weights(&rows, &vec![1.0 / 73.0 / (len as f32).sqrt(); out_c]);
         let bias = self.rng.normals(out_c, 0.3);
         (conv.bias, conv.out) = (self.b.floats(&bias), out);
+        let [input, out_record] = [conv.sources[0], out].map(|id| self.b.tensors[id as usize]);
+        conv.winograd = self.winograd && winograd_fits(&conv, &input, &out_record);
         self.b.ops.push(Op::Conv(conv));
         out
     }
@@ -69,8 +73,9 @@ fn plain(source: u16) -> Conv {
 }
 
 /// The file. A few of its operators only make the next one's input.
-pub fn file() -> Vec<u8> {
-    let mut n = Net { b: Builder { rows: vec![Row { q: -0.5, ..ROW }], ..Default::default() }, rng: Random::new(5) };
+pub fn file(winograd: bool) -> Vec<u8> {
+    let b = Builder { rows: vec![Row { q: -0.5, ..ROW }], ..Default::default() };
+    let mut n = Net { b, rng: Random::new(5), winograd };
     let (x, end) = (n.b.float([32, 32, 3], true), n.b.float([32, 32, 3], false));
     n.b.ends = [x, end];
     let picture = n.int([32, 32, 3]);

@@ -29,7 +29,12 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Write the file with the operators that are compared
-    Write { file: PathBuf },
+    Write {
+        file: PathBuf,
+        /// Convolutions by Winograd's algorithm where it can be
+        #[arg(long)]
+        winograd: bool,
+    },
     /// Print what was counted
     Report(Report),
 }
@@ -73,8 +78,10 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<bool> {
     let args = match command {
-        Command::Write { file } => {
-            std::fs::write(file, cases::file()).into_diagnostic().wrap_err_with(|| file.display().to_string())?;
+        Command::Write { file, winograd } => {
+            std::fs::write(file, cases::file(*winograd))
+                .into_diagnostic()
+                .wrap_err_with(|| file.display().to_string())?;
             return Ok(true);
         }
         Command::Report(args) => args,

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use miette::{Result, miette};
 use mote_runtime::Model;
+use mote_runtime::format::op::Conv;
 use mote_runtime::format::{NONE, Op};
 use mote_runtime::shape::op_macs;
 use serde::Serialize;
@@ -56,6 +57,8 @@ pub struct Row {
     ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<f64>,
+    /// By Winograd's algorithm, in part at least.
+    winograd: bool,
     histogram: Vec<(String, u64)>,
 }
 
@@ -97,7 +100,8 @@ impl Board {
         for (index, interval) in by_op.iter().enumerate() {
             let index = model.graph(0).first_op as usize + index;
             let Some(record) = model.op(index) else { continue };
-            let one = row(&label(&record.op, model), op_macs(&record.op, model), interval);
+            let mut one = row(&label(&record.op, model), op_macs(&record.op, model), interval);
+            one.winograd = matches!(record.op, Op::Conv(Conv { winograd: true, .. }));
             match rows.iter_mut().find(|row| row.name == one.name) {
                 Some(row) => row.add(&one),
                 None => rows.push(one),
@@ -115,7 +119,11 @@ impl Board {
         for row in &mut rows {
             row.instructions_each = row.instructions as f64 / row.work.max(1) as f64;
             if let Some(theirs) = peers.and_then(|peers| peers.value(&row.name, board)) {
-                let limit = if row.is_elementwise() { "limit element" } else { "limit multiply-add" };
+                let limit = match (row.is_elementwise(), row.winograd) {
+                    (true, _) => "limit element",
+                    (false, true) => "limit winograd",
+                    (false, false) => "limit multiply-add",
+                };
                 row.limit = peers.and_then(|peers| peers.value(limit, board));
                 (row.cmsis_nn, row.ratio) = (Some(theirs), Some(row.instructions_each / theirs));
             }
@@ -203,6 +211,7 @@ impl Row {
         self.calls += 1;
         self.work += other.work;
         self.instructions += other.instructions;
+        self.winograd |= other.winograd;
         if let Some(cycles) = other.m4_cycles_estimated {
             *self.m4_cycles_estimated.get_or_insert(0) += cycles;
         }

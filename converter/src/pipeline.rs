@@ -9,7 +9,8 @@ use mote_runtime::kernels::scratch::{SCALAR, Tiling};
 use crate::arch::Network;
 use crate::calibrate::{self, Classes, Patches, Ranges, calibrate};
 use crate::pack::{Packed, pack};
-use crate::plan::{Plan, plan};
+use crate::plan::Plan;
+use crate::plan::winograd::{Winograd, plan_with};
 use crate::quantize::time::TimeFold;
 use crate::quantize::time::TimeValues;
 use crate::quantize::{Layer, Level, LowerOptions, Precision, QuantGraph, Solutions, Techniques, WeightWidth, lower};
@@ -51,6 +52,8 @@ pub struct Options {
     pub search_ranges: bool,
     /// What is done to lose less than plain rounding does.
     pub techniques: Techniques,
+    /// Which convolutions are done by Winograd's algorithm.
+    pub winograd: Winograd,
     /// Arena budget.
     pub ram_bytes: Option<usize>,
     /// File budget.
@@ -75,6 +78,7 @@ impl Default for Options {
             weights: WeightChoice::Int8,
             search_ranges: false,
             techniques: Techniques::default(),
+            winograd: Winograd::Auto,
             ram_bytes: None,
             flash_bytes: None,
             tiling: SCALAR,
@@ -218,8 +222,8 @@ impl Calibrated {
             precision = search::ranges(self, &solutions, &precision, evaluator, &heard)?;
         }
         progress(Stage::Pack, 0, 1);
-        let graph = self.lower(&solutions, &precision)?;
-        let plan = plan(&graph, options.tiling);
+        let mut graph = self.lower(&solutions, &precision)?;
+        let plan = plan_with(&mut graph, options.winograd, options.tiling, options.ram_bytes);
         let packed = pack(&graph, &plan, &self.schedules, self.classes, &self.info)?;
         let report = Report::new(&graph, &self.fold, &plan, &packed, &self.schedules);
         report.check_budgets(options.ram_bytes, options.flash_bytes, level, options.weights)?;

@@ -56,6 +56,7 @@ pub mod quant;
 pub mod sampler;
 pub mod selftest;
 pub mod shape;
+mod sqrt;
 pub mod step;
 #[cfg(feature = "std")]
 pub mod threads;

@@ -79,9 +79,11 @@ pub const HISTORY: OpSet = 1 << 21;
 pub const GUIDANCE: OpSet = 1 << 22;
 /// A convolution with int4 weights.
 pub const WEIGHTS_I4: OpSet = 1 << 23;
+/// A convolution by Winograd's algorithm.
+pub const WINOGRAD: OpSet = 1 << 24;
 
 /// Rows that reuse what earlier ones left in cached tensors.
-pub const REUSE: OpSet = 1 << 24;
+pub const REUSE: OpSet = 1 << 25;
 
 /// Whether all of `bits` are in the set.
 pub(crate) const fn links(ops: OpSet, bits: OpSet) -> bool {
@@ -148,6 +150,9 @@ const fn op_used(op: &Op, tensors: &[u8], weights: &[u8]) -> OpSet {
             }
             if op.upsample {
                 used |= CONV_UPSAMPLED;
+            }
+            if op.winograd {
+                used |= WINOGRAD;
             }
             if op.residual != NONE {
                 used |= RESIDUAL | if is_i16(&tensor_at(tensors, op.residual)) { RESIDUAL_I16 } else { 0 };

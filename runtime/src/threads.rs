@@ -143,7 +143,8 @@ impl Threads {
         job: &RowJob<'_>,
     ) -> bool {
         let parts = self.scratch.len().min(rows.len());
-        let fits = row_bytes > 0 && out.len() == rows.len() * row_bytes;
+        // The last row may be short: of a pair of image rows there may be one.
+        let fits = row_bytes > 0 && out.len().div_ceil(row_bytes) == rows.len();
         if parts < 2 || cost < LEAST_COST || !fits {
             return false;
         }
@@ -153,7 +154,8 @@ impl Threads {
         let pieces: Vec<_> = (0..parts)
             .map(|part| {
                 let rows = begin(part)..begin(part + 1);
-                let piece = rest.split_off_mut(..rows.len() * row_bytes).unwrap_or_default();
+                let len = (rows.len() * row_bytes).min(rest.len());
+                let piece = rest.split_off_mut(..len).unwrap_or_default();
                 Mutex::new((rows, piece))
             })
             .collect();

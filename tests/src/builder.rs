@@ -26,6 +26,7 @@ pub const CONV: Conv = Conv {
     stride: 1,
     pad: [0, 0],
     upsample: false,
+    winograd: false,
 };
 
 /// A schedule's row whose picture is the model's output.

@@ -77,7 +77,8 @@ fn unsealed() -> Builder {
     let normed = norm(&mut b, &mut rng, [stem, NONE], [H, W, C], Some(table), Modulation::None);
     let hidden = per_step(&mut b, [H, W, C], 10);
     let modulation = Modulation::Tensor(projected);
-    let modulated = Conv { sources: [normed, NONE], out: hidden, kernel: [3, 3], pad: [1, 1], modulation, ..CONV };
+    let modulated =
+        Conv { sources: [normed, NONE], out: hidden, kernel: [3, 3], pad: [1, 1], modulation, winograd: true, ..CONV };
     encoded(&mut b, &mut rng, modulated, [Encoding::I4 { group_len: 8 }; 2]);
 
     let [q, k, v] = [0, -7, 9].map(|zero_point| {
@@ -116,6 +117,7 @@ fn unsealed() -> Builder {
         residual_scale: 1.0,
         kernel: [3, 3],
         pad: [1, 1],
+        winograd: true,
         ..CONV
     };
     conv(&mut b, &mut rng, sum);

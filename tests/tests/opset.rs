@@ -54,7 +54,7 @@ fn what_is_not_linked_is_refused_by_name() {
     }
     each!(AVG_POOL UPSAMPLE EMBED_LOOKUP EMBED_ADD ATTENTION NORM NORM_TWO NORM_I16 NORM_MODULATED NORM_IN_PLACE
         CONV_TWO CONV_I8 CONV_I16 CONV_UPSAMPLED CONV_ODD RESIDUAL RESIDUAL_I16 OUT_I16 MODULATION_TABLE
-        MODULATION_TENSOR CLIP_DYNAMIC HISTORY GUIDANCE WEIGHTS_I4);
+        MODULATION_TENSOR CLIP_DYNAMIC HISTORY GUIDANCE WEIGHTS_I4 REUSE);
     assert_eq!(refused, used.count_ones());
     assert!(refused >= 18, "the small file uses nearly everything: {used:#b}");
 }

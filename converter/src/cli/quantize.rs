@@ -15,6 +15,7 @@ use mote_converter::compare::{self, Comparison, ReuseCost, compare, reuse_cost};
 use mote_converter::draw::{Device, Draw, MoteFile, Prompt};
 use mote_converter::emit::{self, emit};
 use mote_converter::pipeline::{Options, Quantized, Stage, WeightChoice, prepare};
+use mote_converter::plan::winograd::Winograd;
 use mote_converter::quantize::{Level, Techniques};
 use mote_converter::report::summary::Summary;
 use mote_converter::schedule::Scheduler;
@@ -60,6 +61,9 @@ pub struct Args {
     /// How 8-bit activation ranges are chosen
     #[arg(long, value_enum, default_value_t = RangeChoice::MeanSquare)]
     ranges: RangeChoice,
+    /// Convolutions by Winograd's algorithm on cores that gain (m4, m7, m33): the same picture, sooner, in a larger arena
+    #[arg(long, value_enum, default_value_t = WinogradChoice::Auto)]
+    winograd: WinogradChoice,
     /// Arena budget, such as 256K
     #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
     ram: Option<usize>,
@@ -105,6 +109,17 @@ enum Activations {
     Int8,
     /// 16 bits wherever the device's operators take them
     Int16,
+}
+
+/// Which convolutions are done by Winograd's algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WinogradChoice {
+    /// Wherever it is faster and --ram allows; nowhere without --ram
+    Auto,
+    /// Wherever it is faster
+    On,
+    /// Nowhere: the smallest arena and program
+    Off,
 }
 
 /// Choices of activation ranges.
@@ -189,6 +204,11 @@ impl Args {
                 Activations::Auto => None,
                 Activations::Int8 => Some(Level::Int8),
                 Activations::Int16 => Some(Level::Norms),
+            },
+            winograd: match self.winograd {
+                WinogradChoice::Auto => Winograd::Auto,
+                WinogradChoice::On => Winograd::On,
+                WinogradChoice::Off => Winograd::Off,
             },
             ram_bytes: self.ram,
             flash_bytes: self.flash,

@@ -10,6 +10,7 @@
 
 mod order;
 pub mod place;
+pub mod winograd;
 
 use mote_runtime::format::op::{Conv, NormApply, Op};
 use mote_runtime::format::{DType, NONE, Tensor};

@@ -282,7 +282,8 @@ pub fn op_detail(op: &Op) -> String {
             let stride = if conv.stride == 1 { String::new() } else { format!(" /{}", conv.stride) };
             let up = if conv.upsample { " up2" } else { "" };
             let residual = if conv.residual == NONE { "" } else { " +residual" };
-            format!("{kh}x{kw}{stride}{up}{}{residual}", modulated(&conv.modulation))
+            let winograd = if conv.winograd { " winograd" } else { "" };
+            format!("{kh}x{kw}{stride}{up}{winograd}{}{residual}", modulated(&conv.modulation))
         }
         Op::NormStats(norm) => format!("{} groups", norm.groups),
         Op::NormApply(norm) => {

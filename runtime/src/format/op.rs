@@ -43,6 +43,10 @@ pub struct Conv {
     pub pad: [u8; 2],
     /// The input is read as if nearest-upsampled by two.
     pub upsample: bool,
+    /// It is done by Winograd's algorithm where there are kernels for it, which gives the same integers and takes more
+    /// scratch; only where [`winograd_fits`](crate::shape::winograd_fits). Its rows then come in pairs
+    /// ([`op_rows`](crate::shape::op_rows)). Hosts do so whatever this says.
+    pub winograd: bool,
 }
 
 /// Statistics of a group norm: mean and 1/σ of each group.
@@ -269,6 +273,7 @@ impl OpRecord {
                     .u8(35, op.pad[0])
                     .u8(36, op.pad[1])
                     .u8(37, op.upsample as u8)
+                    .u8(38, op.winograd as u8)
             }
             Op::NormStats(op) => to.u8(0, 3).u16(16, op.groups).f32(20, op.eps),
             Op::NormApply(op) => {
@@ -318,6 +323,7 @@ impl OpRecord {
                 stride: u8_at(bytes, 34),
                 pad: [u8_at(bytes, 35), u8_at(bytes, 36)],
                 upsample: u8_at(bytes, 37) != 0,
+                winograd: u8_at(bytes, 38) != 0,
             }),
             3 => Op::NormStats(NormStats { sources: [a, b], out, groups: u16_at(bytes, 16), eps: f32_at(bytes, 20) }),
             4 => Op::NormApply(NormApply {

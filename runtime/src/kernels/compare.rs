@@ -4,8 +4,8 @@
 //! `checks`). A difference names the kernel and the seed that shows it.
 
 use super::scalar::TABLE as SCALAR;
-use super::scratch::TAPS;
-use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
+use super::scratch::{COEFFICIENTS, TAPS};
+use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window, WinogradTile, select};
 use crate::Aligned;
 use crate::format::op::Table;
 use crate::sampler::noise::chacha8;
@@ -29,7 +29,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 18] = [
+    let all: [(&'static str, Same); 20] = [
         ("copy", copy),
         ("widen", widen),
         ("load", load),
@@ -45,8 +45,10 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("norm_i8", norm_i8),
         ("norm_i16", norm_i16),
         ("softmax", softmax),
+        ("softmax_rows", softmax_rows),
         ("mix_i8", mix_i8),
         ("sum_taps", sum_taps),
+        ("winograd", winograd),
         ("unpack_i4", unpack_i4),
     ];
     for (stream, (kernel, same)) in all.into_iter().enumerate() {
@@ -371,6 +373,28 @@ fn softmax(table: &Kernels, random: &mut Random) -> bool {
     (got, got_sum) == (want, want_sum)
 }
 
+fn softmax_rows(table: &Kernels, random: &mut Random) -> bool {
+    // Scores as far apart as those of a trained network, or as random bytes make them.
+    let spread = random.below(20);
+    let scores: [i32; 3 * 80] = core::array::from_fn(|_| random.value(-(1 << 22), 1 << 22) >> spread);
+    let added: [i32; 80] = core::array::from_fn(|_| random.value(-(1 << 17), 1 << 17) >> random.below(17));
+    let entries: [u16; 128] = core::array::from_fn(|_| random.value(0, i16::MAX as i32) as u16);
+    let (coarse, fine) = entries.split_at_checked(64).unwrap_or_default();
+    let (shift, multiplier) = (random.below(16) as u32, random.value(0, (1 << 30) - 1) >> random.below(16));
+    let shift = if random.below(2) == 0 { 0 } else { shift };
+    let constants = Exponential { shift, multiplier, coarse, fine, right: 15 + random.below(5) as u32 };
+    let (rows, len) = (random.below(4), 1 + random.below(80));
+    let added = added.get(..len).unwrap_or_default();
+    let scores = scores.get(..rows * len).unwrap_or_default();
+    let of = |table: &Kernels| {
+        let (mut weights, mut totals) = ([-1i16; 3 * 80], [-1i32; 3]);
+        let some = weights.get_mut(..rows * len.next_multiple_of(4)).unwrap_or_default();
+        (table.softmax_rows)(some, totals.get_mut(..rows).unwrap_or_default(), scores, added, constants);
+        (weights, totals)
+    };
+    of(table) == of(&SCALAR)
+}
+
 fn mix_i8(table: &Kernels, random: &mut Random) -> bool {
     let elems = random.i8s();
     let (len, stride, at) = (random.below(64), random.below(30), random.offset());
@@ -382,6 +406,51 @@ fn mix_i8(table: &Kernels, random: &mut Random) -> bool {
         len,
         [&|out| (table.mix_i8)(out, weights, rows), &|out| (SCALAR.mix_i8)(out, weights, rows)],
     )
+}
+
+/// Against a direct convolution, which is what it must give.
+fn winograd(table: &Kernels, random: &mut Random) -> bool {
+    const TILES: usize = if select::TILING.winograd_tiles() < 7 { 4 } else { 7 };
+    const GROUP: usize = select::TILING.winograd_group();
+    // Those of LEN / 9 pairs of channels, filled up to whole groups.
+    const TRANSFORMED: usize = COEFFICIENTS * LEN / 9 * if GROUP == 4 { 1 } else { 3 };
+    let (elems, weights) = (random.i8s(), random.i8s().map(|w| w.max(-127)));
+    let in_c = 4 * (1 + random.below(4));
+    let tiles = 2 + random.below(TILES - 1);
+    // As many as there are weights for, and room for those transformed.
+    let channels = 4 * (1 + random.below((LEN / 9 / in_c / 4).min(5)));
+    let row_len = (2 * tiles + 2) * in_c;
+    let mut rows = [0i16; LEN];
+    rows.iter_mut().zip(elems).for_each(|(to, elem)| *to = elem.into());
+    let window = rows.get(..4 * row_len).unwrap_or_default();
+    let mut ordered = Aligned([0; LEN]);
+    exchanged(&mut ordered.0, window, table.exchanged);
+
+    let mut transformed = Aligned([0i16; TRANSFORMED]);
+    let mut values = Aligned([0i16; COEFFICIENTS * 16 * TILES]);
+    let mut products = [0i32; COEFFICIENTS * GROUP * TILES];
+    let block_len = 36 * in_c;
+    for (block, codes) in weights.chunks_exact(block_len).take(channels / 4).enumerate() {
+        (table.winograd_weights)(&mut transformed.0, block, codes, in_c);
+    }
+    // At most 20 channels.
+    let [mut got, mut want] = [[-1i32; 80 * TILES]; 2];
+    let half = 2 * tiles * channels;
+    let tile = WinogradTile {
+        window: ordered.0.get_mut(..4 * row_len).unwrap_or_default(),
+        in_c,
+        weights: &transformed.0,
+        values: &mut values.0,
+        products: &mut products,
+    };
+    (table.winograd)(got.get_mut(..2 * half).unwrap_or_default(), channels, tile);
+    let (first, second) = want.split_at_mut_checked(half).unwrap_or_default();
+    for (row, sums) in [first, second.get_mut(..half).unwrap_or_default()].into_iter().enumerate() {
+        let elems = window.get(row * row_len..).unwrap_or_default();
+        let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: row_len, pixel_stride: in_c };
+        (SCALAR.conv_i16)(sums, channels, window, &weights);
+    }
+    got == want
 }
 
 fn sum_taps(table: &Kernels, random: &mut Random) -> bool {

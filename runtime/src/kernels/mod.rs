@@ -28,6 +28,7 @@ pub mod scratch;
 pub mod select;
 #[cfg(isa = "wasm_simd128")]
 mod wasm_simd128;
+pub mod winograd;
 #[cfg(isa = "x86_64")]
 mod x86_64;
 
@@ -69,6 +70,35 @@ impl<T> Window<'_, T> {
         self.run_len.is_multiple_of(4)
             && last.saturating_add(run).saturating_add(self.run_len) <= self.elems.len()
             && channels.next_multiple_of(4).saturating_mul(patch) <= weights.len()
+    }
+}
+
+/// What Winograd's convolution of some tiles, 2×2 output pixels each, reads, and where it may write meanwhile. All of it lies at
+/// multiples of 4 bytes.
+#[derive(Debug)]
+pub struct WinogradTile<'a> {
+    /// Four input rows, padded, `[4][2·tiles + 2][in_c]`, `exchanged` or not, of at least two tiles; may be overwritten.
+    pub window: &'a mut [i16],
+    /// Input channels, a multiple of 4.
+    pub in_c: usize,
+    /// What `winograd_weights` has made of the weights of all its channels.
+    pub weights: &'a [i16],
+    /// For [`Tiling::winograd_tiles`](scratch::Tiling::winograd_tiles) tiles, 16 elements an input channel.
+    pub values: &'a mut [i16],
+    /// For as many, 16 elements for each channel of [`Tiling::winograd_group`](scratch::Tiling::winograd_group).
+    pub products: &'a mut [i32],
+}
+
+impl WinogradTile<'_> {
+    /// Tiles, where all that is read for them is there and the weights of `channels` output channels, else 0: what a kernel that
+    /// reads without bounds checks asks first.
+    pub(crate) fn tiles(&self, channels: usize) -> usize {
+        let row_len = 4 * self.in_c;
+        let columns = self.window.len().checked_div(row_len).unwrap_or(0);
+        let tiles = columns.saturating_sub(2) / 2;
+        let weights = scratch::COEFFICIENTS * channels.next_multiple_of(select::TILING.winograd_group()) * self.in_c;
+        let whole = self.in_c.is_multiple_of(4) && channels.is_multiple_of(4) && weights <= self.weights.len();
+        if whole { tiles } else { 0 }
     }
 }
 
@@ -151,6 +181,13 @@ pub struct Kernels {
     /// read, `[w + 2][channels / 4][9][4]` each, and `out[x·channels + c]` is the sum over ky and kx of tap 3·ky + kx of
     /// pixel (x + kx + 1) / 2 of row ky.
     pub sum_taps: fn(out: &mut [i32], channels: usize, rows: [&[i32]; 3]),
+    /// Input channels from which a 3×3 convolution is faster by Winograd's algorithm.
+    pub winograd_from: usize,
+    /// Weights of four output channels, as they lie in the file (`[9][in_c / 4][4][4]`), transformed: block `block` of `out`, in
+    /// an order that only this table's `winograd` knows.
+    pub winograd_weights: fn(out: &mut [i16], block: usize, codes: &[i8], in_c: usize),
+    /// Sums of two rows of pixels, `[2][2·tiles][channels]`, those of a direct convolution, exactly.
+    pub winograd: fn(out: &mut [i32], channels: usize, tile: WinogradTile<'_>),
     /// Four rows of int4 weights to int8 ([`Encoding::I4`](crate::format::Encoding::I4)): `out` takes twice the bytes of
     /// `nibbles`, whole blocks; `scales` holds four a group, or nothing.
     pub unpack_i4: fn(out: &mut [i8], nibbles: &[u8], scales: &[u16], group_len: usize),
@@ -176,6 +213,12 @@ pub struct Kernels {
     /// Scores to softmax weights, `coarse[i >> 6]·fine[i & 63] >> right` where
     /// `i = clamp(mul_round(shl_saturating(max − score, shift), multiplier), 0, 4095)`; returns their sum.
     pub softmax: fn(scores: &mut [i32], constants: Exponential<'_>) -> i32,
+    /// As `softmax` for several queries, a row of `scores` each, as long as `added`, which is taken off every one before;
+    /// entries below 2¹⁵. A row of `weights` is as long, rounded up to a multiple of four, with zeros behind; `totals` gets
+    /// their sums. Where scratch has room for it ([`Tiling::score_bytes`](scratch::Tiling::score_bytes)), this stands
+    /// for `softmax`, and convolutions for `dot_i8` and `mix_i8`.
+    pub softmax_rows:
+        fn(weights: &mut [i16], totals: &mut [i32], scores: &[i32], added: &[i32], constants: Exponential<'_>),
     /// `out[c] = Σⱼ weights[j]·rows[j][c]`, weights from 0 to 2¹⁵ − 1.
     pub mix_i8: fn(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>),
 }
@@ -203,13 +246,21 @@ impl Kernels {
         if !links(ops, opset::CONV_UPSAMPLED) || select::TILING.tap_bytes() == 0 {
             table.sum_taps = |_, _, _| {};
         }
+        if !links(ops, opset::WINOGRAD) || select::TILING.winograd == 0 {
+            table.winograd_weights = |_, _, _, _| {};
+            table.winograd = |_, _, _| {};
+        }
         if !links(ops, opset::WEIGHTS_I4) {
             table.unpack_i4 = |_, _, _, _| {};
         }
-        if !links(ops, opset::ATTENTION) {
+        let attention = links(ops, opset::ATTENTION);
+        if !attention || select::TILING.score_bytes() > 0 {
             table.dot_i8 = |_, _, _| {};
             table.softmax = |_, _| 0;
             table.mix_i8 = |_, _, _| {};
+        }
+        if !attention || select::TILING.score_bytes() == 0 {
+            table.softmax_rows = |_, _, _, _, _| {};
         }
         if !links(ops, opset::RESIDUAL) {
             table.add_i8 = |_, _, _, _| {};

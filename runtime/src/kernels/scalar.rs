@@ -4,6 +4,7 @@
 //! narrow integers summed in i32. Some take the rounding rule as an argument, for a core that has its own way to compute it.
 
 use super::scratch::TAPS;
+use super::winograd;
 use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
 use crate::format::op::Table;
 use crate::opset::OpSet;
@@ -22,6 +23,9 @@ pub const KERNELS: Kernels = Kernels {
     conv_i16: conv,
     taps_from: 0,
     sum_taps,
+    winograd_from: 0,
+    winograd_weights: winograd::weights,
+    winograd: winograd::convolve,
     unpack_i4,
     dot_i8,
     scale,
@@ -33,6 +37,7 @@ pub const KERNELS: Kernels = Kernels {
     norm_i8: |out, out_c, src, src_c, k| norm::<i8, 16>(out, out_c, src, src_c, k, mul_round, clamp_i8),
     norm_i16: |out, out_c, src, src_c, k| norm::<i16, 8>(out, out_c, src, src_c, k, mul_round, clamp_i8),
     softmax: |scores, k| softmax(scores, k, mul_round),
+    softmax_rows,
     mix_i8,
 };
 
@@ -253,6 +258,22 @@ pub(super) fn softmax(scores: &mut [i32], k: Exponential<'_>, mul_round: impl Fn
         *score = weight(max.saturating_sub(*score), k, &mul_round);
         total.wrapping_add(*score)
     })
+}
+
+#[inline(always)]
+fn softmax_rows(weights: &mut [i16], totals: &mut [i32], scores: &[i32], added: &[i32], k: Exponential<'_>) {
+    let len = added.len().max(1);
+    let rows = weights.chunks_exact_mut(len.next_multiple_of(4)).zip(totals).zip(scores.chunks_exact(len));
+    for ((weights, total), scores) in rows {
+        let scores = || scores.iter().zip(added).map(|(&score, &added)| score.wrapping_sub(added));
+        let max = scores().fold(i32::MIN, i32::max);
+        weights.fill(0);
+        *total = weights.iter_mut().zip(scores()).fold(0, |total, (to, score)| {
+            let weight = weight(max.saturating_sub(score), k, mul_round);
+            *to = weight as i16;
+            total.wrapping_add(weight)
+        });
+    }
 }
 
 /// The softmax weight of a score that is `below` the maximum.

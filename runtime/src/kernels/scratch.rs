@@ -5,6 +5,7 @@
 use crate::format::cursor::tail;
 use crate::format::op::{Attention, Conv, NormApply, NormStats, Op};
 use crate::format::tensor::{DType, NONE, Tensor, Weights};
+use crate::shape::winograd_fits;
 
 /// What an instruction set's kernels ask of scratch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,9 @@ pub struct Tiling {
     /// Bytes for the weights that are unpacked at a time (four channels in any case). The fewer, the more often a window
     /// is loaded, once for each such group of channels.
     pub unpacked: usize,
+    /// Bytes for the weights that Winograd's convolution transforms at a time (four channels in any case); 0 where it is not
+    /// used. The fewer, the more often the input is transformed.
+    pub winograd: usize,
 }
 
 impl Tiling {
@@ -24,9 +28,29 @@ impl Tiling {
         if self.pixels < 32 { 0 } else { 16 << 10 }
     }
 
+    /// Whether Winograd's convolution is used wherever it can be, whether the file says so or not: hosts have the memory.
+    pub const fn winograd_always(self) -> bool {
+        self.winograd > 0 && self.pixels >= 32
+    }
+
+    /// Output channels that Winograd's convolution takes at a time, within those of a pass.
+    pub const fn winograd_group(self) -> usize {
+        if self.pixels < 32 { 4 } else { 16 }
+    }
+
+    /// Tiles of 2×2 output pixels that it takes at a time.
+    pub const fn winograd_tiles(self) -> usize {
+        if self.pixels < 32 { 2 } else { self.pixels / 2 }
+    }
+
     /// Bytes for the products of an upsampling convolution's taps; 0 for none, where it is done as any other.
     pub const fn tap_bytes(self) -> usize {
         if self.pixels < 32 { 0 } else { 32 << 10 }
+    }
+
+    /// Bytes of an attention's scores, some queries at a time; 0 for one query at a time, without anything packed.
+    pub const fn score_bytes(self) -> usize {
+        if self.pixels < 32 { 0 } else { 96 << 10 }
     }
 }
 
@@ -42,25 +66,25 @@ pub enum Widening {
 }
 
 /// The portable tiling: few pixels, so that the window is small.
-pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never, unpacked: 8 << 10 };
+pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never, unpacked: 8 << 10, winograd: 0 };
 
 /// x86-64: a row of most pictures at once, since a host has the memory; one build has tables of either kind of window.
-pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable, unpacked: 64 << 10 };
+pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable, unpacked: 64 << 10, winograd: 128 << 10 };
 
 /// aarch64: NEON multiplies 8 bits.
-pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpacked: 64 << 10 };
+pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpacked: 64 << 10, winograd: 0 };
 
 /// WebAssembly's vectors multiply 16 bits.
-pub const WASM: Tiling = Tiling { pixels: 32, widening: Widening::Always, unpacked: 64 << 10 };
+pub const WASM: Tiling = Tiling { pixels: 32, widening: Widening::Always, unpacked: 64 << 10, winograd: 0 };
 
 /// Cortex-M0+: pairs of pixels are joined from 8 bits.
-pub const ARM_V6M: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10 };
+pub const ARM_V6M: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10, winograd: 0 };
 
 /// Cortex-M4, M7, M33: SMLAD multiplies 16 bits, two pixels at a time.
-pub const ARM_DSP: Tiling = Tiling { pixels: 8, widening: Widening::Always, unpacked: 8 << 10 };
+pub const ARM_DSP: Tiling = Tiling { pixels: 8, widening: Widening::Always, unpacked: 8 << 10, winograd: 16 << 10 };
 
 /// Cortex-M55, M85: Helium multiplies 8 bits.
-pub const ARM_MVE: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10 };
+pub const ARM_MVE: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10, winograd: 0 };
 
 /// A core, by the name that `converter --target` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +133,62 @@ pub struct ConvScratch {
     pub tap_channels: usize,
     /// Output channels of any other pass: all, or those whose weights are unpacked.
     pub channels: usize,
+    /// The parts that take the others' place where it is done by Winograd's algorithm.
+    pub winograd: WinogradScratch,
+}
+
+/// Byte lengths of the parts of the scratch of Winograd's convolution, each a multiple of 16; all 0 where it is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WinogradScratch {
+    /// Output channels of a pass over the pixels.
+    pub channels: usize,
+    /// Their weights, transformed: i16.
+    pub weights: usize,
+    /// Unpacked weights of four output channels; 0 where they are int8 in the file.
+    pub codes: usize,
+    /// Four input rows below `pixels` pixels of two output rows: i16.
+    pub window: usize,
+    /// Tiles of the input, transformed: i16.
+    pub values: usize,
+    /// Their products with the weights of a group of channels: i32.
+    pub products: usize,
+    /// i32 sums, two rows of `pixels` × `channels`.
+    pub sums: usize,
+}
+
+/// Coefficients of a tile, and of a channel's weights, that Winograd's convolution multiplies: 4×4.
+pub const COEFFICIENTS: usize = 16;
+
+impl WinogradScratch {
+    const NONE: WinogradScratch =
+        WinogradScratch { channels: 0, weights: 0, codes: 0, window: 0, values: 0, products: 0, sums: 0 };
+
+    const fn new(op: &Conv, input: &Tensor, out: &Tensor, packed: bool, tiling: Tiling) -> WinogradScratch {
+        let always = tiling.winograd_always() && winograd_fits(op, input, out);
+        if tiling.winograd == 0 || !(op.winograd || always) {
+            return WinogradScratch::NONE;
+        }
+        let c = input.c as usize;
+        let row = COEFFICIENTS * c * 2;
+        let (group, tiles) = (tiling.winograd_group(), tiling.winograd_tiles());
+        let channels = match tiling.winograd.checked_div(row) {
+            Some(fit) => fewer(out.c as usize, fit),
+            None => 0,
+        };
+        WinogradScratch {
+            channels,
+            weights: align(channels.next_multiple_of(group) * row),
+            codes: if packed { align(4 * patch_len(op, input)) } else { 0 },
+            window: align(4 * (tiling.pixels + 2) * c * 2),
+            values: align(tiles * row),
+            products: align(tiles * COEFFICIENTS * group * 4),
+            sums: align(2 * tiling.pixels * channels * 4),
+        }
+    }
+
+    const fn len_bytes(&self) -> usize {
+        self.weights + self.codes + self.window + self.values + self.products + self.sums
+    }
 }
 
 /// Taps of a 3×3 convolution.
@@ -116,13 +196,9 @@ pub const TAPS: usize = 9;
 
 /// Whether an upsampling convolution is the sum of its taps' products: 3×3, padded by one, in groups of four.
 const fn by_taps(op: &Conv, input: &Tensor, out: &Tensor, tiling: Tiling) -> bool {
-    let shape = op.kernel[0] == 3 && op.kernel[1] == 3 && op.stride == 1 && op.pad[0] == 1 && op.pad[1] == 1;
-    let doubled = op.upsample && out.h as u32 == 2 * input.h as u32 && out.w as u32 == 2 * input.w as u32;
-    let fours = input.c.is_multiple_of(4) && out.c.is_multiple_of(4);
-    let single = op.sources[1] == NONE && matches!(input.dtype, DType::I8);
     // A row of the output is one tile.
     let fits = out.w as usize <= tiling.pixels;
-    tiling.tap_bytes() > 0 && shape && doubled && fours && single && fits
+    tiling.tap_bytes() > 0 && op.upsample && winograd_fits(op, input, out) && fits
 }
 
 impl ConvScratch {
@@ -166,12 +242,15 @@ impl ConvScratch {
             taps,
             tap_channels,
             channels,
+            winograd: WinogradScratch::new(op, first, out, packed[0], tiling),
         }
     }
 
-    /// All parts together.
+    /// All parts together: the constants, and behind them either way's.
     pub const fn len_bytes(&self) -> usize {
-        self.constants + self.window + self.weights[0] + self.weights[1] + self.accumulators + self.taps
+        let direct = self.window + self.weights[0] + self.weights[1] + self.accumulators + self.taps;
+        let winograd = self.winograd.len_bytes();
+        self.constants + if winograd > direct { winograd } else { direct }
     }
 }
 
@@ -273,7 +352,7 @@ impl NormScratch {
 /// Bytes of a group's exact sums: Σq (i64) and Σq² (u64), for each of two sources.
 pub const GROUP_SUM_BYTES: usize = 32;
 
-/// Byte lengths of the parts of the attention's scratch.
+/// Byte lengths of the parts of the attention's scratch, one query at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionScratch {
     /// i32 scores, then weights, one a position.
@@ -293,6 +372,59 @@ impl AttentionScratch {
     }
 }
 
+/// Byte lengths of the parts of the attention's scratch, in blocks of queries; each a multiple of 16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockScratch {
+    /// Queries of a block.
+    pub queries: usize,
+    /// All heads' keys as weights of a convolution, and their values.
+    pub packed: usize,
+    /// i32, one a head and position: what the kernel adds to the scores of a key.
+    pub added: usize,
+    /// The block's queries as a window, all heads.
+    pub window: usize,
+    /// i32 scores of one head, one a query and position.
+    pub scores: usize,
+    /// i16 weights of one head, one a query and position.
+    pub weights: usize,
+    /// i32 sums, one a query and channel of one head; and twice as many constants.
+    pub sums: usize,
+    /// i32 total of each query's weights.
+    pub totals: usize,
+}
+
+impl BlockScratch {
+    /// Queries of a block: four register tiles of six pixels, or one where there are so many positions that the scores
+    /// would leave the second cache.
+    const QUERIES: [usize; 2] = [6, 24];
+
+    /// The parts for this output.
+    pub const fn new(op: &Attention, out: &Tensor, tiling: Tiling) -> BlockScratch {
+        let heads = if op.heads == 0 { 1 } else { op.heads as usize };
+        let (positions, head_dim) = (out.h as usize * out.w as usize, out.c as usize / heads);
+        let [few, many] = BlockScratch::QUERIES;
+        let queries = if many * positions * 4 <= tiling.score_bytes() { many } else { few };
+        // Padded to whole blocks.
+        let (len, dim) = (positions.next_multiple_of(4), head_dim.next_multiple_of(4));
+        let element = if matches!(tiling.widening, Widening::Never) { 1 } else { 2 };
+        BlockScratch {
+            queries,
+            packed: align(heads * dim * len),
+            added: align(heads * positions * 4),
+            window: align(queries * heads * dim * element),
+            scores: align(queries * positions * 4),
+            weights: align(queries * len * 2),
+            sums: align(queries * head_dim * 4),
+            totals: align(queries * 4),
+        }
+    }
+
+    /// All parts together.
+    pub const fn len_bytes(&self) -> usize {
+        2 * self.packed + self.added + self.window + self.scores + self.weights + 3 * self.sums + self.totals
+    }
+}
+
 /// Scratch bytes of an operator, given the record of each tensor it names (first source, second source, output), and
 /// which source's weights are packed.
 pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: [bool; 2], tiling: Tiling) -> usize {
@@ -300,6 +432,7 @@ pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: 
         Op::Conv(op) => ConvScratch::new(op, first, second, out, packed, tiling).len_bytes(),
         Op::NormStats(NormStats { groups, .. }) => align(*groups as usize * GROUP_SUM_BYTES),
         Op::NormApply(op) => NormScratch::new(op, first, out, tiling).len_bytes(),
+        Op::Attention(op) if tiling.score_bytes() > 0 => BlockScratch::new(op, out, tiling).len_bytes(),
         Op::Attention(op) => {
             let parts = AttentionScratch::new(op, out);
             parts.scores + parts.accumulators

@@ -16,7 +16,7 @@ use crate::format::{
     Clip, DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Section, Store, Tensor, VERSION, Weights,
 };
 use crate::opset::{self, OpSet, links};
-use crate::shape::conv_len;
+use crate::shape::{conv_len, winograd_fits};
 
 /// Most tensors in a file: the order check keeps one bit for each on the stack.
 const TENSORS_MAX: usize = 2048;
@@ -408,6 +408,10 @@ const fn conv<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Conv) -> Check {
         ensure!(fits((source.h as usize) << up, kh, op.stride, op.pad[0], out.h), Shape);
         ensure!(fits((source.w as usize) << up, kw, op.stride, op.pad[1], out.w), Shape);
         k += 1;
+    }
+    if op.winograd {
+        linked!(OPS, WINOGRAD, true);
+        ensure!(winograd_fits(op, &model.tensor(op.sources[0]), &out), Shape);
     }
     if op.residual != NONE {
         ensure!(!matches!(out.dtype, DType::F32), Type);

@@ -5,17 +5,67 @@
 //! maximum, in 1/256 nat, indexes two 64-entry tables: `exp(−(64·i + j)/256) = T₁[i]·T₂[j]`. The weights stay
 //! unnormalised (15 bits, fewer for more than 256 positions, so that a sum of products fits i32), and one division a row
 //! gives the multiplier of the output.
+//!
+//! This file takes one query at a time; [`attention_blocks`](super::attention_blocks) takes many, for hosts.
 
-use super::Context;
 use super::parts::over_rows;
+use super::{Context, attention_blocks};
 use crate::arena::{cast, cast_mut, pieces, take_front};
+use crate::format::Quant;
 use crate::format::op::{Attention, Op};
-use crate::kernels::scratch::AttentionScratch;
-use crate::kernels::{Exponential, Strided};
+use crate::kernels::scratch::{AttentionScratch, BlockScratch};
+use crate::kernels::{Exponential, Strided, select};
 use crate::opset::OpSet;
 use crate::quant::{exp2_neg, mul_round, multiplier, shift_for, shl_saturating};
 use crate::shape::row_macs;
 use core::ops::Range;
+
+/// Whether this core has room for blocks of queries, known when it is compiled.
+const BLOCKS: bool = select::TILING.score_bytes() > 0;
+
+/// What is computed from what.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    /// Channels of all heads.
+    pub c: usize,
+    pub heads: usize,
+    /// Channels of one.
+    pub head_dim: usize,
+    /// Pixels.
+    pub positions: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Queries, keys and values.
+    pub elems: [&'a [i8]; 3],
+    pub exponential: Exponential<'a>,
+    /// Of values and output.
+    quants: [Quant; 2],
+}
+
+/// From a query's sum of weighted values to its output: `mul_round(shl_saturating(sum − zero, shift), multiplier)`.
+pub(super) struct Factor {
+    pub zero: i32,
+    pub shift: u32,
+    pub multiplier: i32,
+}
+
+impl Terms<'_> {
+    /// For a query with these weights together.
+    #[inline(always)]
+    pub fn factor(&self, total: i32) -> Factor {
+        let [values, out] = self.quants;
+        let real = values.scale / (out.scale * total as f32);
+        let shift = shift_for(real);
+        let zero = total.wrapping_mul(values.zero_point as i32);
+        Factor { zero, shift, multiplier: multiplier(real * exp2_neg(shift)) }
+    }
+
+    /// An output element.
+    #[inline(always)]
+    pub fn output(&self, value: i32) -> i8 {
+        value.saturating_add(self.quants[1].zero_point as i32).clamp(-128, 127) as i8
+    }
+}
 
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -30,12 +80,11 @@ pub(super) fn run<const OPS: OpSet>(
     let (c, positions) = (out.c as usize, out.h as usize * out.w as usize);
     let head_dim = c / (op.heads as usize).max(1);
     let parts = AttentionScratch::new(op, &out);
-    let [q_bytes, k_bytes, v_bytes, out_bytes, scratch] = pieces(
-        arena,
-        [q.range(), k.range(), v.range(), out.range(), live_end..live_end + parts.scores + parts.accumulators],
-    );
+    let blocks = BlockScratch::new(op, &out, select::TILING);
+    let scratch_len = if BLOCKS { blocks.len_bytes() } else { parts.scores + parts.accumulators };
+    let [q_bytes, k_bytes, v_bytes, out_bytes, scratch] =
+        pieces(arena, [q.range(), k.range(), v.range(), out.range(), live_end..live_end + scratch_len]);
     let [qs, ks, vs, outs] = [q, k, v, out].map(|tensor| model.quant(&tensor, ctx.row));
-    let (q_elems, k_elems, v_elems): (&[i8], &[i8], &[i8]) = (cast(q_bytes), cast(k_bytes), cast(v_bytes));
     let row_elems = out.row_elems();
     let out_rows = out_bytes.get_mut(rows.start * row_elems..rows.end * row_elems).unwrap_or_default();
     let (coarse, fine) = model.shorts(op.exp_table, 128).split_at_checked(64).unwrap_or_default();
@@ -48,8 +97,22 @@ pub(super) fn run<const OPS: OpSet>(
         fine: bytemuck::cast_slice(fine),
         right: 15 + exp_shift(positions),
     };
+    let terms = Terms {
+        c,
+        heads: op.heads as usize,
+        head_dim,
+        positions,
+        width: out.w as usize,
+        elems: [cast(q_bytes), cast(k_bytes), cast(v_bytes)],
+        exponential,
+        quants: [vs, outs],
+    };
 
     let cost = rows.len() * row_macs(&Op::Attention(*op), model) as usize / 64;
+    if BLOCKS {
+        return attention_blocks::run(ctx, &terms, &blocks, rows, out_rows, scratch, cost);
+    }
+    let [q_elems, k_elems, v_elems] = terms.elems;
     over_rows(ctx, rows, (out_rows, row_elems), scratch, cost, |rows, out_bytes, mut scratch| {
         let scores: &mut [i32] = cast_mut(take_front(&mut scratch, parts.scores));
         let scores = scores.get_mut(..positions).unwrap_or_default();
@@ -68,14 +131,11 @@ pub(super) fn run<const OPS: OpSet>(
                 let values = v_elems.get(head * head_dim..).unwrap_or_default();
                 (ctx.kernels.mix_i8)(acc, scores, Strided { elems: values, stride: c });
 
-                let real = vs.scale / (outs.scale * total as f32);
-                let shift = shift_for(real);
-                let m = multiplier(real * exp2_neg(shift));
-                let zero = total.wrapping_mul(vs.zero_point as i32);
+                let factor = terms.factor(total);
                 let to = out_elems.get_mut(channels(position - first)).unwrap_or_default();
                 for (to, &sum) in to.iter_mut().zip(&*acc) {
-                    let value = mul_round(shl_saturating(sum.wrapping_sub(zero), shift), m);
-                    *to = value.saturating_add(outs.zero_point as i32).clamp(-128, 127) as i8;
+                    let shifted = shl_saturating(sum.wrapping_sub(factor.zero), factor.shift);
+                    *to = terms.output(mul_round(shifted, factor.multiplier));
                 }
             }
         }

@@ -6,7 +6,7 @@
 //! [`SUM_FRACTION_BITS`] fraction bits and rounded once; the model's output leaves as f32 straight from the accumulator.
 //!
 //! Tiling: a few output pixels of a row at a time; the input rows below them are loaded once, padded, and used for every
-//! output channel ([`Window`]). A 1×1 convolution reads the input's pixels in place where its kernel takes 8 bits.
+//! output channel ([`Window`](crate::kernels::Window)). A 1×1 convolution reads the input's pixels in place where its kernel takes 8 bits.
 //!
 //! Int4 weights are unpacked to int8 first, for as many output channels as scratch has room for ([`ConvScratch`]); all
 //! pixels run over them before the next ones are unpacked, so that every weight is unpacked once a call.
@@ -14,15 +14,17 @@
 use super::Context;
 use super::parts::over_rows;
 use super::upsampled::Taps;
+use super::window::Tile;
+use super::winograd;
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Conv;
 use crate::format::{DType, Encoding, NONE, Op, Tensor, Weights};
 use crate::kernels::scalar::round_sum;
-use crate::kernels::scratch::{ConvScratch, Widening, WindowShape, is_direct};
-use crate::kernels::{Channels, Kernels, Window, select};
+use crate::kernels::scratch::{ConvScratch, Widening, is_direct};
+use crate::kernels::{Channels, Kernels, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for};
-use crate::shape::{row_macs, window_start};
+use crate::shape::row_macs;
 use core::ops::Range;
 
 pub(super) fn run<const OPS: OpSet>(
@@ -51,141 +53,220 @@ pub(super) fn run<const OPS: OpSet>(
             live_end..live_end + parts.len_bytes(),
         ],
     );
-    let out_c = out.c as usize;
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
     let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
-    let count = if two { 2 } else { 1 };
-    let per_source = constants.len() / count;
+    let in_c = tensors[0].c as usize;
+    let by_taps = TAPS_FIT && links(OPS, opset::CONV_UPSAMPLED) && parts.taps > 0 && in_c >= ctx.kernels.taps_from;
+    let pairs = links(OPS, opset::WINOGRAD) && op.winograd;
+    let by_winograd = WINOGRAD_FITS
+        && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0)
+        && !by_taps
+        && in_c >= ctx.kernels.winograd_from;
     if rows.start == 0 {
-        prepare(ctx, op, &tensors, &out, cast(modulation), constants, per_source);
+        let per_source = constants.len() / if two { 2 } else { 1 };
+        // What `conv_i8` adds to each element.
+        let offset = if is_wide(ctx.kernels) || by_winograd { 0 } else { ctx.kernels.offset };
+        prepare(ctx, op, &tensors, &out, cast(modulation), constants, per_source, offset);
     }
 
-    let shift = constants.get(2 * out_c).copied().unwrap_or(0) as u32;
-    let quant = model.quant(&out, ctx.row);
     let residual_quant = model.quant(&residual, ctx.row);
+    let quant = model.quant(&out, ctx.row);
     let residual_real = residual_quant.scale * op.residual_scale / quant.scale * (1 << SUM_FRACTION_BITS) as f32;
-    let residual_multiplier = multiplier(residual_real * exp2_neg(element_shift(residual.dtype)));
-    let residual_zero = residual_quant.zero_point as i32;
-    let out_w = out.w as usize;
-    let by_taps = TAPS_FIT
-        && links(OPS, opset::CONV_UPSAMPLED)
-        && parts.taps > 0
-        && tensors[0].c as usize >= ctx.kernels.taps_from;
-    let in_passes = links(OPS, opset::WEIGHTS_I4) || by_taps;
-    let (constants, first, second, residual_bytes) = (&*constants, &*first, &*second, &*residual_bytes);
+    let finish = Finish {
+        ctx,
+        constants: &*constants,
+        two,
+        out: &out,
+        zero_point: quant.zero_point as i32,
+        residual: has_residual.then_some(&*residual_bytes),
+        residual_in_place: in_place,
+        residual_i16: residual.dtype == DType::I16,
+        residual_zero: residual_quant.zero_point as i32,
+        residual_multiplier: multiplier(residual_real * exp2_neg(element_shift(residual.dtype))),
+    };
+    let (first, second) = (&*first, &*second);
+    let unit = if pairs { 2 } else { 1 };
+    let image_rows = |rows: &Range<usize>| rows.start * unit..(rows.end * unit).min(out.h as usize);
     let row_bytes = out.row_elems() * out.dtype.bytes();
-    let out_rows = out_bytes.get_mut(rows.start * row_bytes..rows.end * row_bytes).unwrap_or_default();
+    let image = image_rows(&rows);
+    let out_rows = out_bytes.get_mut(image.start * row_bytes..image.end * row_bytes).unwrap_or_default();
     let cost = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
-    over_rows(ctx, rows, (out_rows, row_bytes), scratch, cost, |rows, out_bytes, mut scratch| {
-        let window = take_front(&mut scratch, parts.window);
-        let accumulators: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
-        let tile_len = accumulators.len() / count;
-        let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
-        let tap_scratch = take_front(&mut scratch, parts.taps);
-        // Some output channels of the pixels from (y, x) on; `codes` are their weights where those are unpacked.
-        let mut tile = |[y, x]: [usize; 2],
-                        channel: usize,
-                        some_c: usize,
-                        codes: [&[i8]; 2],
-                        taps: &mut Option<Taps<'_>>| {
-            let pixels = select::TILING.pixels.min(out_w - x);
-            let Some(sums) = sums.get_mut(..pixels * some_c) else { return };
-            // In the output and the residual they are one piece, or one for each pixel.
-            let whole = !in_passes || some_c == out_c;
-            let (pieces, piece_len) = if whole { (1, pixels * out_c) } else { (pixels, some_c) };
-            let piece = |i: usize| {
-                let at = (y - rows.start) * out.row_elems() + (x + i) * out_c + channel;
-                (at..at + piece_len, i * piece_len..(i + 1) * piece_len)
-            };
-            for k in 0..count {
-                let constants = constants.get(k * per_source..).unwrap_or_default();
-                let channels = Channels {
-                    bias: constants.get(channel..channel + some_c).unwrap_or_default(),
-                    multiplier: constants.get(out_c + channel..out_c + channel + some_c).unwrap_or_default(),
-                    shift,
-                };
-                let (tensor, id, elems_of, codes) = if k == 0 {
-                    (&tensors[0], op.weights[0], first, codes[0])
-                } else {
-                    (&tensors[1], op.weights[1], second, codes[1])
-                };
-                let codes = if codes.is_empty() { cast(model.weight_rows(id, channel)) } else { codes };
-                let acc = if k == 0 { &mut *sums } else { second_sums.get_mut(..pixels * some_c).unwrap_or_default() };
-                match taps {
-                    Some(taps) => taps.row(ctx, cast(elems_of), codes, y, acc),
-                    None => accumulate(ctx, op, tensor, elems_of, codes, window, acc, some_c, [y, x]),
-                }
-                if let DType::F32 = out.dtype {
-                    for (to, from) in (0..pieces).map(piece) {
-                        let to = cast_mut::<f32>(out_bytes).get_mut(to).unwrap_or_default();
-                        store_f32(to, acc.get(from).unwrap_or_default(), channels, k > 0);
-                    }
-                } else {
-                    (ctx.kernels.scale)(acc, channels);
-                }
-            }
-            if two {
-                sums.iter_mut().zip(&*second_sums).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
-            }
-            for (elems, from) in (0..pieces).map(piece) {
-                let sums = sums.get_mut(from).unwrap_or_default();
-                if has_residual {
-                    // All of the tensor, or these rows of the output.
-                    let (from, before) =
-                        if in_place { (&*out_bytes, 0) } else { (residual_bytes, rows.start * out.row_elems()) };
-                    let at = before + elems.start..before + elems.end;
-                    if links(OPS, opset::RESIDUAL_I16) && residual.dtype == DType::I16 {
-                        let from = cast(from).get(at).unwrap_or_default();
-                        (ctx.kernels.add_i16)(sums, from, residual_zero, residual_multiplier);
-                    } else {
-                        let from = cast(from).get(at).unwrap_or_default();
-                        (ctx.kernels.add_i8)(sums, from, residual_zero, residual_multiplier);
-                    }
-                }
-                if out.dtype == DType::I8 {
-                    let to = cast_mut(out_bytes).get_mut(elems).unwrap_or_default();
-                    (ctx.kernels.store_i8)(to, sums, quant.zero_point as i32);
-                } else if links(OPS, opset::OUT_I16) && out.dtype == DType::I16 {
-                    let to = cast_mut::<i16>(out_bytes).get_mut(elems).unwrap_or_default();
-                    to.iter_mut().zip(&*sums).for_each(|(q, &sum)| *q = round_sum(sum).clamp(-32_767, 32_767) as i16);
-                }
-            }
-        };
-        // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
-        let mut channel = 0;
-        while channel < out_c {
-            let (mut some_c, mut codes) = (out_c, [&[][..]; 2]);
-            if in_passes {
-                some_c = if by_taps { parts.tap_channels } else { parts.channels }.min(out_c - channel);
-            }
-            if links(OPS, opset::WEIGHTS_I4) {
-                let (first, second) = scratch.split_at_mut_checked(parts.weights[0]).unwrap_or_default();
-                codes = [unpack(ctx, op.weights[0], channel, first), unpack(ctx, op.weights[1], channel, second)];
-            }
-            let mut taps = None;
-            if by_taps {
-                if codes[0].is_empty() {
-                    codes[0] = cast(model.weight_rows(op.weights[0], channel));
-                }
-                taps = Some(Taps::new(ctx, &tensors[0], some_c, codes[0], &mut *tap_scratch));
-            }
-            for y in rows.clone() {
-                let mut x = 0;
-                while x < out_w {
-                    tile([y, x], channel, some_c, codes, &mut taps);
-                    x += select::TILING.pixels;
-                }
-            }
-            channel += some_c;
+    over_rows(ctx, rows, (out_rows, unit * row_bytes), scratch, cost, |rows, out_bytes, scratch| {
+        let rows = image_rows(&rows);
+        if by_winograd {
+            winograd::run(ctx, op, &tensors[0], cast(first), &parts.winograd, &finish, rows, out_bytes, scratch);
+        } else {
+            direct(ctx, op, &tensors, [first, second], &parts, by_taps, &finish, rows, out_bytes, scratch);
         }
     });
+}
+
+/// Some rows, each product computed as it stands in the formula, or once a tap.
+#[allow(clippy::too_many_arguments)] // an operator's parts
+#[inline(always)]
+fn direct<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    op: &Conv,
+    tensors: &[Tensor; 2],
+    elems: [&[u8]; 2],
+    parts: &ConvScratch,
+    by_taps: bool,
+    finish: &Finish<'_, OPS>,
+    rows: Range<usize>,
+    out_bytes: &mut [u8],
+    mut scratch: &mut [u8],
+) {
+    let model = ctx.model;
+    let [out_w, out_c] = [finish.out.w as usize, finish.out.c as usize];
+    let in_passes = links(OPS, opset::WEIGHTS_I4) || by_taps;
+    let window = take_front(&mut scratch, parts.window);
+    let accumulators: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
+    let tile_len = accumulators.len() / if finish.two { 2 } else { 1 };
+    let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
+    let tap_scratch = take_front(&mut scratch, parts.taps);
+    // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
+    let mut channel = 0;
+    while channel < out_c {
+        let (mut some_c, mut codes) = (out_c, [&[][..]; 2]);
+        if in_passes {
+            some_c = if by_taps { parts.tap_channels } else { parts.channels }.min(out_c - channel);
+        }
+        if links(OPS, opset::WEIGHTS_I4) {
+            let (first, second) = scratch.split_at_mut_checked(parts.weights[0]).unwrap_or_default();
+            codes = [unpack(ctx, op.weights[0], channel, first), unpack(ctx, op.weights[1], channel, second)];
+        }
+        for (codes, &id) in codes.iter_mut().zip(&op.weights) {
+            if codes.is_empty() {
+                *codes = cast(model.weight_rows(id, channel));
+            }
+        }
+        let mut taps = by_taps.then(|| Taps::new(ctx, &tensors[0], some_c, codes[0], &mut *tap_scratch));
+        for y in rows.clone() {
+            let mut x = 0;
+            while x < out_w {
+                let pixels = select::TILING.pixels.min(out_w - x);
+                let sums = sums.get_mut(..pixels * some_c).unwrap_or_default();
+                let second_sums = second_sums.get_mut(..pixels * some_c).unwrap_or_default();
+                for k in 0..if finish.two { 2 } else { 1 } {
+                    let (tensor, elems, codes, sums) = match k {
+                        0 => (&tensors[0], elems[0], codes[0], &mut *sums),
+                        _ => (&tensors[1], elems[1], codes[1], &mut *second_sums),
+                    };
+                    match &mut taps {
+                        Some(taps) => taps.row(ctx, cast(elems), codes, y, sums),
+                        None => accumulate(ctx, op, tensor, elems, codes, window, sums, some_c, [y, x]),
+                    }
+                }
+                finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, second_sums]);
+                x += select::TILING.pixels;
+            }
+        }
+        channel += some_c;
+    }
+}
+
+/// Where sums belong: pixels from (y, x) on, `some_c` output channels of each.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub y: usize,
+    pub x: usize,
+    pub channel: usize,
+    pub some_c: usize,
+}
+
+/// What becomes of sums.
+pub(super) struct Finish<'a, const OPS: OpSet> {
+    ctx: &'a Context<'a, OPS>,
+    constants: &'a [i32],
+    /// There are two sources.
+    two: bool,
+    pub out: &'a Tensor,
+    zero_point: i32,
+    /// All of the tensor; nothing where it is the output.
+    residual: Option<&'a [u8]>,
+    residual_in_place: bool,
+    residual_i16: bool,
+    residual_zero: i32,
+    residual_multiplier: i32,
+}
+
+impl<const OPS: OpSet> Finish<'_, OPS> {
+    /// From the sums of each source to output elements; `out_bytes` begins with row `first_row`.
+    pub fn store(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
+        let (out, kernels) = (self.out, self.ctx.kernels);
+        let Place { y, x, channel, some_c } = place;
+        let out_c = out.c as usize;
+        // In the output and the residual they are one piece, or one for each pixel, `out_c` apart.
+        let by_winograd = WINOGRAD_FITS && (links(OPS, opset::WINOGRAD) || select::TILING.winograd_always());
+        let in_passes = TAPS_FIT || by_winograd || links(OPS, opset::WEIGHTS_I4);
+        let piece_len = if !in_passes || some_c == out_c { sums[0].len() } else { some_c }.max(1);
+        let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
+        let per_source = self.constants.len() / if self.two { 2 } else { 1 };
+        let shift = self.constants.get(2 * out_c).copied().unwrap_or(0) as u32;
+        let [first, second] = sums;
+        for (k, acc) in [&mut *first, &mut *second].into_iter().enumerate() {
+            if k == 1 && !self.two {
+                break;
+            }
+            let constants = self.constants.get(k * per_source..).unwrap_or_default();
+            let channels = Channels {
+                bias: constants.get(channel..channel + some_c).unwrap_or_default(),
+                multiplier: constants.get(out_c + channel..out_c + channel + some_c).unwrap_or_default(),
+                shift,
+            };
+            if let DType::F32 = out.dtype {
+                for (i, acc) in acc.chunks_exact(piece_len).enumerate() {
+                    let at = first_elem + i * out_c;
+                    let to = cast_mut::<f32>(out_bytes).get_mut(at..at + acc.len()).unwrap_or_default();
+                    store_f32(to, acc, channels, k > 0);
+                }
+            } else {
+                (kernels.scale)(acc, channels);
+            }
+        }
+        if self.two {
+            first.iter_mut().zip(&*second).for_each(|(sum, &x)| *sum = sum.wrapping_add(x));
+        }
+        let (mut rest, mut at) = (first, first_elem);
+        while let Some((sums, after)) = rest.split_at_mut_checked(piece_len) {
+            let elems = at..at + piece_len;
+            (rest, at) = (after, at + out_c);
+            if let (true, Some(residual)) = (links(OPS, opset::RESIDUAL), self.residual) {
+                // All of the tensor, or these rows of the output.
+                let (from, before) =
+                    if self.residual_in_place { (&*out_bytes, 0) } else { (residual, first_row * out.row_elems()) };
+                let at = before + elems.start..before + elems.end;
+                let (zero, multiplier) = (self.residual_zero, self.residual_multiplier);
+                if links(OPS, opset::RESIDUAL_I16) && self.residual_i16 {
+                    (kernels.add_i16)(sums, cast(from).get(at).unwrap_or_default(), zero, multiplier);
+                } else {
+                    (kernels.add_i8)(sums, cast(from).get(at).unwrap_or_default(), zero, multiplier);
+                }
+            }
+            if out.dtype == DType::I8 {
+                let to = cast_mut(out_bytes).get_mut(elems).unwrap_or_default();
+                (kernels.store_i8)(to, sums, self.zero_point);
+            } else if links(OPS, opset::OUT_I16) && out.dtype == DType::I16 {
+                let to = cast_mut::<i16>(out_bytes).get_mut(elems).unwrap_or_default();
+                to.iter_mut().zip(&*sums).for_each(|(q, &sum)| *q = round_sum(sum).clamp(-32_767, 32_767) as i16);
+            }
+        }
+    }
 }
 
 /// Whether this core has room for the products of taps, known when it is compiled.
 const TAPS_FIT: bool = select::TILING.tap_bytes() > 0;
 
+/// Whether it has kernels for Winograd's algorithm.
+const WINOGRAD_FITS: bool = select::TILING.winograd > 0;
+
 /// Int4 weights from output channel `channel` on, unpacked, as many as there is room for; nothing where they are int8.
-fn unpack<'c, const OPS: OpSet>(ctx: &Context<'_, OPS>, id: u16, channel: usize, to: &'c mut [u8]) -> &'c [i8] {
+pub(super) fn unpack<'c, const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    id: u16,
+    channel: usize,
+    to: &'c mut [u8],
+) -> &'c [i8] {
     let Some(weights) = ctx.model.weights(id) else { return &[] };
     let Encoding::I4 { group_len } = weights.encoding else { return &[] };
     let codes: &mut [i8] = cast_mut(to);
@@ -202,6 +283,7 @@ fn unpack<'c, const OPS: OpSet>(ctx: &Context<'_, OPS>, id: u16, channel: usize,
 const FLOOR_MAX: f32 = (1 << 24) as f32;
 
 /// The step's constants of every channel: per source bias and factor, and behind the first source's the shift.
+#[allow(clippy::too_many_arguments)] // an operator's parts
 fn prepare<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     op: &Conv,
@@ -210,6 +292,7 @@ fn prepare<const OPS: OpSet>(
     given: &[f32],
     constants: &mut [i32],
     per_source: usize,
+    offset: i32,
 ) {
     let model = ctx.model;
     let out_c = out.c as usize;
@@ -225,7 +308,7 @@ fn prepare<const OPS: OpSet>(
         let (Some(weights), Some(to)) = (model.weights(weights), constants.get_mut(k * per_source..)) else { return };
         let (to_bias, rest) = to.split_at_mut_checked(out_c).unwrap_or_default();
         let quant = model.quant(tensor, ctx.row);
-        let offset = if tensor.dtype == DType::I8 && !is_wide(ctx.kernels) { ctx.kernels.offset } else { 0 };
+        let offset = if tensor.dtype == DType::I8 { offset } else { 0 };
         let params = model.weight_params(&weights).enumerate();
         for ((c, (weight_scale, weight_sum)), (to_bias, to_factor)) in params.zip(to_bias.iter_mut().zip(rest)) {
             let scale = quant.scale * weight_scale;
@@ -307,135 +390,6 @@ fn accumulate<const OPS: OpSet>(
             (kernels.conv_i16)(sums, channels, window, weights);
         }
         DType::I8 | DType::I16 | DType::F32 => {}
-    }
-}
-
-/// Some output pixels of row y, from x on.
-struct Tile<'a> {
-    op: &'a Conv,
-    input: &'a Tensor,
-    y: usize,
-    x: usize,
-    pixels: usize,
-}
-
-impl Tile<'_> {
-    /// The window of a 1×1 convolution: the pixels themselves.
-    fn in_place<'a>(&self, elems: &'a [i8]) -> Window<'a, i8> {
-        let c = self.input.c as usize;
-        let elems = elems.get(self.y * self.input.row_elems() + self.x * c..).unwrap_or_default();
-        Window { elems, runs: 1, run_len: c, run_stride: c, pixel_stride: c }
-    }
-
-    /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four.
-    fn load<'a, const OPS: OpSet, S: Copy, D: Copy + From<S>>(
-        &self,
-        elems: &[S],
-        to: &'a mut [D],
-        pad: D,
-        exchanged: bool,
-        load: impl Fn(&mut [D], &[S]),
-    ) -> Window<'a, D> {
-        let shape = WindowShape::new(self.op, self.input, select::TILING);
-        let WindowShape { runs, run_len, run_stride, pixel_stride, staged } = shape;
-        let [c, stride] = [self.input.c as usize, self.op.stride as usize];
-        let [kh, kw] = self.op.kernel.map(usize::from);
-        let columns = (self.pixels - 1) * stride + kw;
-        let row_len = columns * c;
-        if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) {
-            for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(runs).enumerate() {
-                self.load_row::<OPS, _, _>(elems, run, [ky, columns], pad, &load);
-            }
-            return Window { elems: to, runs, run_len, run_stride, pixel_stride };
-        }
-        // Rows as they lie, of which each patch copies its own, each group of four as the kernel wants it.
-        let (rows, to) = to.split_at_mut_checked(staged).unwrap_or_default();
-        let plain = |to: &mut [D], from: &[S]| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
-        for (ky, row) in rows.chunks_exact_mut(row_len.max(1)).take(kh).enumerate() {
-            self.load_row::<OPS, _, _>(elems, row, [ky, columns], pad, plain);
-        }
-        for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
-            gather(patch, rows.get(p * stride * c..).unwrap_or_default(), row_len, (kw * c).max(1));
-            if exchanged {
-                for [_, second, third, _] in patch.as_chunks_mut::<4>().0 {
-                    core::mem::swap(second, third);
-                }
-            }
-        }
-        Window { elems: to, runs, run_len, run_stride, pixel_stride }
-    }
-
-    /// Loads the `columns` that kernel row `ky` reads of the input, padded.
-    fn load_row<const OPS: OpSet, S: Copy, D: Copy>(
-        &self,
-        elems: &[S],
-        to: &mut [D],
-        [ky, columns]: [usize; 2],
-        pad: D,
-        load: impl Fn(&mut [D], &[S]),
-    ) {
-        if !self.has_row::<OPS>(ky) {
-            to.fill(pad);
-            return;
-        }
-        let c = self.input.c as usize;
-        let up = links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample;
-        let inside = if up { 0..0 } else { self.inside(columns) };
-        if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
-            load(to.get_mut(inside.start * c..inside.end * c).unwrap_or_default(), from);
-        }
-        // Upsampled, or padding: pixel by pixel.
-        let mut column = if inside.start == 0 { inside.end } else { 0 };
-        while column < columns {
-            let to = to.get_mut(column * c..(column + 1) * c).unwrap_or_default();
-            match self.pixel::<OPS, _>(elems, ky, column) {
-                Some(from) => load(to, from.get(..c).unwrap_or_default()),
-                None => to.fill(pad),
-            }
-            column += 1;
-            if column == inside.start {
-                column = inside.end;
-            }
-        }
-    }
-
-    /// The input's elements from a pixel of the window on; `None` where that is padding.
-    fn pixel<'e, const OPS: OpSet, S>(&self, elems: &'e [S], ky: usize, column: usize) -> Option<&'e [S]> {
-        let up = (links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample) as u32;
-        let iy = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
-        let ix = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize) + column as isize;
-        let (h, w) = ((self.input.h as isize) << up, (self.input.w as isize) << up);
-        if iy < 0 || iy >= h || ix < 0 || ix >= w {
-            return None;
-        }
-        let [iy, ix] = [iy as usize >> up, ix as usize >> up];
-        elems.get(iy * self.input.row_elems() + ix * self.input.c as usize..)
-    }
-
-    /// Whether kernel row `ky` lies in the input, not in the padding.
-    fn has_row<const OPS: OpSet>(&self, ky: usize) -> bool {
-        let up = (links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample) as u32;
-        let iy = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
-        iy >= 0 && iy < (self.input.h as isize) << up
-    }
-
-    /// The window's columns that are no padding.
-    fn inside(&self, columns: usize) -> Range<usize> {
-        let left = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize);
-        let column = |ix: isize| (ix - left).max(0).min(columns as isize) as usize;
-        column(0)..column(self.input.w as isize)
-    }
-}
-
-/// A patch: the first `run_len` elements of each row. Not by `chunks_exact`, which divides: that takes a Cortex-M0+ longer
-/// than the copy; and apart, because within the tile's loop it has no registers left.
-#[inline(never)]
-fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, run_len: usize) {
-    let mut rest = patch;
-    while let Some((run, after)) = rest.split_at_mut_checked(run_len) {
-        let Some(row) = rows.get(..run_len) else { return };
-        run.iter_mut().zip(row).for_each(|(to, &from)| *to = from);
-        (rest, rows) = (after, rows.get(row_len..).unwrap_or_default());
     }
 }
 

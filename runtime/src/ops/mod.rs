@@ -4,6 +4,7 @@
 //! on the step's scales are prepared with the first row and stay in the operator's scratch until the last.
 
 mod attention;
+mod attention_blocks;
 mod conv;
 mod embed;
 mod norm;
@@ -11,6 +12,8 @@ mod parts;
 mod quantize;
 mod resize;
 mod upsampled;
+mod window;
+mod winograd;
 
 pub use parts::Workers;
 

@@ -19,6 +19,7 @@ use crate::kernels::{NormConstants, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{NORM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32};
 use crate::shape::row_macs;
+use crate::sqrt::sqrt;
 use core::ops::Range;
 
 /// The part of a group that lies in one source.
@@ -129,7 +130,7 @@ pub(super) fn stats<const OPS: OpSet>(
         }
         if let (Some(whole), [mean, rstd]) = (whole, out) {
             *mean = whole.mean;
-            *rstd = 1.0 / libm::sqrtf(whole.m2 / whole.n + op.eps);
+            *rstd = 1.0 / sqrt(whole.m2 / whole.n + op.eps);
         }
     }
 }

@@ -10,6 +10,8 @@
 //! logarithm in the tails; that is written out below, because output bits depend on it. Golden values in the tests pin
 //! all of it. What voids the promise: any f32 operation that is not correctly rounded.
 
+use crate::sqrt::sqrt;
+
 /// One block of ChaCha8: 16 words for (seed, stream, block).
 pub fn chacha8(seed: u64, stream: u32, block: u32) -> [u32; 16] {
     let (low, high) = (seed as u32, (seed >> 32) as u32);
@@ -48,7 +50,7 @@ pub fn normal(bits: u32) -> f32 {
         return q * numerator / denominator;
     }
     let tail = if q < 0.0 { p } else { 1.0 - p };
-    let r = libm::sqrtf(-ln(tail)) - 1.6;
+    let r = sqrt(-ln(tail)) - 1.6;
     let numerator = ((0.170_238_21 * r + 1.306_728_5) * r + 2.756_815_4) * r + 1.423_437_3;
     let denominator = (0.120_211_33 * r + 0.737_001_66) * r + 1.0;
     let magnitude = numerator / denominator;

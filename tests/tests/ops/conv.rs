@@ -98,6 +98,55 @@ fn residuals_two_sources_and_modulations() {
     }
 }
 
+/// Winograd's algorithm gives the direct convolution's integers: with every table, whatever the picture's size, from int4 weights
+/// too, and where a poll takes a pair of rows, or one row, at a time.
+#[test]
+fn winograd_is_direct() {
+    let mut seed = 900;
+    for [h, w] in [[4, 3], [5, 6], [3, 17], [7, 34], [1, 41]] {
+        for (in_c, out_c, group_len) in
+            [(4, 4, None), (12, 20, None), (24, 8, Some(8)), (68, 36, None), (16, 52, Some(4))]
+        {
+            for (upsample, out_dtype) in
+                [(false, DType::I8), (true, DType::I8), (false, DType::F32), (false, DType::I16)]
+            {
+                seed += 1;
+                let draw = |winograd: bool, kernels: Kernels, budget: u32| {
+                    let mut net = Net::new(seed, [h, w, 2]);
+                    net.written = group_len.map_or(Written::I8, Written::I4);
+                    let source = net.made(in_c, DType::I8);
+                    let up = if upsample { 2 } else { 1 };
+                    let shape = [up * h, up * w, out_c];
+                    let (out, residual) = match out_dtype {
+                        DType::F32 => (net.b.float(shape, false), NONE),
+                        dtype => (net.int(shape, dtype), net.int(shape, DType::I8)),
+                    };
+                    let conv = Conv { kernel: [3, 3], pad: [1, 1], upsample, winograd, ..plain(source) };
+                    if residual != NONE {
+                        net.conv(residual, conv);
+                    }
+                    net.conv(out, Conv { residual, residual_scale: 0.5, ..conv });
+                    net.bytes_of(out, kernels, budget)
+                };
+                let direct = Kernels { winograd_from: usize::MAX, taps_from: usize::MAX, ..*select::tables()[0] };
+                let want = draw(false, direct, u32::MAX);
+                assert!(want.iter().any(|&x| x != 0));
+                for table in select::tables() {
+                    let table = Kernels { winograd_from: 0, taps_from: usize::MAX, ..**table };
+                    for (winograd, budget) in [(true, u32::MAX), (false, u32::MAX), (true, 1), (false, 1)] {
+                        let got = draw(winograd, table, budget);
+                        let name = table.name;
+                        assert!(
+                            got == want,
+                            "{name}: {h}×{w} {in_c}→{out_c} {group_len:?} {upsample} {out_dtype:?} {winograd}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// An int4 layer is the int8 layer of its codes, bit for bit, whatever its shape; and that is the formula's.
 #[test]
 fn int4_is_int8_in_fewer_bytes() {

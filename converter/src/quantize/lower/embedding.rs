@@ -82,6 +82,7 @@ impl Lower<'_> {
             stride: 1,
             pad: [0, 0],
             upsample: false,
+            winograd: false,
         };
         self.push(&projection.name, DeviceOp::Conv(conv));
         Ok(Modulation::Tensor(out))

@@ -77,6 +77,7 @@ impl Lower<'_> {
             stride: small("a stride", op.stride, 1..=15)?,
             pad: [small("padding", op.pad[0], 0..=15)?, small("padding", op.pad[1], 0..=15)?],
             upsample: op.upsample,
+            winograd: false,
         };
         self.push(&op.name, DeviceOp::Conv(conv));
         Ok(())

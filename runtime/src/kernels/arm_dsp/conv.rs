@@ -2,7 +2,7 @@
 //!
 //! A group of four elements takes six loads, which follow each other, four `SXTB16` and eight `SMLAD`: 18 instructions
 //! and, by Arm's timings, 19 cycles for 16 multiply-adds. All fourteen registers are taken, so the end of a run is compared
-//! with a word on the stack, and six groups (three taps of eight channels) pass in between; the first pass of a run
+//! with a word on the stack, and eight groups (32 channels) pass in between; the first pass of a run
 //! begins in the middle. Two channels by three pixels would take 24 instructions for 24, but no more of them a cycle
 //! (0.81 of 0.79), and leave two pixels of eight and of fourteen to a kernel of their own.
 
@@ -10,7 +10,7 @@ use super::super::Window;
 use core::arch::naked_asm;
 
 /// Groups that pass between two looks at the end of the run, and bytes of code of each.
-const UNROLLED: usize = 6;
+const UNROLLED: usize = 8;
 const GROUP_CODE_BYTES: usize = 72;
 
 pub(super) fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]) {

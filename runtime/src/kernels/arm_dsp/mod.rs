@@ -10,6 +10,7 @@
 
 mod conv;
 mod rows;
+mod winograd;
 
 use super::Kernels;
 use super::scalar::KERNELS as SCALAR;
@@ -24,6 +25,8 @@ pub(super) const KERNELS: Kernels = Kernels {
     widen,
     load,
     conv_i16: conv::conv_i16,
+    winograd_weights: winograd::weights,
+    winograd: winograd::convolve,
     dot_i8: rows::dot_i8,
     scale: rows::scale,
     add_i8: rows::add::<i8, 16>,
@@ -82,6 +85,14 @@ instruction! {
 instruction! {
     /// Bytes 1 and 3, sign-extended.
     sxtb16_odd(x) = "sxtb16 {result}, {x}, ror #8"
+}
+instruction! {
+    /// Sums of the low and of the high halves.
+    sadd16(a, b) = "sadd16 {result}, {a}, {b}"
+}
+instruction! {
+    /// Differences of the low and of the high halves.
+    ssub16(a, b) = "ssub16 {result}, {a}, {b}"
 }
 instruction! {
     /// The low halves of both.

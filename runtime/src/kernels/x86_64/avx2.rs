@@ -7,7 +7,7 @@
 
 use super::super::scalar::KERNELS as SCALAR;
 use super::super::{Kernels, Window};
-use super::rows;
+use super::{rows, winograd};
 use core::arch::x86_64::*;
 
 /// The table, where it lies. Only [`super::tables`] hands it out.
@@ -28,8 +28,14 @@ pub(super) const KERNELS: Kernels = Kernels {
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
     taps_from: 0,
     sum_taps: |out, channels, rows| unsafe { rows::sum_taps(out, channels, rows) },
+    winograd_from: 16,
+    winograd_weights: |out, block, codes, in_c| unsafe { winograd::weights(out, block, codes, in_c) },
+    winograd: |out, channels, tile| unsafe { winograd::convolve(out, channels, tile) },
     unpack_i4: |out, nibbles, scales, group_len| unsafe { rows::unpack_i4(out, nibbles, scales, group_len) },
-    dot_i8: |out, row, rows| unsafe { rows::dot_i8(out, row, rows) },
+    // Never called: attention is convolutions here (`Kernels::softmax_rows`).
+    dot_i8: SCALAR.dot_i8,
+    softmax: SCALAR.softmax,
+    mix_i8: SCALAR.mix_i8,
     scale: |acc, channels| unsafe { rows::scale(acc, channels) },
     add_i8: |acc, elems, zero, m| unsafe { rows::add::<i8, 16>(acc, elems, zero, m) },
     add_i16: |acc, elems, zero, m| unsafe { rows::add::<i16, 8>(acc, elems, zero, m) },
@@ -38,8 +44,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     sums_i16: |row, c, first, group_c| unsafe { rows::sums(row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe { rows::norm::<i8, 16>(out, out_c, src, src_c, k, SCALAR.norm_i8) },
     norm_i16: |out, out_c, src, src_c, k| unsafe { rows::norm::<i16, 8>(out, out_c, src, src_c, k, SCALAR.norm_i16) },
-    softmax: |scores, k| unsafe { rows::softmax(scores, k) },
-    mix_i8: |out, weights, rows| unsafe { rows::mix_i8(out, weights, rows) },
+    softmax_rows: |weights, totals, scores, added, k| unsafe { rows::softmax_rows(weights, totals, scores, added, k) },
 };
 
 /// Pixels of the largest register tile: 2 × 6 accumulators, two weight vectors, an input and a product fill the 16

@@ -10,6 +10,7 @@ mod avx2;
 mod rows;
 mod rows512;
 mod vnni;
+mod winograd;
 
 use super::{Kernels, scalar};
 use crate::opset::OpSet;

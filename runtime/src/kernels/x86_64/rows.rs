@@ -1,7 +1,7 @@
 //! AVX2 over rows: everything that is not a convolution. Tails shorter than a vector go to scalar.
 
-use super::super::scalar::{self, KERNELS as SCALAR, round_sum, weight};
-use super::super::{Channels, Exponential, NormConstants, Strided};
+use super::super::scalar::{self, KERNELS as SCALAR, round_sum};
+use super::super::{Channels, Exponential, NormConstants};
 use crate::format::op::Table;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round};
 use core::arch::x86_64::*;
@@ -301,137 +301,132 @@ fn eight<T: Element>(elems: &[T], at: usize) -> [T; 8] {
     rest.first_chunk().copied().unwrap_or_else(|| core::array::from_fn(|i| rest.get(i).copied().unwrap_or(T::ZERO)))
 }
 
-/// Four rows at a time, sixteen elements of each.
-#[target_feature(enable = "avx2")]
-pub(super) fn dot_i8(out: &mut [i32], row: &[i8], rows: Strided<'_, i8>) {
-    let len = row.len();
-    let stride = rows.stride;
-    let (row_sixteens, row_rest) = row.as_chunks::<16>();
-    let (row_eights, row_tail) = row_rest.as_chunks::<8>();
-    let (four, out_tail) = out.as_chunks_mut::<4>();
-    let done = four.len() * 4;
-    for (j, out) in four.iter_mut().enumerate() {
-        // Loops, not `from_fn` and `and_then`: closures with AVX2 are not inlined into those, which cost more than the
-        // products.
-        let mut others: [&[i8]; 4] = [&[]; 4];
-        for (i, other) in others.iter_mut().enumerate() {
-            let at = (4 * j + i) * stride;
-            *other = rows.elems.get(at..at + len).unwrap_or_default();
+/// 64 words as the bytes that `vpshufb` looks up: the low ones, then the high ones, sixteen a register.
+struct Words([[__m256i; 4]; 2]);
+
+impl Words {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn new(entries: [u16; 64]) -> Words {
+        let mut planes = [[0u8; 64]; 2];
+        for (i, entry) in entries.iter().enumerate() {
+            (planes[0][i], planes[1][i]) = (*entry as u8, (*entry >> 8) as u8);
         }
-        let mut acc = [_mm256_setzero_si256(); 4];
-        // Heads of eight are usual: without loops `digits` spends 3.3 ms a picture in attention, with them 4.1.
-        if let (Ok(x), [Ok(a), Ok(b), Ok(c), Ok(d)]) = (row.try_into(), others.map(<&[i8; 8]>::try_from)) {
-            let x = words8(x);
-            let [a, b, c, d] = [a, b, c, d].map(|other| _mm_madd_epi16(x, words8(other)));
-            let sums = _mm_hadd_epi32(_mm_hadd_epi32(a, b), _mm_hadd_epi32(c, d));
-            // SAFETY: sixteen bytes.
-            unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) };
-            continue;
-        }
-        for (acc, other) in acc.iter_mut().zip(&others) {
-            let (sixteens, rest) = other.as_chunks::<16>();
-            for (x, w) in row_sixteens.iter().zip(sixteens) {
-                *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(words16(x), words16(w)));
-            }
-            for (x, w) in row_eights.iter().zip(rest.as_chunks::<8>().0) {
-                let products = _mm_madd_epi16(words8(x), words8(w));
-                *acc = _mm256_add_epi32(*acc, _mm256_zextsi128_si256(products));
+        let mut registers = [[_mm256_setzero_si256(); 4]; 2];
+        for (registers, bytes) in registers.iter_mut().zip(&planes) {
+            for (register, bytes) in registers.iter_mut().zip(bytes.as_chunks::<16>().0) {
+                // SAFETY: sixteen bytes.
+                *register = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
             }
         }
-        let pairs = _mm256_hadd_epi32(_mm256_hadd_epi32(acc[0], acc[1]), _mm256_hadd_epi32(acc[2], acc[3]));
-        let sums = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs));
-        // SAFETY: sixteen bytes.
-        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) };
-        if !row_tail.is_empty() {
-            for (out, other) in out.iter_mut().zip(&others) {
-                let other = other.get(len - row_tail.len()..).unwrap_or_default();
-                let tail = row_tail.iter().zip(other).map(|(&x, &w)| x as i32 * w as i32);
-                *out = out.wrapping_add(tail.sum::<i32>());
-            }
-        }
+        Words(registers)
     }
-    let rest = Strided { elems: rows.elems.get(done * stride..).unwrap_or_default(), stride };
-    (SCALAR.dot_i8)(out_tail, row, rest);
+
+    /// Entries for 32 indices below 64, those of each half's first eight bytes in the first vector.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn look_up(&self, index: __m256i) -> [__m256i; 2] {
+        // Bits 4 and 5 choose the register, at the place of the sign.
+        let (odd, upper) = (_mm256_slli_epi16::<3>(index), _mm256_slli_epi16::<2>(index));
+        let mut bytes = [index; 2];
+        for (bytes, &[a, b, c, d]) in bytes.iter_mut().zip(&self.0) {
+            let ab = _mm256_blendv_epi8(_mm256_shuffle_epi8(a, index), _mm256_shuffle_epi8(b, index), odd);
+            let cd = _mm256_blendv_epi8(_mm256_shuffle_epi8(c, index), _mm256_shuffle_epi8(d, index), odd);
+            *bytes = _mm256_blendv_epi8(ab, cd, upper);
+        }
+        [_mm256_unpacklo_epi8(bytes[0], bytes[1]), _mm256_unpackhi_epi8(bytes[0], bytes[1])]
+    }
 }
 
-#[target_feature(enable = "avx2")]
-#[inline]
-fn words16(x: &[i8; 16]) -> __m256i {
-    // SAFETY: sixteen bytes.
-    _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(x.as_ptr().cast()) })
+/// A softmax's constants in registers. With twice the coarse entry, the upper half of a product of words is already
+/// shifted right by 15.
+struct Softmax {
+    coarse: Words,
+    fine: Words,
+    shift: Shift,
+    multiplier: __m256i,
+    right: __m128i,
 }
 
-#[target_feature(enable = "avx2")]
-#[inline]
-fn words8(x: &[i8; 8]) -> __m128i {
-    // SAFETY: eight bytes.
-    _mm_cvtepi8_epi16(unsafe { _mm_loadl_epi64(x.as_ptr().cast()) })
+impl Softmax {
+    /// Weights of 32 scores, and their sums, eight of them.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn of(&self, most: __m256i, scores: &[i32; 32], added: &[i32; 32]) -> ([__m256i; 2], __m256i) {
+        let mut index = [_mm256_setzero_si256(); 4];
+        let each = scores.as_chunks::<8>().0.iter().zip(added.as_chunks::<8>().0);
+        for (index, (scores, added)) in index.iter_mut().zip(each) {
+            // The distance is exact without a sign, then saturated.
+            let below = _mm256_sub_epi32(_mm256_add_epi32(most, load(added)), load(scores));
+            let shifted = _mm256_sll_epi32(_mm256_min_epu32(below, self.shift.high), self.shift.count);
+            *index = mul_round_lanes(shifted, self.multiplier);
+        }
+        let last = _mm256_set1_epi16(Exponential::INDEX_MAX as i16);
+        // In the order 0, 2, 1, 3 of each pair's quarters, which `unpack` keeps.
+        let words = |a, b| _mm256_min_epu16(_mm256_packus_epi32(a, b), last);
+        let [a, b] = [words(index[0], index[1]), words(index[2], index[3])];
+        let coarse = _mm256_packus_epi16(_mm256_srli_epi16::<6>(a), _mm256_srli_epi16::<6>(b));
+        let low = _mm256_set1_epi16(63);
+        let fine = _mm256_packus_epi16(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
+        let (coarse, fine) = (self.coarse.look_up(coarse), self.fine.look_up(fine));
+        let weight = |i: usize| {
+            let product = _mm256_srl_epi16(_mm256_mulhi_epu16(coarse[i], fine[i]), self.right);
+            _mm256_permute4x64_epi64::<0b11_01_10_00>(product)
+        };
+        let weights = [weight(0), weight(1)];
+        let ones = _mm256_set1_epi16(1);
+        let sums = _mm256_add_epi32(_mm256_madd_epi16(weights[0], ones), _mm256_madd_epi16(weights[1], ones));
+        (weights, sums)
+    }
 }
 
+/// Both tables are looked up in registers, 32 entries at a time.
 #[target_feature(enable = "avx2")]
-pub(super) fn softmax(scores: &mut [i32], k: Exponential<'_>) -> i32 {
+pub(super) fn softmax_rows(weights: &mut [i16], totals: &mut [i32], scores: &[i32], added: &[i32], k: Exponential<'_>) {
     let (Some(coarse), Some(fine)) = (k.coarse.first_chunk::<64>(), k.fine.first_chunk::<64>()) else {
-        return (SCALAR.softmax)(scores, k);
+        return (SCALAR.softmax_rows)(weights, totals, scores, added, k);
     };
-    let max = scores.iter().copied().fold(i32::MIN, i32::max);
-    let (most, shift, m) = (_mm256_set1_epi32(max), Shift::new(k.shift), _mm256_set1_epi32(k.multiplier));
-    let (zero, last) = (_mm256_setzero_si256(), _mm256_set1_epi32(Exponential::INDEX_MAX));
-    let mut total = 0i32;
-    let (lanes, tail) = scores.as_chunks_mut::<8>();
-    for scores in lanes {
-        // The distance is exact without a sign, then saturated.
-        let below = _mm256_min_epu32(_mm256_sub_epi32(most, load(scores)), _mm256_set1_epi32(i32::MAX));
-        let index = mul_round_lanes(shift.of(below), m);
-        store(scores, _mm256_min_epi32(_mm256_max_epi32(index, zero), last));
-        for score in scores {
-            let index = *score as usize;
-            // The masks change nothing; they show that the indices are in bounds.
-            let product = coarse[(index >> 6) & 63] as u32 * fine[index & 63] as u32;
-            *score = (product >> k.right) as i32;
-            total = total.wrapping_add(*score);
+    let softmax = Softmax {
+        coarse: Words::new(coarse.map(|entry| entry << 1)),
+        fine: Words::new(*fine),
+        shift: Shift::new(k.shift),
+        multiplier: _mm256_set1_epi32(k.multiplier),
+        right: _mm_cvtsi32_si128(k.right as i32 - 15),
+    };
+    let len = added.len().max(1);
+    let rows = weights.chunks_exact_mut(len.next_multiple_of(4)).zip(totals).zip(scores.chunks_exact(len));
+    for ((weights, total), scores) in rows {
+        let most = scores.iter().zip(added).map(|(&score, &added)| score.wrapping_sub(added)).fold(i32::MIN, i32::max);
+        let most = _mm256_set1_epi32(most);
+        let (scores, scores_tail) = scores.as_chunks::<32>();
+        let (added, added_tail) = added.as_chunks::<32>();
+        let mut sums = _mm256_setzero_si256();
+        let (whole, rest) = weights.split_at_mut_checked(32 * scores.len()).unwrap_or_default();
+        for ((to, scores), added) in whole.as_chunks_mut().0.iter_mut().zip(scores).zip(added) {
+            let (weights, some) = softmax.of(most, scores, added);
+            store_words(to, weights);
+            sums = _mm256_add_epi32(sums, some);
+        }
+        let mut lanes = [0; 8];
+        store(&mut lanes, sums);
+        *total = lanes.iter().sum();
+        if !scores_tail.is_empty() {
+            let (mut scores, mut added, mut tail) = ([0; 32], [0; 32], [0i16; 32]);
+            scores.iter_mut().zip(scores_tail).for_each(|(to, &score)| *to = score);
+            added.iter_mut().zip(added_tail).for_each(|(to, &added)| *to = added);
+            store_words(&mut tail, softmax.of(most, &scores, &added).0);
+            tail.iter_mut().skip(scores_tail.len()).for_each(|weight| *weight = 0);
+            rest.iter_mut().zip(tail).for_each(|(to, weight)| *to = weight);
+            *total += tail.iter().map(|&weight| weight as i32).sum::<i32>();
         }
     }
-    for score in tail {
-        *score = weight(max.saturating_sub(*score), k, mul_round);
-        total = total.wrapping_add(*score);
-    }
-    total
 }
 
-/// 32 channels at a time stay in registers while all rows pass, then eight, then scalar.
-#[target_feature(enable = "avx2")]
-pub(super) fn mix_i8(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>) {
-    let len = out.len();
-    let (wide, rest) = out.as_chunks_mut::<32>();
-    let mut done = 0;
-    for out in wide {
-        mix::<4>(out.as_chunks_mut::<8>().0, weights, rows, done);
-        done += 32;
-    }
-    let (lanes, tail) = rest.as_chunks_mut::<8>();
-    for out in lanes {
-        mix::<1>(core::slice::from_mut(out), weights, rows, done);
-        done += 8;
-    }
-    if done < len {
-        let rows = Strided { elems: rows.elems.get(done..).unwrap_or_default(), stride: rows.stride };
-        (SCALAR.mix_i8)(tail, weights, rows);
-    }
-}
-
-/// Channels `first..first + 8·N`.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn mix<const N: usize>(out: &mut [[i32; 8]], weights: &[i32], rows: Strided<'_, i8>, first: usize) {
-    let mut acc = [_mm256_setzero_si256(); N];
-    for (&weight, row) in weights.iter().zip(rows.elems.chunks(rows.stride.max(1))) {
-        let Some(elems) = row.get(first..).and_then(|row| row.as_chunks::<8>().0.first_chunk::<N>()) else { break };
-        let weight = _mm256_set1_epi32(weight);
-        for (acc, elems) in acc.iter_mut().zip(elems) {
-            *acc = _mm256_add_epi32(*acc, _mm256_mullo_epi32(i8::lanes(elems), weight));
-        }
-    }
-    for (out, acc) in out.iter_mut().zip(acc) {
-        store(out, acc);
+fn store_words(to: &mut [i16; 32], words: [__m256i; 2]) {
+    for (to, words) in to.as_chunks_mut::<16>().0.iter_mut().zip(words) {
+        // SAFETY: 32 bytes.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), words) };
     }
 }

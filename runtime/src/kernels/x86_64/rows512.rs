@@ -4,7 +4,7 @@
 //! sixteen registers, softmax's two tables lie in four, and sums of bytes are `vpdpbusd`.
 
 use super::super::scalar::KERNELS as SCALAR;
-use super::super::{Channels, Exponential, NormConstants, Strided};
+use super::super::{Channels, Exponential, NormConstants};
 use crate::format::op::Table;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS};
 use core::arch::x86_64::*;
@@ -294,211 +294,53 @@ pub(super) fn sums_i8(row: &[i8], channels: usize, first: usize, group_c: usize)
     (total.0, (total.1 - 128 * total.0) as u64)
 }
 
-/// Whether `count` rows of `len` elements are there.
-fn holds(rows: &Strided<'_, i8>, count: usize, len: usize) -> bool {
-    count.saturating_sub(1).saturating_mul(rows.stride).saturating_add(len) <= rows.elems.len()
-}
-
-/// Sixteen rows at a time. The factor without a sign is k + 128, so that what it adds is the same for all rows.
+/// Either table is two registers of words, and one instruction looks 32 entries up. With twice the coarse entry, the upper
+/// half of a product of words is already shifted right by 15.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn dot_i8(out: &mut [i32], row: &[i8], rows: Strided<'_, i8>) {
-    if !holds(&rows, out.len(), row.len()) {
-        return (SCALAR.dot_i8)(out, row, rows);
-    }
-    let added = row.iter().fold(0i32, |sum, &q| sum.wrapping_add(q as i32)).wrapping_mul(128);
-    let added = _mm512_set1_epi32(added);
-    for (i, out) in out.chunks_mut(16).enumerate() {
-        let first = rows.elems.get(16 * i * rows.stride..).unwrap_or_default().as_ptr();
-        // SAFETY: as many rows as `out` has left begin at `first`.
-        let sums = unsafe {
-            match (row.first_chunk::<8>(), out.len()) {
-                (Some(row8), 16) if row.len() == 8 => dots_of_8(row8, first, rows.stride),
-                (_, count) => dots(row, first, rows.stride, count),
-            }
-        };
-        store(out, _mm512_sub_epi32(sums, added));
-    }
-}
-
-/// `Σ row[k]·(rows[j][k] + 128)` for `count` rows, at most 16.
-///
-/// # Safety
-/// From `first` on there are `count` rows of the row's length, `stride` apart.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn dots(row: &[i8], first: *const i8, stride: usize, count: usize) -> __m512i {
-    let sign = _mm512_set1_epi8(-128);
-    let (whole, tail) = row.as_chunks::<64>();
-    let mask = first64(tail.len());
-    let mut quarters = [_mm512_setzero_si512(); 4];
-    for (v, quarters) in quarters.iter_mut().enumerate() {
-        let mut acc = [_mm512_setzero_si512(); 4];
-        let some = count.saturating_sub(4 * v).min(4);
-        for (at, row) in whole.iter().enumerate() {
-            // SAFETY: 64 elements of the row.
-            let q = unsafe { _mm512_loadu_si512(row.as_ptr().cast()) };
-            for (i, acc) in acc.iter_mut().enumerate().take(some) {
-                // SAFETY: the same elements of row 4v + i.
-                let k = unsafe { _mm512_loadu_si512(first.add((4 * v + i) * stride + 64 * at).cast()) };
-                *acc = _mm512_dpbusd_epi32(*acc, _mm512_xor_si512(k, sign), q);
-            }
-        }
-        if !tail.is_empty() {
-            // SAFETY (of both): what lies behind the rows is masked off.
-            let q = unsafe { _mm512_maskz_loadu_epi8(mask, tail.as_ptr()) };
-            for (i, acc) in acc.iter_mut().enumerate().take(some) {
-                let at = (4 * v + i) * stride + 64 * whole.len();
-                let k = unsafe { _mm512_maskz_loadu_epi8(mask, first.add(at)) };
-                *acc = _mm512_dpbusd_epi32(*acc, _mm512_xor_si512(k, sign), q);
-            }
-        }
-        // Four sums of row 4v + i in quarter i.
-        *quarters = fold(fold(acc[0], acc[1]), fold(acc[2], acc[3]));
-    }
-    let [a, b, c, d] = quarters;
-    let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    let (ab, cd) = (pairs(a, b), pairs(c, d));
-    let sums = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-    // Word v of quarter i is the sum of row 4v + i.
-    _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), sums)
-}
-
-/// As [`dots`] for sixteen rows of eight elements, eight of them in a vector: the usual length of a head.
-///
-/// # Safety
-/// From `first` on there are sixteen rows of eight elements, `stride` apart.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn dots_of_8(row: &[i8; 8], first: *const i8, stride: usize) -> __m512i {
-    let row = _mm512_set1_epi64(i64::from_le_bytes(row.map(|q| q as u8)));
-    let mut halves = [_mm512_setzero_si512(); 2];
-    for (half, to) in halves.iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        let at = |j: usize| unsafe { first.add((8 * half + j) * stride).cast::<i64>().read_unaligned() };
-        let k = _mm512_setr_epi64(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
-        let k = _mm512_xor_si512(k, _mm512_set1_epi8(-128));
-        *to = _mm512_dpbusd_epi32(_mm512_setzero_si512(), k, row);
-    }
-    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-    let of = |index| _mm512_permutex2var_epi32(halves[0], index, halves[1]);
-    _mm512_add_epi32(of(even), of(odd))
-}
-
-/// Either table is two registers of words, and one instruction looks sixteen entries up.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn softmax(scores: &mut [i32], k: Exponential<'_>) -> i32 {
+pub(super) fn softmax_rows(weights: &mut [i16], totals: &mut [i32], scores: &[i32], added: &[i32], k: Exponential<'_>) {
     let (Some(coarse), Some(fine)) = (k.coarse.first_chunk::<64>(), k.fine.first_chunk::<64>()) else {
-        return (SCALAR.softmax)(scores, k);
+        return (SCALAR.softmax_rows)(weights, totals, scores, added, k);
     };
     // SAFETY: 128 bytes each.
     let [coarse, fine] = [coarse, fine].map(|table| unsafe {
         let words = table.as_ptr().cast::<i8>();
         [_mm512_loadu_si512(words.cast()), _mm512_loadu_si512(words.add(64).cast())]
     });
-    let of = |table: [__m512i; 2], index: __m512i| {
-        let words = _mm512_permutex2var_epi16(table[0], index, table[1]);
-        _mm512_and_si512(words, _mm512_set1_epi32(0xffff))
-    };
-    let mut most = _mm512_set1_epi32(i32::MIN);
-    let (whole, tail) = scores.as_chunks::<16>();
-    for scores in whole {
-        most = _mm512_max_epi32(most, load(scores));
-    }
-    most = _mm512_mask_max_epi32(most, first16(tail.len()), most, load(tail));
-    let most = _mm512_set1_epi32(_mm512_reduce_max_epi32(most));
+    let coarse = [_mm512_slli_epi16::<1>(coarse[0]), _mm512_slli_epi16::<1>(coarse[1])];
     let (shift, m) = (Shift::new(k.shift), _mm512_set1_epi32(k.multiplier));
-    let (zero, last) = (_mm512_setzero_si512(), _mm512_set1_epi32(Exponential::INDEX_MAX));
-    let right = _mm_cvtsi32_si128(k.right as i32);
-    let mut total = _mm512_setzero_si512();
-    let mut one = |scores: &mut [i32]| {
-        // The distance is exact without a sign, then saturated.
-        let below = _mm512_min_epu32(_mm512_sub_epi32(most, load(scores)), _mm512_set1_epi32(i32::MAX));
-        let index = mul_round(shift.of(below), m);
-        let index = _mm512_min_epi32(_mm512_max_epi32(index, zero), last);
-        let product = _mm512_mullo_epi32(of(coarse, _mm512_srli_epi32::<6>(index)), of(fine, index));
-        let weight = _mm512_srl_epi32(product, right);
-        total = _mm512_mask_add_epi32(total, first16(scores.len()), total, weight);
-        store(scores, weight);
-    };
-    let (whole, tail) = scores.as_chunks_mut::<16>();
-    whole.iter_mut().for_each(|scores| one(scores));
-    one(tail);
-    _mm512_reduce_add_epi32(total)
-}
-
-/// Two rows at a time: their elements side by side in words, times two weights, added in pairs.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn mix_i8(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>) {
-    if !holds(&rows, weights.len(), out.len()) {
-        return (SCALAR.mix_i8)(out, weights, rows);
-    }
-    if let (Ok(out), [_, _, _, _, ..]) = (<&mut [i32; 8]>::try_from(&mut *out), weights) {
-        // SAFETY: `holds`.
-        return unsafe { mix_8(out, weights, rows) };
-    }
-    let (pairs, odd) = weights.as_chunks::<2>();
-    for (i, out) in out.chunks_mut(32).enumerate() {
-        let mask = first64(out.len()) as __mmask32;
-        let mut acc = [_mm512_setzero_si512(); 2];
-        let mut add = |pair: [i32; 2], a: __m512i, b: __m512i| {
-            let weights = _mm512_set1_epi32(pair[0] & 0xffff | pair[1] << 16);
-            acc[0] = _mm512_dpwssd_epi32(acc[0], _mm512_unpacklo_epi16(a, b), weights);
-            acc[1] = _mm512_dpwssd_epi32(acc[1], _mm512_unpackhi_epi16(a, b), weights);
-        };
-        // SAFETY: `holds`; what lies behind a row is masked off.
-        let row = |j: usize| unsafe {
-            let at = rows.elems.as_ptr().add(j * rows.stride + 32 * i);
-            _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, at))
-        };
-        for (j, pair) in pairs.iter().enumerate() {
-            add(*pair, row(2 * j), row(2 * j + 1));
+    let last = _mm512_set1_epi16(Exponential::INDEX_MAX as i16);
+    let right = _mm_cvtsi32_si128(k.right as i32 - 15);
+    let in_order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    let len = added.len().max(1);
+    let rows = weights.chunks_exact_mut(len.next_multiple_of(4)).zip(totals).zip(scores.chunks_exact(len));
+    for ((weights, total), scores) in rows {
+        let mut most = _mm512_set1_epi32(i32::MIN);
+        for (scores, added) in scores.chunks(16).zip(added.chunks(16)) {
+            let scores_of = _mm512_sub_epi32(load(scores), load(added));
+            most = _mm512_mask_max_epi32(most, first16(scores.len()), most, scores_of);
         }
-        if let [weight] = odd {
-            add([*weight, 0], row(2 * pairs.len()), _mm512_setzero_si512());
-        }
-        // Quarter q of the first has channels 8q to 8q + 3, of the second the four behind them.
-        let low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-        let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-        let mut out = out.chunks_mut(16);
-        for index in [low, high] {
-            if let Some(out) = out.next() {
-                store(out, _mm512_permutex2var_epi32(acc[0], index, acc[1]));
+        let most = _mm512_set1_epi32(_mm512_reduce_max_epi32(most));
+        let mut sums = _mm512_setzero_si512();
+        for ((weights, scores), added) in weights.chunks_mut(32).zip(scores.chunks(32)).zip(added.chunks(32)) {
+            let index = |at: usize| {
+                let [scores, added] = [scores, added].map(|x| load(x.get(at..).unwrap_or_default()));
+                // The distance is exact without a sign, then saturated.
+                let below = _mm512_sub_epi32(_mm512_add_epi32(most, added), scores);
+                mul_round(_mm512_sll_epi32(_mm512_min_epu32(below, shift.high), shift.count), m)
+            };
+            let index = _mm512_min_epu16(_mm512_packus_epi32(index(0), index(16)), last);
+            let index = _mm512_permutexvar_epi64(in_order, index);
+            let coarse = _mm512_permutex2var_epi16(coarse[0], _mm512_srli_epi16::<6>(index), coarse[1]);
+            let fine = _mm512_permutex2var_epi16(fine[0], index, fine[1]);
+            let weight = _mm512_srl_epi16(_mm512_mulhi_epu16(coarse, fine), right);
+            let weight = _mm512_maskz_mov_epi16(first64(scores.len()) as __mmask32, weight);
+            sums = _mm512_add_epi32(sums, _mm512_madd_epi16(weight, _mm512_set1_epi16(1)));
+            // SAFETY: what lies behind the slice is masked off.
+            unsafe {
+                _mm512_mask_storeu_epi16(weights.as_mut_ptr(), first64(weights.len()) as __mmask32, weight);
             }
         }
-    }
-}
-
-/// As [`mix_i8`] for eight channels, the usual length of a head: four rows at a time.
-///
-/// # Safety
-/// There are as many rows of eight elements as weights, and four at least.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn mix_8(out: &mut [i32; 8], weights: &[i32], rows: Strided<'_, i8>) {
-    let spread = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-    let mut acc = _mm512_setzero_si512();
-    let fours = weights.as_chunks::<4>().0;
-    for (j, four) in fours.iter().enumerate() {
-        // SAFETY: rows 4j to 4j + 3.
-        let at =
-            |i: usize| unsafe { rows.elems.as_ptr().add((4 * j + i) * rows.stride).cast::<i64>().read_unaligned() };
-        let (even, odd) = (_mm_set_epi64x(at(2), at(0)), _mm_set_epi64x(at(3), at(1)));
-        let pairs = _mm256_set_m128i(_mm_unpackhi_epi8(even, odd), _mm_unpacklo_epi8(even, odd));
-        // SAFETY: sixteen bytes.
-        let four = unsafe { _mm_loadu_si128(four.as_ptr().cast()) };
-        let four = _mm512_permutexvar_epi32(spread, _mm512_castsi128_si512(_mm_packus_epi32(four, four)));
-        acc = _mm512_dpwssd_epi32(acc, _mm512_cvtepi8_epi16(pairs), four);
-    }
-    let sums = _mm256_add_epi32(_mm512_castsi512_si256(acc), _mm512_extracti64x4_epi64::<1>(acc));
-    // SAFETY: 32 bytes.
-    unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) };
-    let done = 4 * fours.len();
-    for (j, &weight) in weights.iter().enumerate().skip(done) {
-        let row = rows.elems.get(j * rows.stride..).unwrap_or_default();
-        for (out, &v) in out.iter_mut().zip(row) {
-            *out = out.wrapping_add(weight.wrapping_mul(v as i32));
-        }
+        *total = _mm512_reduce_add_epi32(sums);
     }
 }
 

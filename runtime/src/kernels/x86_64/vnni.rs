@@ -20,16 +20,19 @@ pub(super) static TABLE: Kernels = Kernels {
     wide: false,
     offset: 128,
     conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
+    conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
     // With 64 channels it takes 1.1 times as long: what a tile costs apart from its products is paid nine times.
     taps_from: 128,
-    dot_i8: |out, row, rows| unsafe { rows512::dot_i8(out, row, rows) },
+    // Its products would be of 16 bits: half as many an instruction, for 4/9 of them and two transforms.
+    winograd_from: usize::MAX,
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
     add_i8: |acc, elems, zero, m| unsafe { rows512::add_i8(acc, elems, zero, m) },
     store_i8: |out, acc, zero| unsafe { rows512::store_i8(out, acc, zero) },
     sums_i8: |row, c, first, group_c| unsafe { rows512::sums_i8(row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe { rows512::norm_i8(out, out_c, src, src_c, k) },
-    softmax: |scores, k| unsafe { rows512::softmax(scores, k) },
-    mix_i8: |out, weights, rows| unsafe { rows512::mix_i8(out, weights, rows) },
+    softmax_rows: |weights, totals, scores, added, k| unsafe {
+        rows512::softmax_rows(weights, totals, scores, added, k)
+    },
     ..avx2::KERNELS
 };
 
@@ -38,6 +41,56 @@ const TILE_PIXELS: usize = 6;
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
+    if window.runs == 1 {
+        match window.run_len {
+            4 => return short::<1>(out, channels, window, weights),
+            8 => return short::<2>(out, channels, window, weights),
+            12 => return short::<3>(out, channels, window, weights),
+            16 => return short::<4>(out, channels, window, weights),
+            20 => return short::<5>(out, channels, window, weights),
+            24 => return short::<6>(out, channels, window, weights),
+            28 => return short::<7>(out, channels, window, weights),
+            32 => return short::<8>(out, channels, window, weights),
+            _ => {}
+        }
+    }
+    // SAFETY: `tiles` calls with tiles whose patches and weights `holds` has found to be there.
+    tiles(out, channels, window, weights, |tile, pixels, lanes| unsafe {
+        match pixels {
+            1 => tile.run_blocks::<1>(lanes),
+            2 => tile.run_blocks::<2>(lanes),
+            3 => tile.run_blocks::<3>(lanes),
+            4 => tile.run_blocks::<4>(lanes),
+            5 => tile.run_blocks::<5>(lanes),
+            _ => tile.run_blocks::<6>(lanes),
+        }
+    });
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]) {
+    // SAFETY: as above.
+    tiles(out, channels, window, weights, |tile, pixels, lanes| unsafe {
+        match pixels {
+            1 => tile.run_blocks::<1>(lanes),
+            2 => tile.run_blocks::<2>(lanes),
+            3 => tile.run_blocks::<3>(lanes),
+            4 => tile.run_blocks::<4>(lanes),
+            5 => tile.run_blocks::<5>(lanes),
+            _ => tile.run_blocks::<6>(lanes),
+        }
+    });
+}
+
+/// Runs over the tiles of a convolution, or does nothing where the window does not hold what it says.
+#[inline(always)]
+fn tiles<T>(
+    out: &mut [i32],
+    channels: usize,
+    window: Window<'_, T>,
+    weights: &[i8],
+    run: impl Fn(Tile<'_, T>, usize, usize),
+) {
     let pixels = out.len() / channels.max(1);
     if pixels == 0 || !window.holds(pixels, channels, weights) {
         return;
@@ -58,35 +111,64 @@ fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[
                 channels,
                 lanes: ((1u32 << lanes) - 1) as __mmask16,
             };
-            // SAFETY: `holds` says that all patches and all rows (rounded up to blocks of four) are there; the tile has
-            // `lanes` channels from `first` on in each of its pixels, all within `out`.
-            unsafe {
-                match (pixels - p).min(size) {
-                    1 => tile.run_blocks::<1>(lanes),
-                    2 => tile.run_blocks::<2>(lanes),
-                    3 => tile.run_blocks::<3>(lanes),
-                    4 => tile.run_blocks::<4>(lanes),
-                    5 => tile.run_blocks::<5>(lanes),
-                    _ => tile.run_blocks::<6>(lanes),
-                }
+            run(tile, (pixels - p).min(size), lanes);
+        }
+    }
+}
+
+/// Patches of `GROUPS` groups of four: the weights of sixteen channels stay in registers, a group each, and a pixel's groups
+/// are broadcast. A lane is a channel then, and nothing has to be added in the end, which would take longer than the products.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+fn short<const GROUPS: usize>(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
+    let pixels = out.len() / channels.max(1);
+    if pixels == 0 || window.run_len != 4 * GROUPS || !window.holds(pixels, channels, weights) {
+        return;
+    }
+    let sign = _mm512_set1_epi32(i32::from_ne_bytes([0x80; 4]));
+    for first in (0..channels).step_by(16) {
+        let lanes = (channels - first).min(16);
+        let mut rows = [_mm512_setzero_si512(); GROUPS];
+        for (group, rows) in rows.iter_mut().enumerate() {
+            let mut blocks = [_mm_setzero_si128(); 4];
+            for (block, to) in blocks.iter_mut().enumerate().take(lanes.div_ceil(4)) {
+                // SAFETY: a block's group: `holds`, which counts rows rounded up to blocks.
+                *to = unsafe {
+                    _mm_loadu_si128(weights.as_ptr().add((first + 4 * block) * 4 * GROUPS + 16 * group).cast())
+                };
             }
+            let [a, b] = [_mm256_set_m128i(blocks[1], blocks[0]), _mm256_set_m128i(blocks[3], blocks[2])];
+            *rows = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
+        }
+        let mask = ((1u32 << lanes) - 1) as __mmask16;
+        for p in 0..pixels {
+            let mut acc = [_mm512_setzero_si512(); 2];
+            for (group, &rows) in rows.iter().enumerate() {
+                // SAFETY: four elements of pixel p: `holds`.
+                let x = unsafe { window.elems.as_ptr().add(p * window.pixel_stride + 4 * group).cast::<i32>() };
+                // SAFETY: as above.
+                let x = _mm512_xor_si512(_mm512_set1_epi32(unsafe { x.read_unaligned() }), sign);
+                acc[group % 2] = _mm512_dpbusd_epi32(acc[group % 2], x, rows);
+            }
+            let sums = if GROUPS == 1 { acc[0] } else { _mm512_add_epi32(acc[0], acc[1]) };
+            // SAFETY: `lanes` sums of pixel p.
+            unsafe { _mm512_mask_storeu_epi32(out.as_mut_ptr().add(p * channels + first), mask, sums) };
         }
     }
 }
 
 /// A register tile: where its first pixel, its first weights and its first sum lie.
-struct Tile<'a> {
-    x: *const i8,
+struct Tile<'a, T> {
+    x: *const T,
     w: *const i8,
     out: *mut i32,
-    window: &'a Window<'a, i8>,
+    window: &'a Window<'a, T>,
     /// Sums from one pixel to the next.
     channels: usize,
     /// The tile's channels, a bit each.
     lanes: __mmask16,
 }
 
-impl Tile<'_> {
+impl Tile<'_, i8> {
     /// As [`Tile::run`], for as many blocks as `lanes` channels have.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
@@ -160,6 +242,89 @@ impl Tile<'_> {
         for (p, acc) in acc.iter().enumerate() {
             let of = |b: usize| acc[b.min(BLOCKS - 1)];
             let sums = fold(fold(of(0), of(1)), fold(of(2), of(3)));
+            // SAFETY: the channels of `lanes` of pixel p.
+            unsafe { _mm512_mask_storeu_epi32(self.out.add(p * self.channels), self.lanes, sums) };
+        }
+    }
+}
+
+impl Tile<'_, i16> {
+    /// As [`Tile::run`], for as many blocks as `lanes` channels have.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn run_blocks<const PIXELS: usize>(self, lanes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match lanes {
+                0..=4 => self.run::<1, PIXELS>(),
+                5..=8 => self.run::<2, PIXELS>(),
+                9..=12 => self.run::<3, PIXELS>(),
+                _ => self.run::<4, PIXELS>(),
+            }
+        }
+    }
+
+    /// `PIXELS` pixels by `BLOCKS` blocks of four channels: a vector of weights is two groups of a block as words, and each
+    /// group of the input is four times beside it.
+    ///
+    /// # Safety
+    /// As for 8 bits.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn run<const BLOCKS: usize, const PIXELS: usize>(self) {
+        let Window { runs, run_len, run_stride, pixel_stride, .. } = *self.window;
+        let block_len = 4 * runs * run_len;
+        let spread = _mm512_setr_epi64(0, 0, 0, 0, 1, 1, 1, 1);
+        let mut acc = [[_mm512_setzero_si512(); BLOCKS]; PIXELS];
+        let mut w = self.w;
+        for run in 0..runs {
+            // SAFETY: run `run` of the first patch.
+            let x = unsafe { self.x.add(run * run_stride) };
+            for k in (0..run_len / 8 * 8).step_by(8) {
+                // SAFETY: groups k/4 and k/4 + 1 of the run, in each block: the caller's promise.
+                let rows: [__m512i; BLOCKS] = core::array::from_fn(|b| unsafe {
+                    _mm512_cvtepi8_epi16(_mm256_loadu_si256(w.add(b * block_len).cast()))
+                });
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: elements k to k + 7 of the run of pixel p.
+                    let elems = unsafe { _mm_loadu_si128(x.add(p * pixel_stride + k).cast()) };
+                    let lanes = _mm512_permutexvar_epi64(spread, _mm512_broadcast_i32x4(elems));
+                    for (acc, &row) in acc.iter_mut().zip(&rows) {
+                        *acc = _mm512_dpwssd_epi32(*acc, lanes, row);
+                    }
+                }
+                // SAFETY: at most one behind the block.
+                w = unsafe { w.add(32) };
+            }
+            if !run_len.is_multiple_of(8) {
+                // SAFETY: the run's last group, in each block.
+                let rows: [__m512i; BLOCKS] = core::array::from_fn(|b| unsafe {
+                    _mm512_zextsi256_si512(_mm256_cvtepi8_epi16(_mm_loadu_si128(w.add(b * block_len).cast())))
+                });
+                for (p, acc) in acc.iter_mut().enumerate() {
+                    // SAFETY: the last four elements of the run of pixel p.
+                    let group = unsafe { x.add(p * pixel_stride + run_len - 4).cast::<i64>().read_unaligned() };
+                    let lanes = _mm512_set1_epi64(group);
+                    for (acc, &row) in acc.iter_mut().zip(&rows) {
+                        *acc = _mm512_dpwssd_epi32(*acc, lanes, row);
+                    }
+                }
+                // SAFETY: at most one behind the block.
+                w = unsafe { w.add(16) };
+            }
+        }
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        for (p, acc) in acc.iter().enumerate() {
+            let of = |b: usize| acc[b.min(BLOCKS - 1)];
+            // Both groups' sums of two blocks: two a channel.
+            let halves = |a: __m512i, b: __m512i| {
+                let first = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
+                _mm512_add_epi32(first, _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b))
+            };
+            let [low, high] = [halves(of(0), of(1)), halves(of(2), of(3))];
+            let each = |index| _mm512_permutex2var_epi32(low, index, high);
+            let sums = _mm512_add_epi32(each(even), each(odd));
             // SAFETY: the channels of `lanes` of pixel p.
             unsafe { _mm512_mask_storeu_epi32(self.out.add(p * self.channels), self.lanes, sums) };
         }

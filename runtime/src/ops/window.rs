@@ -1,0 +1,138 @@
+//! A convolution's [`Window`]: the input rows below some output pixels, padded, loaded into scratch in the kernel's element type.
+
+use crate::format::Tensor;
+use crate::format::op::Conv;
+use crate::kernels::scratch::WindowShape;
+use crate::kernels::{Window, select};
+use crate::opset::{self, OpSet, links};
+use crate::shape::window_start;
+use core::ops::Range;
+
+/// Some output pixels of row y, from x on.
+pub(super) struct Tile<'a> {
+    pub op: &'a Conv,
+    pub input: &'a Tensor,
+    pub y: usize,
+    pub x: usize,
+    pub pixels: usize,
+}
+
+impl Tile<'_> {
+    /// The window of a 1×1 convolution: the pixels themselves.
+    pub fn in_place<'a>(&self, elems: &'a [i8]) -> Window<'a, i8> {
+        let c = self.input.c as usize;
+        let elems = elems.get(self.y * self.input.row_elems() + self.x * c..).unwrap_or_default();
+        Window { elems, runs: 1, run_len: c, run_stride: c, pixel_stride: c }
+    }
+
+    /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four.
+    pub fn load<'a, const OPS: OpSet, S: Copy, D: Copy + From<S>>(
+        &self,
+        elems: &[S],
+        to: &'a mut [D],
+        pad: D,
+        exchanged: bool,
+        load: impl Fn(&mut [D], &[S]),
+    ) -> Window<'a, D> {
+        let shape = WindowShape::new(self.op, self.input, select::TILING);
+        let WindowShape { runs, run_len, run_stride, pixel_stride, staged } = shape;
+        let [c, stride] = [self.input.c as usize, self.op.stride as usize];
+        let [kh, kw] = self.op.kernel.map(usize::from);
+        let columns = (self.pixels - 1) * stride + kw;
+        let row_len = columns * c;
+        if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) {
+            for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(runs).enumerate() {
+                self.load_row::<OPS, _, _>(elems, run, [ky, columns], pad, &load);
+            }
+            return Window { elems: to, runs, run_len, run_stride, pixel_stride };
+        }
+        // Rows as they lie, of which each patch copies its own, each group of four as the kernel wants it.
+        let (rows, to) = to.split_at_mut_checked(staged).unwrap_or_default();
+        let plain = |to: &mut [D], from: &[S]| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
+        for (ky, row) in rows.chunks_exact_mut(row_len.max(1)).take(kh).enumerate() {
+            self.load_row::<OPS, _, _>(elems, row, [ky, columns], pad, plain);
+        }
+        for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
+            gather(patch, rows.get(p * stride * c..).unwrap_or_default(), row_len, (kw * c).max(1));
+            if exchanged {
+                for [_, second, third, _] in patch.as_chunks_mut::<4>().0 {
+                    core::mem::swap(second, third);
+                }
+            }
+        }
+        Window { elems: to, runs, run_len, run_stride, pixel_stride }
+    }
+
+    /// Loads the `columns` that kernel row `ky` reads of the input, padded.
+    pub fn load_row<const OPS: OpSet, S: Copy, D: Copy>(
+        &self,
+        elems: &[S],
+        to: &mut [D],
+        [ky, columns]: [usize; 2],
+        pad: D,
+        load: impl Fn(&mut [D], &[S]),
+    ) {
+        if !self.has_row::<OPS>(ky) {
+            to.fill(pad);
+            return;
+        }
+        let c = self.input.c as usize;
+        let up = links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample;
+        let inside = if up { 0..0 } else { self.inside(columns) };
+        if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
+            load(to.get_mut(inside.start * c..inside.end * c).unwrap_or_default(), from);
+        }
+        // Upsampled, or padding: pixel by pixel.
+        let mut column = if inside.start == 0 { inside.end } else { 0 };
+        while column < columns {
+            let to = to.get_mut(column * c..(column + 1) * c).unwrap_or_default();
+            match self.pixel::<OPS, _>(elems, ky, column) {
+                Some(from) => load(to, from.get(..c).unwrap_or_default()),
+                None => to.fill(pad),
+            }
+            column += 1;
+            if column == inside.start {
+                column = inside.end;
+            }
+        }
+    }
+
+    /// The input's elements from a pixel of the window on; `None` where that is padding.
+    fn pixel<'e, const OPS: OpSet, S>(&self, elems: &'e [S], ky: usize, column: usize) -> Option<&'e [S]> {
+        let up = (links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample) as u32;
+        let iy = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
+        let ix = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize) + column as isize;
+        let (h, w) = ((self.input.h as isize) << up, (self.input.w as isize) << up);
+        if iy < 0 || iy >= h || ix < 0 || ix >= w {
+            return None;
+        }
+        let [iy, ix] = [iy as usize >> up, ix as usize >> up];
+        elems.get(iy * self.input.row_elems() + ix * self.input.c as usize..)
+    }
+
+    /// Whether kernel row `ky` lies in the input, not in the padding.
+    fn has_row<const OPS: OpSet>(&self, ky: usize) -> bool {
+        let up = (links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample) as u32;
+        let iy = window_start(self.y, self.op.stride as usize, self.op.pad[0] as usize) + ky as isize;
+        iy >= 0 && iy < (self.input.h as isize) << up
+    }
+
+    /// The window's columns that are no padding.
+    fn inside(&self, columns: usize) -> Range<usize> {
+        let left = window_start(self.x, self.op.stride as usize, self.op.pad[1] as usize);
+        let column = |ix: isize| (ix - left).max(0).min(columns as isize) as usize;
+        column(0)..column(self.input.w as isize)
+    }
+}
+
+/// A patch: the first `run_len` elements of each row. Not by `chunks_exact`, which divides: that takes a Cortex-M0+ longer
+/// than the copy; and apart, because within the tile's loop it has no registers left.
+#[inline(never)]
+fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, run_len: usize) {
+    let mut rest = patch;
+    while let Some((run, after)) = rest.split_at_mut_checked(run_len) {
+        let Some(row) = rows.get(..run_len) else { return };
+        run.iter_mut().zip(row).for_each(|(to, &from)| *to = from);
+        (rest, rows) = (after, rows.get(row_len..).unwrap_or_default());
+    }
+}

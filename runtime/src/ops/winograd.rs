@@ -1,0 +1,92 @@
+//! A 3×3 convolution by Winograd's algorithm F(2×2, 3×3), in exact integers: 16 multiply-adds for 36.
+//!
+//! Lavin and Gray, arXiv:1509.09308, section 4.1: `Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A` makes 2×2 outputs from 4×4 inputs. G has
+//! halves, so the weights are transformed by 2·G, and what comes out is four times the sum: divided exactly, so that the result is
+//! the direct convolution's, bit for bit. Codes of 8 bits become 10 (inputs) and 12 bits (weights): two multiply-adds of 16 bits an
+//! instruction, as `SMLAD` and `vpmaddwd` do for direct convolutions too. Padding is the zero point, as there.
+//!
+//! The transformed weights are not in the file, where they would take 3.6 times the flash, but made in scratch, some output
+//! channels at a time, and all pixels run over them: a transform costs about as much as three of a channel's multiply-adds, once a call.
+
+use super::Context;
+use super::conv::{Finish, Place, unpack};
+use super::window::Tile;
+use crate::arena::{cast, cast_mut, take_front};
+use crate::format::Tensor;
+use crate::format::op::Conv;
+use crate::kernels::scratch::WinogradScratch;
+use crate::kernels::{WinogradTile, select};
+use crate::opset::{OpSet, WEIGHTS_I4, links};
+use core::ops::Range;
+
+/// Output rows `rows`, in pairs from the first.
+#[allow(clippy::too_many_arguments)] // an operator's parts
+pub(super) fn run<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    op: &Conv,
+    input: &Tensor,
+    elems: &[i8],
+    parts: &WinogradScratch,
+    finish: &Finish<'_, OPS>,
+    rows: Range<usize>,
+    out_bytes: &mut [u8],
+    mut scratch: &mut [u8],
+) {
+    let kernels = ctx.kernels;
+    let weights: &mut [i16] = cast_mut(take_front(&mut scratch, parts.weights));
+    let codes_bytes = take_front(&mut scratch, parts.codes);
+    let window: &mut [i16] = cast_mut(take_front(&mut scratch, parts.window));
+    let values: &mut [i16] = cast_mut(take_front(&mut scratch, parts.values));
+    let products: &mut [i32] = cast_mut(take_front(&mut scratch, parts.products));
+    let sums: &mut [i32] = cast_mut(take_front(&mut scratch, parts.sums));
+    let zero = ctx.model.quant(input, ctx.row).zero_point;
+    let [out_w, out_c, in_c] = [finish.out.w, finish.out.c, input.c].map(usize::from);
+    let mut channel = 0;
+    while channel < out_c {
+        let some_c = parts.channels.min(out_c - channel);
+        for block in 0..some_c / 4 {
+            let first = channel + 4 * block;
+            let mut codes: &[i8] = &[];
+            if links(OPS, WEIGHTS_I4) {
+                codes = unpack(ctx, op.weights[0], first, &mut *codes_bytes);
+            }
+            if codes.is_empty() {
+                codes = cast(ctx.model.weight_rows(op.weights[0], first));
+            }
+            (kernels.winograd_weights)(weights, block, codes, in_c);
+        }
+        let mut y = rows.start;
+        while y < rows.end {
+            let mut x = 0;
+            while x < out_w {
+                let left = out_w - x;
+                let mut pixels = select::TILING.pixels.min(left);
+                // A tile is never left alone: kernels take two and more.
+                if left > pixels && left <= pixels + 2 {
+                    pixels -= 2;
+                }
+                let tiles = pixels.div_ceil(2);
+                let columns = 2 * tiles + 2;
+                let tile = Tile { op, input, y, x, pixels };
+                let window = window.get_mut(..4 * columns * in_c).unwrap_or_default();
+                for (ky, row) in window.chunks_exact_mut((columns * in_c).max(1)).enumerate() {
+                    tile.load_row::<OPS, _, _>(elems, row, [ky, columns], zero, kernels.widen);
+                }
+                let row_len = 2 * tiles * some_c;
+                let sums = sums.get_mut(..2 * row_len).unwrap_or_default();
+                let tile = WinogradTile { window, in_c, weights, values: &mut *values, products: &mut *products };
+                (kernels.winograd)(sums, some_c, tile);
+                let (first, second) = sums.split_at_mut_checked(row_len).unwrap_or_default();
+                for (y, sums) in [(y, first), (y + 1, second)] {
+                    if y < rows.end {
+                        let sums = sums.get_mut(..pixels * some_c).unwrap_or_default();
+                        finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, &mut []]);
+                    }
+                }
+                x += pixels;
+            }
+            y += 2;
+        }
+        channel += some_c;
+    }
+}
