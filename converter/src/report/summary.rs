@@ -103,7 +103,7 @@ fn reuse(reuse: &ReuseCost) -> Vec<String> {
             short_count(reuse.picture_macs),
             short_count(reuse.picture_macs_without)
         ),
-        format!("the arena without reuse would be {}", bytes(reuse.arena_bytes_without)),
+        format!("the arena without it, with the same widths: {}", bytes(reuse.arena_bytes_without)),
         format!(
             "it alone, in float, keeps a PSNR of {:.1} dB against no reuse (mean of {} pictures; the worst {:.1} dB){fewer}",
             reuse.psnr_db.mean, reuse.pictures, reuse.psnr_db.min
