@@ -25,7 +25,8 @@ fn a_linked_model_is_the_loaded_one() {
 
 #[test]
 fn digits_uses_what_it_uses() {
-    let unused = opset::AVG_POOL | opset::UPSAMPLE | opset::EMBED_ADD | opset::NORM_I16 | opset::CLIP_DYNAMIC;
+    let unused =
+        opset::AVG_POOL | opset::UPSAMPLE | opset::EMBED_ADD | opset::NORM_I16 | opset::CLIP_DYNAMIC | opset::WINOGRAD;
     let used = opset::ATTENTION | opset::NORM | opset::CONV_TWO | opset::RESIDUAL | opset::GUIDANCE;
     assert_eq!(DIGITS.ops() & (unused | opset::HISTORY | opset::OUT_I16 | opset::WEIGHTS_I4), 0);
     assert_eq!(DIGITS.ops() & used, used);

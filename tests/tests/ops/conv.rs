@@ -147,6 +147,40 @@ fn winograd_is_direct() {
     }
 }
 
+/// A record that asks for it where it cannot be is refused: kernels rely on the shape.
+#[test]
+fn winograd_is_refused_where_it_does_not_fit() {
+    let fits = Conv { kernel: [3, 3], pad: [1, 1], winograd: true, ..plain(NONE) };
+    for (what, in_dtype, [w, in_c, out_c], conv) in [
+        ("", DType::I8, [6, 8, 4], fits),
+        ("16 bits", DType::I16, [6, 8, 4], fits),
+        ("input channels", DType::I8, [6, 6, 4], fits),
+        ("output channels", DType::I8, [6, 8, 6], fits),
+        ("two pixels wide", DType::I8, [2, 8, 4], fits),
+        ("1×1", DType::I8, [6, 8, 4], Conv { kernel: [1, 1], pad: [0, 0], ..fits }),
+        ("padding", DType::I8, [6, 8, 4], Conv { pad: [0, 1], ..fits }),
+        ("stride", DType::I8, [6, 8, 4], Conv { stride: 2, ..fits }),
+    ] {
+        let mut net = Net::new(1, [6, w, 2]);
+        let source = net.made(in_c, in_dtype);
+        let conv = Conv { sources: [source, NONE], ..conv };
+        let rows = if conv.stride == 2 { 3 } else { 6 + conv.pad[0] as usize * 2 + 1 - conv.kernel[0] as usize };
+        let out = net.int([rows, if conv.stride == 2 { w / 2 } else { w }, out_c], DType::I8);
+        net.conv(out, conv);
+        let [_, end] = net.b.ends;
+        net.conv(end, plain(net.x));
+        let file = Flash::new(&net.b.build());
+        let loaded = Model::from_bytes(file.bytes()).map(|_| ()).map_err(|error| error.to_string());
+        assert_eq!(loaded.is_ok(), what.is_empty(), "{what}: {loaded:?}");
+        // Without the mark all of them are valid.
+        if let Some(Op::Conv(conv)) = net.b.ops.iter_mut().find(|op| op.out() == out) {
+            conv.winograd = false;
+        }
+        let file = Flash::new(&net.b.build());
+        assert!(Model::from_bytes(file.bytes()).is_ok(), "{what}");
+    }
+}
+
 /// An int4 layer is the int8 layer of its codes, bit for bit, whatever its shape; and that is the formula's.
 #[test]
 fn int4_is_int8_in_fewer_bytes() {

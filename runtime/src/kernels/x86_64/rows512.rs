@@ -157,24 +157,75 @@ impl Split {
     }
 }
 
+/// Factors of 32 words, and what is added to the products: `(w·m + add·2¹⁵) >> 15`, for even words and for odd ones, each in
+/// a lane of 32 bits. m has two halves of 15 bits, so that it is w·high + add + (w·low >> 15), and `vpdpwssd` multiplies and
+/// adds at once; the other word of a lane meets a zero.
+#[derive(Clone, Copy)]
+struct Pairs {
+    high: [__m512i; 2],
+    low: [__m512i; 2],
+    add: [__m512i; 2],
+    /// Of the lower product.
+    half: __m512i,
+}
+
+impl Pairs {
+    /// From factors and addends in order, sixteen a vector.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    fn new(m: [__m512i; 2], add: [__m512i; 2], half: i32) -> Pairs {
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        let split = |x: [__m512i; 2]| [even, odd].map(|index| _mm512_permutex2var_epi32(x[0], index, x[1]));
+        let (m, add) = (split(m), split(add));
+        let word = _mm512_set1_epi32(0xffff);
+        let high = [
+            _mm512_and_si512(_mm512_srai_epi32::<15>(m[0]), word),
+            _mm512_andnot_si512(word, _mm512_slli_epi32::<1>(m[1])),
+        ];
+        let low = m.map(|m| _mm512_and_si512(m, _mm512_set1_epi32(0x7fff)));
+        Pairs { high, low: [low[0], _mm512_slli_epi32::<16>(low[1])], add, half: _mm512_set1_epi32(half) }
+    }
+
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    fn of(&self, words: __m512i) -> [__m512i; 2] {
+        let one = |i: usize| {
+            let low = _mm512_srai_epi32::<15>(_mm512_dpwssd_epi32(self.half, words, self.low[i]));
+            _mm512_add_epi32(_mm512_dpwssd_epi32(self.add[i], words, self.high[i]), low)
+        };
+        [one(0), one(1)]
+    }
+}
+
+/// Words of eight, the even ones first, as bytes in order.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn in_order(bytes: __m256i) -> __m256i {
+    let order = _mm256_setr_epi8(
+        0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15, 0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15,
+    );
+    _mm256_shuffle_epi8(bytes, order)
+}
+
 /// Table entries as the bytes that they become, two a word: entry i is byte i.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn results(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> [__m512i; 16] {
-    let (m, zero) = (_mm512_set1_epi32(k.out_multiplier), _mm512_set1_epi32(k.out_zero_point));
-    let mut bytes = [0i8; Table::LEN];
-    for (bytes, entries) in bytes.as_chunks_mut::<16>().0.iter_mut().zip(table.as_chunks::<16>().0) {
-        // SAFETY: 32 bytes, and sixteen.
-        unsafe {
-            let entries = _mm512_cvtepi16_epi32(_mm256_loadu_si256(entries.as_ptr().cast()));
-            let value = _mm512_add_epi32(mul_round(entries, m), zero);
-            _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(value));
-        }
-    }
+    // Rounded at bit 31, which is bit 16 of what `Pairs` gives.
+    let (m, half) = (_mm512_set1_epi32(k.out_multiplier), _mm512_set1_epi32(1 << 15));
+    let pairs = Pairs::new([m; 2], [half; 2], 0);
+    let zero = _mm512_set1_epi16(k.out_zero_point as i16);
+    let bytes_of = |entries: &[i16]| {
+        // SAFETY: what lies behind the slice is masked off.
+        let entries = unsafe { _mm512_maskz_loadu_epi16(first64(entries.len()) as __mmask32, entries.as_ptr()) };
+        let [even, odd] = pairs.of(entries).map(|x| _mm512_srai_epi32::<16>(x));
+        in_order(_mm512_cvtsepi16_epi8(_mm512_adds_epi16(_mm512_packs_epi32(even, odd), zero)))
+    };
     let mut words = [_mm512_setzero_si512(); 16];
-    for (words, bytes) in words.iter_mut().zip(bytes.as_chunks::<64>().0) {
-        // SAFETY: 64 bytes.
-        *words = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+    for (words, entries) in words.iter_mut().zip(table.as_chunks::<64>().0) {
+        let (low, high) = (bytes_of(&entries[..32]), bytes_of(&entries[32..]));
+        *words = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
     }
     words
 }
@@ -197,61 +248,73 @@ fn look_up(words: &[__m512i; 16], index: __m512i) -> __m512i {
 /// Pixels at a time, all channels of them, so that they stay in the first cache.
 const NORM_PIXELS: usize = 32;
 
-/// 32 channels at a time keep their constants in registers while some pixels pass.
+/// 32 channels at a time, or the last sixteen of two pixels, keep their constants in registers while some pixels pass.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
-    const HALF: i32 = Table::LEN as i32 / 2;
     let table: Option<[__m512i; 16]> = k.table.first_chunk().map(|table| results(table, &k));
     let [out_c, src_c] = [out_c.max(1), src_c.max(1)];
     let width = src_c.min(out_c).min(k.multiplier.len()).min(k.offset.len());
-    let zero = _mm512_set1_epi32(k.zero_point);
-    let out_zero = _mm512_set1_epi32(k.out_zero_point);
-    let (low, high) = (_mm512_set1_epi32(-HALF), _mm512_set1_epi32(HALF - 1));
+    let zero = _mm512_set1_epi16(k.zero_point as i16);
+    let out_zero = _mm512_set1_epi16(k.out_zero_point as i16);
+    let last = _mm512_set1_epi16(Table::LEN as i16 - 1);
+    // A table's index has no sign.
+    let middle = if table.is_some() { (Table::LEN as i32 / 2) << NORM_FRACTION_BITS } else { 0 };
     for (out, src) in out.chunks_mut(out_c * NORM_PIXELS).zip(src.chunks(src_c * NORM_PIXELS)) {
-        for first in (0..width).step_by(32) {
+        let mut first = 0;
+        while first < width {
             let some = (width - first).min(32);
-            let constants = |constants: &[i32], at: usize| {
-                let rest = constants.get(first + at..width).unwrap_or_default();
-                rest.get(..rest.len().min(16)).unwrap_or_default().as_ptr_range()
-            };
-            let lanes = |constants: core::ops::Range<*const i32>| {
-                let len = (constants.end as usize - constants.start as usize) / 4;
-                // SAFETY: a slice's elements; what lies behind them is masked off.
-                unsafe { _mm512_maskz_loadu_epi32(first16(len), constants.start) }
-            };
-            let m = [0, 16].map(|at| lanes(constants(k.multiplier, at)));
-            let offset = [0, 16].map(|at| lanes(constants(k.offset, at)));
-            let m = [Split::new(m[0]), Split::new(m[1])];
-            let mask = first64(some) as __mmask32;
-            for (out, src) in out.chunks_mut(out_c).zip(src.chunks_exact(src_c)) {
-                let (Some(out), Some(src)) = (out.get_mut(first..), src.get(first..first + some)) else { break };
-                let mask = mask & first64(out.len()) as __mmask32;
-                // SAFETY: `some` bytes; the others are masked off.
-                let elems = unsafe { _mm256_maskz_loadu_epi8(mask, src.as_ptr()) };
-                let index = |elems: __m128i, half: usize| {
-                    let centred = _mm512_sub_epi32(_mm512_cvtepi8_epi32(elems), zero);
-                    // Both summands are below 2³⁰: nothing saturates.
-                    let sum = _mm512_add_epi32(m[half].mul_round(centred), offset[half]);
-                    _mm512_srai_epi32::<NORM_FRACTION_BITS>(sum)
-                };
-                let [a, b] = [index(_mm256_castsi256_si128(elems), 0), index(_mm256_extracti128_si256::<1>(elems), 1)];
-                let bytes = match &table {
-                    None => {
-                        let narrow = |x: __m512i| _mm512_cvtsepi32_epi8(_mm512_add_epi32(x, out_zero));
-                        _mm256_set_m128i(narrow(b), narrow(a))
-                    }
+            let two = some <= 16;
+            let lanes =
+                |constants: &[i32], at: usize| load(constants.get(first + at..first + some).unwrap_or_default());
+            let second = if two { 0 } else { 16 };
+            let m = [lanes(k.multiplier, 0), lanes(k.multiplier, second)];
+            let offset = [lanes(k.offset, 0), lanes(k.offset, second)];
+            let offset = offset.map(|offset| _mm512_add_epi32(offset, _mm512_set1_epi32(middle)));
+            let pairs = Pairs::new(m, offset, 1 << 14);
+            let bytes_of = |elems: __m256i| {
+                let centred = _mm512_sub_epi16(_mm512_cvtepi8_epi16(elems), zero);
+                // Both summands are below 2³⁰: nothing saturates.
+                let [even, odd] = pairs.of(centred).map(|x| _mm512_srai_epi32::<NORM_FRACTION_BITS>(x));
+                in_order(match &table {
+                    None => _mm512_cvtsepi16_epi8(_mm512_adds_epi16(_mm512_packs_epi32(even, odd), out_zero)),
                     Some(table) => {
-                        let inside = |x: __m512i| {
-                            let inside = _mm512_min_epi32(_mm512_max_epi32(x, low), high);
-                            _mm512_cvtepi32_epi16(_mm512_sub_epi32(inside, low))
-                        };
-                        let index = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(inside(a)), inside(b));
+                        let index = _mm512_min_epu16(_mm512_packus_epi32(even, odd), last);
                         _mm512_cvtepi16_epi8(look_up(table, index))
                     }
-                };
-                // SAFETY: `some` bytes, as many as `out` has; the others are masked off.
-                unsafe { _mm256_mask_storeu_epi8(out.as_mut_ptr(), mask, bytes) };
+                })
+            };
+            let mask = first64(some) as __mmask32;
+            if two {
+                let mask = mask as __mmask16;
+                let pixels = out.chunks_mut(2 * out_c).zip(src.chunks(2 * src_c));
+                for (out, src) in pixels {
+                    let at = |pixel: usize, c: usize| pixel * c + first;
+                    // SAFETY (of both): `some` bytes, or none; the others are masked off.
+                    let of = |pixel: usize| match src.get(at(pixel, src_c)..at(pixel, src_c) + some) {
+                        Some(src) => unsafe { _mm_maskz_loadu_epi8(mask, src.as_ptr()) },
+                        None => _mm_setzero_si128(),
+                    };
+                    let bytes = bytes_of(_mm256_set_m128i(of(1), of(0)));
+                    let mut to = |pixel: usize, bytes: __m128i| {
+                        let inside = src.len() >= (pixel + 1) * src_c;
+                        if let Some(out) = out.get_mut(at(pixel, out_c)..).filter(|_| inside) {
+                            let mask = mask & first64(out.len()) as __mmask16;
+                            unsafe { _mm_mask_storeu_epi8(out.as_mut_ptr(), mask, bytes) };
+                        }
+                    };
+                    to(0, _mm256_castsi256_si128(bytes));
+                    to(1, _mm256_extracti128_si256::<1>(bytes));
+                }
+            } else {
+                for (out, src) in out.chunks_mut(out_c).zip(src.chunks_exact(src_c)) {
+                    let (Some(out), Some(src)) = (out.get_mut(first..), src.get(first..first + some)) else { break };
+                    let mask = mask & first64(out.len()) as __mmask32;
+                    // SAFETY (of both): `some` bytes, of which `out` may have fewer; the others are masked off.
+                    let bytes = bytes_of(unsafe { _mm256_maskz_loadu_epi8(mask, src.as_ptr()) });
+                    unsafe { _mm256_mask_storeu_epi8(out.as_mut_ptr(), mask, bytes) };
+                }
             }
+            first += some;
         }
     }
 }
