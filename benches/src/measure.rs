@@ -107,6 +107,8 @@ struct Timed {
     whole: Duration,
     rows: Vec<Duration>,
     ops: Vec<Duration>,
+    /// How often each operator ran.
+    runs: Vec<u64>,
     update: Duration,
 }
 
@@ -175,7 +177,7 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
 fn draw(sampler: &mut Sampler, request: Request) -> Result<Timed> {
     let ops = sampler.model().op_count();
     let zero = Duration::ZERO;
-    let mut timed = Timed { whole: zero, rows: Vec::new(), ops: vec![zero; ops], update: zero };
+    let mut timed = Timed { whole: zero, rows: Vec::new(), ops: vec![zero; ops], runs: vec![0; ops], update: zero };
     sampler.start(request).map_err(not_runnable)?;
     let started = Instant::now();
     loop {
@@ -185,6 +187,7 @@ fn draw(sampler: &mut Sampler, request: Request) -> Result<Timed> {
         let poll = sampler.poll_observed(&mut |op, _| {
             let now = Instant::now();
             timed.ops[op] += now - last;
+            timed.runs[op] += 1;
             last = now;
         });
         timed.update += last.elapsed();
@@ -205,18 +208,19 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
     };
     let picture_ms = times(&|timed| timed.whole);
     let rows = timed.first().map_or(0, |timed| timed.rows.len());
-    let calls = rows as u64 * if args.guidance == 1.0 { 1 } else { 2 };
     let all_ms: f64 = (0..model.op_count()).map(|index| times(&|timed| timed.ops[index]).median).sum();
     let ops: Vec<OpTime> = (0..model.op_count())
         .filter_map(|index| {
             let op = model.op(index)?.op;
             let out = model.tensor(op.out());
             let multiplies = matches!(op, Op::Conv(_) | Op::Attention(_));
-            let macs = if multiplies { op_macs(&op, model) * calls } else { 0 };
+            // Shallow rows do not run every operator.
+            let runs = timed.first().map_or(0, |timed| timed.runs[index]);
+            let macs = if multiplies { op_macs(&op, model) * runs } else { 0 };
             let ms = times(&|timed| timed.ops[index]).median;
             let read =
                 op.inputs().into_iter().filter(|&id| id != NONE).map(|id| model.tensor(id).len_bytes()).sum::<usize>();
-            let bytes = (read + out.len_bytes()) as u64 * calls;
+            let bytes = (read + out.len_bytes()) as u64 * runs;
             let per_s = |work: u64| work as f64 / ms * 1e3;
             let of_peak = match (multiplies, drawn.peak.macs_per_s) {
                 _ if ms <= 0.0 => None,

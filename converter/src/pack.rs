@@ -6,10 +6,12 @@
 //!
 //! Voids the promise: nothing; the same graph and plan give the same bytes.
 
+use std::ops::Range;
+
 use miette::{Result, miette};
 use mote_runtime::format::checksum::{crc32, meta_crc};
 use mote_runtime::format::op::{Modulation, Op};
-use mote_runtime::format::{Graph, Header, NONE, OpRecord, Section, SelfTest, Tensor, Weights, tag};
+use mote_runtime::format::{Graph, Header, NONE, OpRecord, Row, Section, SelfTest, Tensor, Weights, tag};
 use mote_runtime::kernels::scalar;
 use mote_runtime::{Model, Poll, Request, Sampler};
 
@@ -17,7 +19,7 @@ use crate::calibrate::Classes;
 use crate::draw::AlignedBuffer;
 use crate::plan::Plan;
 use crate::quantize::QuantGraph;
-use crate::schedule::Schedules;
+use crate::schedule::{Schedules, is_shallow};
 
 /// Payload bytes a checksum: the erase block of most flash chips.
 const BLOCK_BYTES: usize = 4096;
@@ -63,6 +65,7 @@ pub fn assemble(
     info: &[(String, String)],
 ) -> Result<Packed> {
     let payload = graph.payload.bytes();
+    let parts = Parts::new(graph, plan);
     let text: String =
         info.iter().map(|(key, value)| format!("{}={}\n", line(key).replace('=', " "), line(value))).collect();
     // Where the payload begins does not depend on any offset, so lengths come first.
@@ -70,9 +73,9 @@ pub fn assemble(
         (tag::TENSORS, graph.tensors.len() * Tensor::BYTES),
         (tag::QUANTS, graph.quants.len() * mote_runtime::format::Quant::BYTES),
         (tag::WEIGHTS, graph.weights.len() * Weights::BYTES),
-        (tag::OPS, graph.ops.len() * OpRecord::BYTES),
-        (tag::GRAPHS, Graph::BYTES),
-        (tag::ROWS, schedules.rows.len() * mote_runtime::format::Row::BYTES),
+        (tag::OPS, parts.ops.len() * OpRecord::BYTES),
+        (tag::GRAPHS, parts.graphs.len() * Graph::BYTES),
+        (tag::ROWS, schedules.rows.len() * Row::BYTES),
         (tag::SCHEDULES, schedules.schedules.len() * mote_runtime::format::Schedule::BYTES),
         (tag::BLOCKS, payload.len().div_ceil(BLOCK_BYTES) * 4),
         (tag::INFO, text.len()),
@@ -87,7 +90,7 @@ pub fn assemble(
     }
     let meta_bytes = at.next_multiple_of(16);
     let file_bytes = meta_bytes + payload.len();
-    if file_bytes > FILE_MAX || graph.ops.len() >= usize::from(NONE) {
+    if file_bytes > FILE_MAX || parts.ops.len() >= usize::from(NONE) {
         return Err(miette!(
             help = "use a smaller network",
             "the file would have {file_bytes} bytes, more than the format takes"
@@ -111,6 +114,7 @@ pub fn assemble(
         null_class,
         uncond: graph.uncond,
         history: graph.history,
+        cached: graph.reuse.as_ref().map_or([NONE; 2], |reuse| [reuse.cached, reuse.null_cached]),
     };
     bytes.extend(header.encode().0);
     directory.iter().for_each(|section| bytes.extend(section.encode().0));
@@ -131,20 +135,16 @@ pub fn assemble(
         bytes.extend(Weights { offset: weights.offset + base, params: weights.params + base, ..*weights }.encode().0);
     }
     begin(&mut bytes);
-    for (&index, &live_end) in plan.order.iter().zip(&plan.live_ends) {
-        bytes.extend(OpRecord { op: moved(graph.ops[index].op, base), live_end: live_end as u32 }.encode().0);
+    for &(op, live_end) in &parts.ops {
+        bytes.extend(OpRecord { op: moved(op, base), live_end: live_end as u32 }.encode().0);
     }
     begin(&mut bytes);
-    let record = Graph {
-        first_op: 0,
-        ops: graph.ops.len() as u16,
-        input: graph.input,
-        output: graph.output,
-        class_embedding: graph.class_embedding,
-    };
-    bytes.extend(record.encode().0);
+    parts.graphs.iter().for_each(|record| bytes.extend(record.encode().0));
     begin(&mut bytes);
-    schedules.rows.iter().for_each(|row| bytes.extend(row.encode().0));
+    for row in &schedules.rows {
+        let [graph, null_graph] = parts.entries[usize::from(is_shallow(row))];
+        bytes.extend(Row { graph, null_graph, ..*row }.encode().0);
+    }
     begin(&mut bytes);
     schedules.schedules.iter().for_each(|schedule| bytes.extend(schedule.encode().0));
     begin(&mut bytes);
@@ -157,6 +157,54 @@ pub fn assemble(
     bytes.extend(payload);
     seal(&mut bytes, meta_bytes);
     Ok(Packed { bytes, meta_bytes, self_test_at })
+}
+
+/// Operators and graphs as they are in the file.
+///
+/// Graph 0 is all operators in order. A shallow call runs what is before and what is behind its `deep` ones; and what the
+/// null class calls otherwise, the operator that writes the cached tensor and those that read it, lies behind all others.
+struct Parts {
+    /// With their live ends.
+    ops: Vec<(Op, usize)>,
+    graphs: Vec<Graph>,
+    /// Of full rows, then of shallow ones: their graph and the null class's.
+    entries: [[u16; 2]; 2],
+}
+
+impl Parts {
+    fn new(graph: &QuantGraph, plan: &Plan) -> Self {
+        let places = plan.order.iter().zip(&plan.live_ends);
+        let mut ops: Vec<(Op, usize)> = places.map(|(&index, &live_end)| (graph.ops[index].op, live_end)).collect();
+        let count = ops.len();
+        let piece = |ops: Range<usize>, next: u16| Graph {
+            first_op: ops.start as u16,
+            ops: ops.len() as u16,
+            input: graph.input,
+            output: graph.output,
+            class_embedding: graph.class_embedding,
+            next,
+        };
+        let whole = piece(0..count, NONE);
+        let Some(reuse) = &graph.reuse else { return Self { ops, graphs: vec![whole], entries: [[0, 0], [0, 0]] } };
+        let Range { start, end } = reuse.deep;
+        let mut graphs = vec![whole, piece(0..start, 2), piece(end..count, NONE)];
+        if reuse.null_cached == NONE {
+            return Self { ops, graphs, entries: [[0, 0], [1, 1]] };
+        }
+        let readers = ops.iter().rposition(|(op, _)| op.inputs().contains(&reuse.cached)).map_or(end, |last| last + 1);
+        let null = |&(op, live_end): &(Op, usize)| (renamed(op, reuse.cached, reuse.null_cached), live_end);
+        let own: Vec<(Op, usize)> = ops[end - 1..readers].iter().map(null).collect();
+        ops.extend(own);
+        let own = count..ops.len();
+        graphs.extend([
+            piece(0..end - 1, 4),
+            piece(own.clone(), 5),
+            piece(readers..count, NONE),
+            piece(0..start, 7),
+            piece(own.start + 1..own.end, 5),
+        ]);
+        Self { ops, graphs, entries: [[0, 3], [1, 6]] }
+    }
 }
 
 /// Writes the checksum of header and records.
@@ -188,6 +236,20 @@ fn draw_self_test(bytes: &[u8], classes: Classes) -> std::result::Result<SelfTes
 /// One line of text.
 fn line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
+}
+
+/// An operator with tensor `to` where it has `from`.
+fn renamed(mut op: Op, from: u16, to: u16) -> Op {
+    let rename = |id: &mut u16| *id = if *id == from { to } else { *id };
+    match &mut op {
+        Op::Conv(op) => op.sources.iter_mut().chain([&mut op.residual, &mut op.out]).for_each(rename),
+        Op::NormStats(op) => op.sources.iter_mut().for_each(rename),
+        Op::NormApply(op) => op.sources.iter_mut().chain([&mut op.out]).for_each(rename),
+        Op::Attention(op) => op.qkv.iter_mut().chain([&mut op.out]).for_each(rename),
+        Op::AvgPool { input, out } | Op::Upsample { input, out } => [input, out].into_iter().for_each(rename),
+        Op::Quantize { .. } | Op::EmbedLookup(_) | Op::EmbedAdd(_) => {}
+    }
+    op
 }
 
 /// An operator with its payload offsets counted from the file's start.

@@ -29,6 +29,8 @@ pub struct Options {
     pub steps: Vec<usize>,
     /// DDIM's η.
     pub eta: f64,
+    /// One network call in so many is a full one; the others reuse its deep features. 1 reuses nothing.
+    pub cache_interval: usize,
     /// Picture height and width, where not the configuration's.
     pub size: Option<[usize; 2]>,
     /// Number of classes, where the configuration does not tell.
@@ -65,6 +67,7 @@ impl Default for Options {
         Self {
             steps: vec![20],
             eta: 0.0,
+            cache_interval: 1,
             size: None,
             classes: None,
             null_class: None,
@@ -161,6 +164,14 @@ pub fn prepare(checkpoint: &Checkpoint, options: &Options, progress: Progress) -
     let network = Network::import(checkpoint, options.size)?;
     let scheduler = Scheduler::read(checkpoint.scheduler_config()?)?;
     let schedules = Schedules::compile(&scheduler, &options.steps, options.eta, network.graph.output_over_timestep)?;
+    let schedules = schedules.with_reuse(options.cache_interval)?;
+    if schedules.reuses() && network.graph.reuse.is_none() {
+        return Err(miette!(
+            help = "leave --cache-interval out; fewer --steps are another way to less work",
+            "{}: the network has no level below its outermost one, so there are no deep features to reuse",
+            checkpoint.path().display()
+        ));
+    }
     let classes = classes(&network, checkpoint, options)?;
     let fold = TimeFold::new(&network, &schedules.rows, classes)?;
     progress(Stage::Import, 1, 1);

@@ -6,7 +6,8 @@ use mote_runtime::sampler::coefficients;
 
 use crate::arch::{Cond, TimePath};
 use crate::graph::TensorId;
-use crate::interpret::{Interpreter, Observed};
+use crate::interpret::{Deep, Interpreter, Observed};
+use crate::schedule::is_shallow;
 use crate::schedule::update::State;
 
 /// A network call or the end of a step, as the observer of [`sample`] sees it.
@@ -84,7 +85,8 @@ impl Conditioning {
     }
 }
 
-/// Draws one sample: x₀ after the last row, HWC.
+/// Draws one sample: x₀ after the last row, HWC. Rows that are [`is_shallow`] reuse what the last other row left, each
+/// condition its own.
 ///
 /// `step_noise` fills a slice with standard normal numbers for a row; only rows that add noise (eta > 0) call it.
 pub fn sample(
@@ -97,9 +99,12 @@ pub fn sample(
 ) -> Vec<f32> {
     let mut state = State::new(x_t.to_vec());
     let mut noise = vec![0.0; x_t.len()];
+    let mut kept = [Vec::new(), Vec::new()];
     for (index, row) in rows.iter().enumerate() {
         let mut call = |projections: &[Vec<f32>], null: bool| {
-            interpreter.run_observed(&state.x, projections, &mut |what, values| {
+            let kept = &mut kept[usize::from(null)];
+            let deep = if is_shallow(row) { Deep::Reuse(kept) } else { Deep::Keep(kept) };
+            interpreter.run_observed(&state.x, projections, deep, &mut |what, values| {
                 observe(match what {
                     Observed::Tensor(id) => Event::Tensor { row: index, null, id, values },
                     Observed::PreActivation(id) => Event::PreActivation { row: index, null, id, values },

@@ -82,6 +82,9 @@ pub const WEIGHTS_I4: OpSet = 1 << 23;
 /// A convolution by Winograd's algorithm.
 pub const WINOGRAD: OpSet = 1 << 24;
 
+/// Rows that reuse what earlier ones left in cached tensors.
+pub const REUSE: OpSet = 1 << 25;
+
 /// Whether all of `bits` are in the set.
 pub(crate) const fn links(ops: OpSet, bits: OpSet) -> bool {
     ops & bits == bits
@@ -92,6 +95,9 @@ pub const fn ops_used(bytes: &[u8]) -> OpSet {
     let header = Header::decode(bytes);
     let tensors = section(bytes, Section::find(bytes, tag::TENSORS));
     let mut used = if header.null_class != NONE { GUIDANCE } else { 0 };
+    if header.cached[0] != NONE || header.cached[1] != NONE {
+        used |= REUSE;
+    }
     let mut i = 0;
     while i < header.history.len() {
         if header.history[i] != NONE {

@@ -98,7 +98,7 @@ impl<const OPS: OpSet> Sampler<'_, OPS> {
         let row = self.first_row();
         let class = request.class.or(model.null_class()).unwrap_or(0) as usize;
         let mut graph = self.first_graph();
-        graph.ops = graph.ops.min(count);
+        (graph.ops, graph.next) = (graph.ops.min(count), NONE);
         let ctx = Context { model, kernels, row, class, workers: self.workers() };
         let mut digest = crc32_digest();
         let mut outputs = |index: usize, arena: &[u8]| {

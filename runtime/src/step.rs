@@ -27,8 +27,7 @@ pub fn advance<const OPS: OpSet>(
     budget: &mut u32,
     after: &mut dyn FnMut(usize, &[u8]),
 ) -> bool {
-    while position.op < graph.ops as usize {
-        let index = graph.first_op as usize + position.op;
+    while let Some(index) = ctx.model.op_index(graph, position.op) {
         let Some(record) = ctx.model.op(index) else { return true };
         let rows = op_rows(&record.op, ctx.model);
         let cost = row_macs(&record.op, ctx.model).max(1);

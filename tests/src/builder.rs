@@ -1,5 +1,7 @@
 //! Builds `.mote` bytes from records.
 
+use std::ops::Range;
+
 use half::bf16;
 use mote_runtime::format::checksum::{crc32, meta_crc};
 use mote_runtime::format::header::Tag;
@@ -31,6 +33,7 @@ pub const CONV: Conv = Conv {
 pub const ROW: Row = Row {
     timestep: 0.0,
     graph: 0,
+    null_graph: 0,
     advance: true,
     p: 1.0,
     q: 0.0,
@@ -73,6 +76,12 @@ pub struct Builder {
     pub self_test: Option<SelfTest>,
     /// Class embedding.
     pub class_embedding: Option<u16>,
+    /// The operators of each graph and the graph that follows; none for one graph of all operators.
+    pub graphs: Vec<(Range<u16>, u16)>,
+    /// Records; none for one schedule of all rows.
+    pub schedules: Vec<Schedule>,
+    /// The cached tensors, or none.
+    pub cached: Option<[u16; 2]>,
     /// Where the next tensor would lie; the live end of every operator.
     pub arena_end: u32,
 }
@@ -165,6 +174,10 @@ impl Builder {
     }
 
     fn meta(&self, payload_at: u32) -> Vec<u8> {
+        let whole = [(0..self.ops.len() as u16, NONE)];
+        let graphs = if self.graphs.is_empty() { &whole[..] } else { &self.graphs };
+        let all = [Schedule { first_row: 0, rows: self.rows.len() as u16, steps: self.rows.len() as u16 }];
+        let schedules = if self.schedules.is_empty() { &all[..] } else { &self.schedules };
         let mut ops = self.ops.clone();
         for op in &mut ops {
             shift_offsets(op, payload_at);
@@ -182,27 +195,9 @@ impl Builder {
                     .collect(),
             ),
             (tag::OPS, ops.iter().flat_map(|&op| OpRecord { op, live_end: self.arena_end }.encode().0).collect()),
-            (
-                tag::GRAPHS,
-                Graph {
-                    first_op: 0,
-                    ops: self.ops.len() as u16,
-                    input: self.ends[0],
-                    output: self.ends[1],
-                    class_embedding: self.class_embedding.unwrap_or(NONE),
-                }
-                .encode()
-                .0
-                .to_vec(),
-            ),
+            (tag::GRAPHS, graphs.iter().flat_map(|(ops, next)| self.graph(ops, *next).encode().0).collect()),
             (tag::ROWS, self.rows.iter().flat_map(|x| x.encode().0).collect()),
-            (
-                tag::SCHEDULES,
-                Schedule { first_row: 0, rows: self.rows.len() as u16, steps: self.rows.len() as u16 }
-                    .encode()
-                    .0
-                    .to_vec(),
-            ),
+            (tag::SCHEDULES, schedules.iter().flat_map(|x| x.encode().0).collect()),
             (tag::BLOCKS, vec![0; self.payload.len().div_ceil(BLOCK_BYTES) * 4]),
             (tag::INFO, b"name=test\nlicense=MIT\n".to_vec()),
         ];
@@ -228,12 +223,24 @@ impl Builder {
             null_class: self.null_class.unwrap_or(NONE),
             uncond: self.uncond.unwrap_or(NONE),
             history: [NONE; 4],
+            cached: self.cached.unwrap_or([NONE; 2]),
         };
         let mut meta = header.encode().0.to_vec();
         meta.extend(directory);
         meta.extend(bodies);
         meta.resize(meta.len().next_multiple_of(16), 0);
         meta
+    }
+
+    fn graph(&self, ops: &Range<u16>, next: u16) -> Graph {
+        Graph {
+            first_op: ops.start,
+            ops: ops.end - ops.start,
+            input: self.ends[0],
+            output: self.ends[1],
+            class_embedding: self.class_embedding.unwrap_or(NONE),
+            next,
+        }
     }
 }
 

@@ -5,10 +5,12 @@
 
 mod builder;
 mod random;
+mod reusing;
 mod small;
 
 pub use builder::{Builder, CONV, ROW, expanded, seal};
 pub use random::Random;
+pub use reusing::{DEEP, NULL_OPS, OPS, reusing};
 pub use small::{SMALL_EMBEDDING, small};
 
 use mote_runtime::{Aligned, Model};

@@ -131,6 +131,7 @@ fn rows() -> Vec<Row> {
         .map(|i| Row {
             timestep: 900.0 - 300.0 * i as f32,
             graph: 0,
+            null_graph: 0,
             advance: true,
             p: 1.25,
             q: -0.75,
@@ -158,7 +159,7 @@ fn per_step(b: &mut Builder, shape: [usize; 3], zero_point: i16) -> u16 {
     id
 }
 
-fn conv(b: &mut Builder, rng: &mut Random, conv: Conv) {
+pub(crate) fn conv(b: &mut Builder, rng: &mut Random, conv: Conv) {
     encoded(b, rng, conv, [Encoding::I8; 2]);
 }
 

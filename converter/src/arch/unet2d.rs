@@ -7,7 +7,7 @@ use miette::{Result, miette};
 use super::blocks::{Builder, ConvOptions, Resize};
 use super::config::{DownBlock, Sampling, TimeEmbeddingType, Unet2dConfig, UpBlock};
 use super::parameters::Parameters;
-use crate::graph::{Activation, Graph, TensorId};
+use crate::graph::{Activation, Graph, Reuse, TensorId};
 
 /// Builds the graph for pictures of `[h, w]`.
 pub fn build(config: &Unet2dConfig, [h, w]: [usize; 2], parameters: &mut Parameters) -> Result<Graph> {
@@ -21,6 +21,7 @@ pub fn build(config: &Unet2dConfig, [h, w]: [usize; 2], parameters: &mut Paramet
         input_add: if center { -1.0 } else { 0.0 },
         output_over_timestep: config.time_embedding_type == TimeEmbeddingType::Fourier,
         projections: Vec::new(),
+        reuse: None,
     };
     let mut builder = Builder { config, parameters, graph };
     builder.graph.input = builder.tensor("sample", [h, w, config.channels])?;
@@ -29,10 +30,13 @@ pub fn build(config: &Unet2dConfig, [h, w]: [usize; 2], parameters: &mut Paramet
     let mut skips = vec![x];
     let x = down(&mut builder, x, &mut skips)?;
     let x = mid(&mut builder, x)?;
-    let x = up(&mut builder, x, &mut skips)?;
+    let (x, cut) = up(&mut builder, x, &mut skips)?;
     let x = builder.norm("conv_norm_out", &[x], config.norm_num_groups, None, Activation::Silu)?;
-    builder.graph.output = builder.conv("conv_out", x, config.channels, ConvOptions::default())?;
-    Ok(builder.graph)
+    let output = builder.conv("conv_out", x, config.channels, ConvOptions::default())?;
+    let mut graph = builder.graph;
+    graph.output = output;
+    graph.reuse = cut.and_then(|tensor| Reuse::at(&graph, tensor));
+    Ok(graph)
 }
 
 fn down(builder: &mut Builder, mut x: TensorId, skips: &mut Vec<TensorId>) -> Result<TensorId> {
@@ -87,12 +91,17 @@ fn mid(builder: &mut Builder, mut x: TensorId) -> Result<TensorId> {
     builder.resnet("mid_block.resnets.1", &[x], c, Resize::Keep, out_scale)
 }
 
-fn up(builder: &mut Builder, mut x: TensorId, skips: &mut Vec<TensorId>) -> Result<TensorId> {
+/// Also returns where [`Graph::reuse`] cuts: in front of the last resnet, whose skip connection is the first convolution's
+/// output. Cuts further in cost a shallow call more and pictures as much: `digits` with every second call shallow 33.7 dB of
+/// PSNR here, where a shallow call has 8 % of the multiply-adds, 34.1 dB one level further in with 33 %.
+fn up(builder: &mut Builder, mut x: TensorId, skips: &mut Vec<TensorId>) -> Result<(TensorId, Option<TensorId>)> {
     let config = builder.config;
     let levels = config.block_out_channels.len();
+    let mut cut = None;
     for (i, (block, c)) in config.up_block_types.iter().zip(config.block_out_channels.iter().rev()).enumerate() {
         let prefix = format!("up_blocks.{i}");
         for j in 0..config.layers_per_block + 1 {
+            cut = (levels > 1).then_some(x);
             let sources: Vec<TensorId> = [x].into_iter().chain(skips.pop()).collect();
             x = builder.resnet(&format!("{prefix}.resnets.{j}"), &sources, *c, Resize::Keep, 1.0)?;
             if *block == UpBlock::AttnUp {
@@ -115,5 +124,5 @@ fn up(builder: &mut Builder, mut x: TensorId, skips: &mut Vec<TensorId>) -> Resu
             builder.conv(&format!("{prefix}.conv"), x, *c, options)?
         };
     }
-    Ok(x)
+    Ok((x, cut))
 }

@@ -22,7 +22,7 @@ use crate::arch::{Cond, Network};
 use crate::graph::{Graph, TensorId};
 use crate::interpret::Interpreter;
 use crate::sample::{Conditioning, Event, sample};
-use crate::schedule::Schedules;
+use crate::schedule::{Schedules, is_shallow};
 
 pub use observe::{Observation, Range, RangeMethod};
 pub use patches::Patches;
@@ -95,6 +95,15 @@ impl Ranges {
         &self.pre_activations[id]
     }
 
+    /// What a shallow row does not make is what the last full row made.
+    fn repeat(&mut self, deep: &[bool], full_rows: &[usize]) {
+        for (rows, _) in self.tensors.iter_mut().zip(deep).filter(|(_, deep)| **deep) {
+            for (row, &full) in full_rows.iter().enumerate() {
+                rows[row] = rows[full].clone();
+            }
+        }
+    }
+
     /// Rows of all schedules.
     pub fn rows(&self) -> usize {
         self.tensors.first().map_or(0, Vec::len)
@@ -126,11 +135,13 @@ pub fn calibrate(
     let done = AtomicUsize::new(0);
     // Guided trajectories call the network twice a row.
     let calls = 2 * total;
+    // What shallow rows skip is seen in fewer of them.
+    let full_share = schedules.rows.iter().filter(|row| !is_shallow(row)).count() as f64 / rows.max(1) as f64;
     let results: Vec<Result<Patches>> = jobs
         .par_iter()
         .enumerate()
         .map(|(index, job)| {
-            let mut patches = patches::Sampler::new(graph, index * calls / jobs.len(), calls);
+            let mut patches = patches::Sampler::new(graph, index * calls / jobs.len(), calls, full_share);
             let first_row = usize::from(schedules.schedules[job.schedule].first_row);
             let mut not_finite = None;
             trajectory(network, schedules, options, job, &mut |event| {
@@ -172,10 +183,14 @@ pub fn calibrate(
         patches.extend(taken?);
     }
     let open = |cell: Mutex<Observation>| cell.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let ranges = Ranges {
+    let mut ranges = Ranges {
         tensors: tensors.into_iter().map(|rows| rows.into_iter().map(open).collect()).collect(),
         pre_activations: pre_activations.into_iter().map(open).collect(),
     };
+    if let (true, Some(reuse)) = (schedules.reuses(), &graph.reuse) {
+        let (deep, full_rows) = (reuse.deep_tensors(graph), schedules.full_rows());
+        ranges.repeat(&deep, &full_rows);
+    }
     Ok((ranges, patches))
 }
 

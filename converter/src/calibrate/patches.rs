@@ -38,8 +38,11 @@ pub struct Sampler<'a> {
 }
 
 impl<'a> Sampler<'a> {
-    /// For a trajectory that begins with network call `first_call` of `calls`.
-    pub fn new(graph: &'a Graph, first_call: usize, calls: usize) -> Self {
+    /// For a trajectory that begins with network call `first_call` of `calls`, of which `full_share` run what
+    /// [`Graph::reuse`] skips.
+    pub fn new(graph: &'a Graph, first_call: usize, calls: usize, full_share: f64) -> Self {
+        let deep = graph.reuse.as_ref().map_or(0..0, |reuse| reuse.deep.clone());
+        let deep: Vec<TensorId> = graph.ops[deep].iter().map(Op::out).collect();
         let convs = || graph.ops.iter().filter_map(|op| if let Op::Conv2d(conv) = op { Some(conv) } else { None });
         let elems = |conv: &Conv2d, id: TensorId| conv.kernel[0] * conv.kernel[1] * graph.tensors[id].c;
         let wanted = |len: usize| (PER_ELEM * len).max(LEAST);
@@ -52,7 +55,8 @@ impl<'a> Sampler<'a> {
             ids.sort_unstable();
             ids.dedup();
             for id in ids {
-                let count = (wanted(elems(conv, id)) as f64 * share / calls.max(1) as f64).ceil() as usize;
+                let runs = if deep.contains(&conv.out) { full_share } else { 1.0 };
+                let count = (wanted(elems(conv, id)) as f64 * share / (calls.max(1) as f64 * runs)).ceil() as usize;
                 readers[id].push((conv, count));
             }
         }
@@ -164,6 +168,7 @@ mod tests {
                 input_add: 0.0,
                 output_over_timestep: false,
                 projections: Vec::new(),
+                reuse: None,
             };
             let x: Vec<f32> = (1..=h * w * c).map(|i| i as f32).collect();
             let wanted = crate::interpret::Interpreter::new(&graph).run(&x, &[], &mut |_, _| {});
@@ -173,7 +178,7 @@ mod tests {
             }
             assert_eq!(have, wanted, "{kernel} {stride} {pad:?} {upsample}");
             // A single call gives as many patches as it has pixels.
-            let mut sampler = Sampler::new(&graph, 0, 1);
+            let mut sampler = Sampler::new(&graph, 0, 1, 1.0);
             sampler.see(0, &x);
             let taken = sampler.finish();
             assert_eq!(taken.at((1, 0)).len(), out_h * out_w * elems);

@@ -55,6 +55,14 @@ pub fn steps(text: &str) -> Result<usize, String> {
     }
 }
 
+/// How many network calls share deep features.
+pub fn cache_interval(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(interval @ 1..=65_535) => Ok(interval),
+        _ => Err("need a number of network calls from 1, which reuses nothing, up to that of steps".to_owned()),
+    }
+}
+
 /// The name of a core.
 pub fn target(text: &str) -> Result<&'static Target, String> {
     let names = || TARGETS.map(|target| target.name).join(", ");

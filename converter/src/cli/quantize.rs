@@ -11,13 +11,14 @@ use clap::ValueEnum;
 use miette::{Result, miette};
 use mote_converter::arch::Cond;
 use mote_converter::calibrate::RangeMethod;
-use mote_converter::compare::{self, Comparison, compare};
+use mote_converter::compare::{self, Comparison, ReuseCost, compare, reuse_cost};
 use mote_converter::draw::{Device, Draw, MoteFile, Prompt};
 use mote_converter::emit::{self, emit};
 use mote_converter::pipeline::{Options, Quantized, Stage, WeightChoice, prepare};
 use mote_converter::plan::winograd::Winograd;
 use mote_converter::quantize::{Level, Techniques};
 use mote_converter::report::summary::Summary;
+use mote_converter::schedule::Scheduler;
 use mote_converter::weights::Checkpoint;
 use mote_runtime::kernels::scratch::Target;
 
@@ -44,6 +45,9 @@ pub struct Args {
     /// Noise of DDIM's steps: 0 for none (deterministic), 1 for as much as DDPM
     #[arg(long, value_name = "E", default_value_t = 0.0)]
     eta: f64,
+    /// Make one network call in N a full one, the others reuse its deep features; 1 reuses nothing
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse::cache_interval)]
+    cache_interval: usize,
     /// Guidance scales to be ready for, as LO..HI or one number (networks with a null class)
     /// (default: 1..3)
     #[arg(long, value_name = "LO..HI", value_parser = parse::guidance_range)]
@@ -157,9 +161,17 @@ pub fn run(args: &Args) -> Result<()> {
     let counter = Counter::new(&progress, "comparing with float", prompts.len());
     let compared = compare::Options { prompts, ..compare::Options::default() };
     let quality = compare(&calibrated.network, &model, &compared, &|| counter.tick())?;
+    let reuse = match quantized.graph.reuse {
+        None => None,
+        Some(_) => {
+            let counter = Counter::new(&progress, "drawing without reuse", ReuseCost::DRAWINGS);
+            let scheduler = Scheduler::read(checkpoint.scheduler_config()?)?;
+            reuse_cost(&calibrated, &scheduler, &quantized.graph, &options, &|| counter.tick())?
+        }
+    };
     progress.finish();
     emit(&out, &quantized.packed.bytes)?;
-    report(args, &checkpoint, &out, &quantized, &quality, started)
+    report(args, &checkpoint, &out, &quantized, reuse.as_ref(), &quality, started)
 }
 
 impl Args {
@@ -167,6 +179,7 @@ impl Args {
         Options {
             steps: self.steps.clone(),
             eta: self.eta,
+            cache_interval: self.cache_interval,
             size: self.of_checkpoint.size,
             classes: self.of_checkpoint.classes,
             null_class: self.of_checkpoint.null_class,
@@ -220,6 +233,7 @@ fn report(
     checkpoint: &Checkpoint,
     out: &Path,
     quantized: &Quantized,
+    reuse: Option<&ReuseCost>,
     quality: &Comparison,
     started: Instant,
 ) -> Result<()> {
@@ -230,6 +244,7 @@ fn report(
         flash_bytes: args.flash,
         costs: &quantized.report,
         front: quantized.front.as_ref(),
+        reuse,
         quality,
         seconds: started.elapsed().as_secs_f64(),
     };

@@ -59,8 +59,12 @@ impl Layers {
         let mut wanted: Vec<(TensorId, &str)> = vec![(graph.input, "quantize")];
         wanted.extend(graph.ops.iter().map(|op| (op.out(), kind(op))));
 
-        let mut ops: Vec<(usize, DeviceOp)> =
-            (0..model.op_count()).filter_map(|index| Some((index, model.op(index)?.op))).collect();
+        // Graph 0 is the whole network.
+        let whole = model.graph(0);
+        let mut ops: Vec<(usize, DeviceOp)> = (0..model.op_count())
+            .filter_map(|nth| model.op_index(&whole, nth))
+            .filter_map(|index| Some((index, model.op(index)?.op)))
+            .collect();
         ops.sort_by_key(|(_, op)| op.out());
         let embedding = ops.iter().find(|(_, op)| matches!(op, DeviceOp::EmbedLookup(_) | DeviceOp::EmbedAdd(_)));
         let embedding = embedding.map(|(_, op)| op.out());

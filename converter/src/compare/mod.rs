@@ -13,6 +13,7 @@
 
 mod layers;
 mod pixels;
+mod reuse;
 mod study;
 mod trajectory;
 
@@ -26,9 +27,11 @@ use crate::arch::Network;
 use crate::draw::{AlignedBuffer, Device, Draw, Float, Prompt};
 use crate::interpret::Interpreter;
 use crate::report::metrics::{Power, Spread, psnr};
+use crate::schedule::{FULL_GRAPH, is_shallow};
 
 pub use layers::Layers;
 pub use pixels::Pixels;
+pub use reuse::{FewerSteps, ReuseCost, reuse_cost};
 pub use study::{FileStudy, FloatStudy, FrechetDifference, JudgeInfo, Judged, Study, StudyFile, StudyOptions, study};
 
 /// What to compare.
@@ -68,6 +71,8 @@ pub struct Comparison {
 pub struct RowQuality {
     /// The training timestep.
     pub timestep: f32,
+    /// Whether it reuses the deep features of an earlier row.
+    pub shallow: bool,
     /// SQNR of the state after the row, both samplers running freely.
     pub state_sqnr_db: f64,
     /// Mean PSNR of x₀ as the row foresees it, both samplers running freely.
@@ -159,7 +164,7 @@ pub fn compare_files(
             let pair = |side: &Side| {
                 let sampler = Sampler::new(side.model, arena.as_mut_slice()).map_err(crate::draw::not_runnable)?;
                 let look = (index < options.layered).then_some(&side.layers);
-                let float = side.float(network);
+                let float = side.reusing(network);
                 let quantized = trajectory::device(sampler, &side.device, &float, &interpreter, prompt, look)?;
                 Ok(Pair::new(&reference, quantized))
             };
@@ -188,6 +193,8 @@ struct Side<'a> {
     layers: Layers,
     first_row: usize,
     rows: Vec<Row>,
+    /// The same, none of them shallow.
+    full_rows: Vec<Row>,
     steps: usize,
 }
 
@@ -203,11 +210,19 @@ impl<'a> Side<'a> {
             return Err(miette!(help = "convert it again", "the file has no schedule"));
         };
         let first_row = usize::from(schedule.first_row);
-        let rows = (first_row..first_row + usize::from(schedule.rows)).filter_map(|row| model.row(row)).collect();
-        Ok(Self { model, device, layers, first_row, rows, steps: usize::from(schedule.steps) })
+        let rows: Vec<Row> =
+            (first_row..first_row + usize::from(schedule.rows)).filter_map(|row| model.row(row)).collect();
+        let full_rows = rows.iter().map(|row| Row { graph: FULL_GRAPH, ..*row }).collect();
+        Ok(Self { model, device, layers, first_row, rows, full_rows, steps: usize::from(schedule.steps) })
     }
 
+    /// The float network as it was trained: what the file's reuse of deep features costs is the file's to answer for.
     fn float<'f>(&'f self, network: &'f Network) -> Float<'f> {
+        Float { rows: &self.full_rows, ..self.reusing(network) }
+    }
+
+    /// The float network with the file's reuse.
+    fn reusing<'f>(&'f self, network: &'f Network) -> Float<'f> {
         Float { network, rows: &self.rows, first_row: self.first_row, classes: self.device.signature().classes }
     }
 
@@ -253,6 +268,7 @@ fn summary(pairs: &[Pair], side: &Side, options: &Options) -> Comparison {
         let previews = pairs.iter().map(|pair| pair.rows[index].1);
         RowQuality {
             timestep: row.timestep,
+            shallow: is_shallow(row),
             state_sqnr_db: total(&mut pairs.iter().map(|pair| pair.rows[index].0)).sqnr(),
             preview_psnr_db: previews.sum::<f64>() / pairs.len().max(1) as f64,
             model_sqnr_db: (!looked.is_empty()).then(|| layer_at(layers.output(), index).sqnr()),

@@ -6,9 +6,10 @@ use mote_runtime::{Poll, Sampler};
 use super::Layers;
 use crate::arch::TimePath;
 use crate::draw::{Device, Float, Prompt, not_runnable};
-use crate::interpret::Interpreter;
+use crate::interpret::{Deep, Interpreter, Observed};
 use crate::report::metrics::Power;
 use crate::sample::{Conditioning, Event};
+use crate::schedule::is_shallow;
 
 /// After a row.
 pub struct Point {
@@ -58,6 +59,7 @@ pub fn device(
     let cond = float.condition(&prompt.cond);
     let mut way = Trajectory { x0: Vec::new(), points: Vec::new(), layers: Vec::new() };
     let copy = |sampler: &Sampler| sampler.image().elems().to_vec();
+    let mut kept = Vec::new();
     // An unlimited budget: a poll is a row, both branches of guidance included. The conditional one comes last, so it is
     // what is left in `seen`.
     for (index, row) in float.rows.iter().enumerate() {
@@ -72,8 +74,12 @@ pub fn device(
             let mut powers = vec![Power::default(); layers.len()];
             let embedding = float.network.time.embed(row.timestep, &cond)?;
             let projections = TimePath::projections(interpreter.graph(), &embedding);
-            interpreter.run(&before, &projections, &mut |id, values| {
-                if let Some(pair) = layers.of_tensor(id) {
+            // The float network reuses what the device reuses, so that the numbers are those of quantization.
+            let deep = if is_shallow(row) { Deep::Reuse(&kept) } else { Deep::Keep(&mut kept) };
+            interpreter.run_observed(&before, &projections, deep, &mut |what, values| {
+                if let Observed::Tensor(id) = what
+                    && let Some(pair) = layers.of_tensor(id)
+                {
                     powers[pair] = Power::of(values, &seen[pair]);
                 }
             });

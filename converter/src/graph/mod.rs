@@ -3,8 +3,10 @@
 //! `arch` builds it from a checkpoint; `interpret` runs it (oracle and calibration); `quantize` lowers it.
 
 pub mod op;
+mod reuse;
 
 pub use op::{Activation, Attention, Conv2d, ConvSource, GroupNorm, Op, ProjectionId, TensorId};
+pub use reuse::Reuse;
 
 /// Shape and name of an activation tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,4 +58,6 @@ pub struct Graph {
     pub output_over_timestep: bool,
     /// The time-embedding projections, by [`ProjectionId`].
     pub projections: Vec<Projection>,
+    /// Where a network of several levels can be cut, so that a call reuses what lies below the outermost one.
+    pub reuse: Option<Reuse>,
 }

@@ -180,6 +180,7 @@ mod tests {
             input_add: 0.0,
             output_over_timestep: false,
             projections: Vec::new(),
+            reuse: None,
         };
         (graph, op, values)
     }

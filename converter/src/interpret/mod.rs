@@ -25,6 +25,17 @@ pub enum Observed {
     PreActivation(TensorId),
 }
 
+/// What a call does about the tensor of [`Graph::reuse`].
+#[derive(Debug)]
+pub enum Deep<'c> {
+    /// Everything runs.
+    Run,
+    /// Everything runs, and the tensor is left here.
+    Keep(&'c mut Vec<f32>),
+    /// The tensor is this one, and what makes it does not run.
+    Reuse(&'c [f32]),
+}
+
 /// A graph, ready to run.
 #[derive(Clone, Debug)]
 pub struct Interpreter<'a> {
@@ -73,14 +84,14 @@ impl<'a> Interpreter<'a> {
     /// # Panics
     /// If `x` or `projections` do not have the graph's lengths.
     pub fn run(&self, x: &[f32], projections: &[Vec<f32>], observe: &mut dyn FnMut(TensorId, &[f32])) -> Vec<f32> {
-        self.run_observed(x, projections, &mut |what, values| {
+        self.run_observed(x, projections, Deep::Run, &mut |what, values| {
             if let Observed::Tensor(id) = what {
                 observe(id, values);
             }
         })
     }
 
-    /// As [`Interpreter::run`], for observers that look inside norms too.
+    /// As [`Interpreter::run`], for observers that look inside norms too, and for calls that reuse deep features.
     ///
     /// # Panics
     /// As there.
@@ -88,6 +99,7 @@ impl<'a> Interpreter<'a> {
         &self,
         x: &[f32],
         projections: &[Vec<f32>],
+        mut deep: Deep,
         observe: &mut dyn FnMut(Observed, &[f32]),
     ) -> Vec<f32> {
         let graph = self.graph;
@@ -96,7 +108,15 @@ impl<'a> Interpreter<'a> {
         let mut tensors: Vec<Vec<f32>> = vec![Vec::new(); graph.tensors.len()];
         tensors[graph.input] = x.iter().map(|v| v * graph.input_mul + graph.input_add).collect();
         observe(Observed::Tensor(graph.input), &tensors[graph.input]);
-        for ((op, dead), weights) in graph.ops.iter().zip(&self.dead_after).zip(&self.weights) {
+        let cut = graph.reuse.as_ref().filter(|_| !matches!(deep, Deep::Run));
+        if let (Some(cut), Deep::Reuse(values)) = (cut, &deep) {
+            tensors[cut.tensor] = values.to_vec();
+        }
+        let runs = |index: usize| !matches!((cut, &deep), (Some(cut), Deep::Reuse(_)) if cut.deep.contains(&index));
+        let runs: Vec<bool> = (0..graph.ops.len()).map(runs).collect();
+        for (((op, dead), weights), _) in
+            graph.ops.iter().zip(&self.dead_after).zip(&self.weights).zip(runs).filter(|(_, runs)| *runs)
+        {
             let mut out = vec![0.0; graph.tensors[op.out()].elems()];
             match op {
                 Op::Conv2d(op) => conv::run(graph, op, weights, &tensors, projections, &mut out),
@@ -110,6 +130,11 @@ impl<'a> Interpreter<'a> {
                 Op::Upsample { input, out: id } => upsample(graph, *input, *id, &tensors[*input], &mut out),
             }
             observe(Observed::Tensor(op.out()), &out);
+            if let (Some(cut), Deep::Keep(kept)) = (cut, &mut deep)
+                && cut.tensor == op.out()
+            {
+                kept.clone_from(&out);
+            }
             tensors[op.out()] = out;
             for tensor in dead {
                 tensors[*tensor] = Vec::new();

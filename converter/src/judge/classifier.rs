@@ -66,6 +66,7 @@ impl Classifier {
             input_add: 0.0,
             output_over_timestep: false,
             projections: Vec::new(),
+            reuse: None,
         };
         Ok(Self { graph, convs, linear, bias: file.tensor("linear.bias", &[classes])? })
     }

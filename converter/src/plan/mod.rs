@@ -3,7 +3,8 @@
 //! Lifetimes run from the operator that writes a tensor to the last that reads it; what the sampler keeps between
 //! network calls lives always. Two operators may write over an input that dies with them (`plan/place.rs` sees the pair
 //! as one buffer): a norm over its only 8-bit source, a convolution over a residual of the same type. `order` moves
-//! operators where the graph leaves a choice.
+//! operators where the graph leaves a choice. A cached tensor lives from the full row that writes it through the shallow
+//! rows behind it: of a full row's operators, only those that shallow rows skip may lie over it.
 //!
 //! Voids the promise: nothing; `Model::from_bytes` checks the result again on the device.
 
@@ -104,14 +105,19 @@ impl Layout {
             .map(|id| {
                 let (first, last) = lives[id].unwrap_or((0, 0));
                 let bytes = if lives[id].is_some() { graph.tensors[id].len_bytes() } else { 0 };
-                Buffer { bytes, first, last }
+                Buffer { bytes, first, last, idle: 0..0 }
             })
             .collect();
+        if let Some(reuse) = &graph.reuse {
+            let buffer = &mut buffers[usize::from(reuse.cached)];
+            (buffer.first, buffer.last, buffer.idle) = (0, end, reuse.deep.start..reuse.deep.end - 1);
+        }
         let mut scratch = Vec::with_capacity(order.len());
         for (at, &index) in order.iter().enumerate() {
             let op = &graph.ops[index].op;
+            let is_cached = |id: u16| graph.reuse.as_ref().is_some_and(|reuse| reuse.cached == id);
             let shared = in_place(graph, op).filter(|_| share(at)).filter(|&input| {
-                let kept = graph.kept().any(|id| id == input);
+                let kept = graph.kept().any(|id| id == input) || is_cached(input) || is_cached(op.out());
                 !kept && buffers[buffer_of[usize::from(input)]].last == at
             });
             if let Some(input) = shared {
@@ -127,7 +133,7 @@ impl Layout {
         let mut number = vec![0; count];
         for (id, buffer) in buffers.iter().enumerate().filter(|(_, buffer)| buffer.bytes > 0) {
             number[id] = kept.len();
-            kept.push(*buffer);
+            kept.push(buffer.clone());
         }
         let buffer_of = buffer_of.into_iter().map(|id| number[id]).collect();
         Self { problem: Problem { buffers: kept, scratch_bytes: scratch }, buffer_of }

@@ -50,7 +50,12 @@ fn slots(graph: &QuantGraph, order: &[usize], at: usize) -> impl Iterator<Item =
     let writes_input =
         |&other: &usize| inputs.contains(&graph.ops[other].op.out()) && graph.ops[other].op.out() != NONE;
     let reads_out = |&other: &usize| graph.ops[other].op.inputs().contains(&out);
-    let earliest = order[..at].iter().rposition(writes_input).map_or(0, |i| i + 1);
-    let latest = order[at + 1..].iter().position(reads_out).map_or(order.len() - 1, |i| at + i);
+    // What shallow rows skip stays in one piece, and nothing else comes into it.
+    let deep = graph.reuse.as_ref().map_or(0..0, |reuse| reuse.deep.clone());
+    let borders = [0, deep.start, deep.end, order.len()];
+    let first = borders.into_iter().filter(|&border| border <= at).max().unwrap_or(0);
+    let last = borders.into_iter().filter(|&border| border > at).min().unwrap_or(order.len()) - 1;
+    let earliest = order[..at].iter().rposition(writes_input).map_or(0, |i| i + 1).max(first);
+    let latest = order[at + 1..].iter().position(reads_out).map_or(order.len() - 1, |i| at + i).min(last);
     (earliest..=latest).filter(move |&to| to != at)
 }

@@ -9,11 +9,13 @@
 //! lives at the same time lies), and the same problem gives the same offsets on every machine: the climb's random
 //! numbers come from a fixed seed.
 
+use std::ops::Range;
+
 /// Buffers are placed, and their sizes counted, in units of this many bytes.
 pub const ALIGN_BYTES: usize = mote_runtime::format::Tensor::ALIGN;
 
 /// Something that occupies arena bytes from operator `first` to operator `last`, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buffer {
     /// Size; counted rounded up to [`ALIGN_BYTES`].
     pub bytes: usize,
@@ -21,6 +23,8 @@ pub struct Buffer {
     pub first: usize,
     /// The last operator that reads it; at least `first`.
     pub last: usize,
+    /// Operators between them during which it need not be there.
+    pub idle: Range<usize>,
 }
 
 impl Buffer {
@@ -29,7 +33,13 @@ impl Buffer {
     }
 
     fn meets(&self, other: &Buffer) -> bool {
-        self.first <= other.last && other.first <= self.last
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        first <= last && (first..=last).any(|op| self.lives(op) && other.lives(op))
+    }
+
+    /// Whether it is there during an operator.
+    pub fn lives(&self, op: usize) -> bool {
+        (self.first..=self.last).contains(&op) && !self.idle.contains(&op)
     }
 }
 
@@ -67,7 +77,8 @@ impl Problem {
     pub fn need_bytes(&self) -> Vec<usize> {
         let mut need = self.scratch_bytes.clone();
         for buffer in &self.buffers {
-            for op in buffer.first..=buffer.last.min(need.len().saturating_sub(1)) {
+            let last = buffer.last.min(need.len().saturating_sub(1));
+            for op in (buffer.first..=last).filter(|&op| buffer.lives(op)) {
                 need[op] += buffer.aligned_bytes();
             }
         }
@@ -124,7 +135,7 @@ impl Problem {
             let peak = (0..best.live_ends.len()).max_by_key(total).unwrap_or(0);
             let at_peak = |i: &usize| {
                 let buffer = &self.buffers[order[*i]];
-                buffer.first <= peak && peak <= buffer.last
+                buffer.lives(peak)
             };
             let candidates: Vec<usize> = (0..count).filter(at_peak).collect();
             let from = if random.below(4) == 0 || candidates.is_empty() {
@@ -197,7 +208,8 @@ impl Problem {
         }
         let mut live_ends = vec![0; self.scratch_bytes.len()];
         for (buffer, offset) in self.buffers.iter().zip(&offsets) {
-            for op in buffer.first..=buffer.last.min(live_ends.len().saturating_sub(1)) {
+            let last = buffer.last.min(live_ends.len().saturating_sub(1));
+            for op in (buffer.first..=last).filter(|&op| buffer.lives(op)) {
                 live_ends[op] = live_ends[op].max(offset + buffer.aligned_bytes());
             }
         }
@@ -229,9 +241,10 @@ mod tests {
             for (b, y) in problem.buffers.iter().enumerate().skip(a + 1) {
                 let apart = placement.offsets[a] + x.bytes <= placement.offsets[b]
                     || placement.offsets[b] + y.bytes <= placement.offsets[a];
-                assert!(apart || x.first > y.last || y.first > x.last, "{x:?} over {y:?}");
+                let together = (x.first..=x.last).any(|op| x.lives(op) && y.lives(op));
+                assert!(apart || !together, "{x:?} over {y:?}");
             }
-            for op in x.first..=x.last {
+            for op in (x.first..=x.last).filter(|&op| x.lives(op)) {
                 assert!(placement.offsets[a] + x.bytes <= placement.live_ends[op]);
                 assert!(placement.live_ends[op] + problem.scratch_bytes[op] <= placement.arena_bytes);
             }
@@ -248,7 +261,9 @@ mod tests {
             let ops = 1 + random.below(30);
             let buffers = (0..random.below(40)).map(|_| {
                 let first = random.below(ops);
-                Buffer { bytes: 1 + random.below(5000), first, last: first + random.below(ops - first) }
+                let last = first + random.below(ops - first);
+                let idle = if random.below(3) == 0 { first + 1..last } else { 0..0 };
+                Buffer { bytes: 1 + random.below(5000), first, last, idle }
             });
             let problem =
                 Problem { buffers: buffers.collect(), scratch_bytes: (0..ops).map(|_| random.below(2000)).collect() };
@@ -262,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_chain_takes_two_neighbours() {
-        let chain = |first| Buffer { bytes: 1024, first, last: first + 1 };
+        let chain = |first| Buffer { bytes: 1024, first, last: first + 1, idle: 0..0 };
         let problem = Problem { buffers: (0..9).map(chain).collect(), scratch_bytes: vec![0; 10] };
         assert_eq!(check(&problem).arena_bytes, 2048);
         assert_eq!(Problem::default().solve().arena_bytes, 0);

@@ -82,6 +82,20 @@ pub struct QuantGraph {
     pub uncond: u16,
     /// Keep earlier rows' values, or `NONE`.
     pub history: [u16; HISTORY],
+    /// What shallow rows skip, where there are such.
+    pub reuse: Option<QuantReuse>,
+}
+
+/// [`graph::Reuse`](crate::graph::Reuse) on the device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuantReuse {
+    /// The operators that shallow rows skip, by place: no order of operators changes which places these are. The last one
+    /// writes the cached tensor.
+    pub deep: std::ops::Range<usize>,
+    /// The cached tensor.
+    pub cached: u16,
+    /// That of the null class's calls, or `NONE` where there is no guidance.
+    pub null_cached: u16,
 }
 
 /// An operator with its name.
@@ -94,9 +108,11 @@ pub struct QuantOp {
 }
 
 impl QuantGraph {
-    /// Tensors that outlive operators: the sampler reads and writes them between network calls.
+    /// Tensors that outlive operators: the sampler reads and writes them between network calls. Of the cached ones it is the
+    /// null class's, which lives while the other call runs.
     pub fn kept(&self) -> impl Iterator<Item = u16> {
-        let kept = [self.input, self.class_embedding, self.uncond].into_iter().chain(self.history);
+        let null_cached = self.reuse.as_ref().map(|reuse| reuse.null_cached);
+        let kept = [self.input, self.class_embedding, self.uncond].into_iter().chain(self.history).chain(null_cached);
         kept.filter(|&id| id != mote_runtime::format::NONE)
     }
 
@@ -108,9 +124,15 @@ impl QuantGraph {
         }
     }
 
-    /// Multiply-adds of one network call.
+    /// Multiply-adds of one network call, a full one.
     pub fn macs(&self) -> u64 {
         self.ops.iter().map(|op| self.op_macs(&op.op)).sum()
+    }
+
+    /// Multiply-adds of a shallow call.
+    pub fn shallow_macs(&self) -> u64 {
+        let deep = self.reuse.as_ref().map_or(0..0, |reuse| reuse.deep.clone());
+        self.macs() - self.ops[deep].iter().map(|op| self.op_macs(&op.op)).sum::<u64>()
     }
 
     /// Multiply-adds of an operator; operators other than convolution and attention count their elements in the

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::call_name;
 use super::table::{Table, count, shape};
 use crate::compare::{Comparison, FileStudy, LayerQuality, Study};
 use crate::judge::frechet::Estimate;
@@ -155,11 +156,15 @@ fn signed(value: f64, error: f64, decimals: usize) -> String {
 }
 
 fn steps(comparison: &Comparison, verbose: bool) -> Table {
-    let mut table = Table::new(&[">row", ">timestep", ">x_t SQNR dB", ">preview PSNR dB", ">output SQNR dB"]);
+    // Only some files have calls of two kinds.
+    let reuses = comparison.rows.iter().any(|row| row.shallow);
+    let call = if reuses { "call" } else { "" };
+    let mut table = Table::new(&[">row", ">timestep", call, ">x_t SQNR dB", ">preview PSNR dB", ">output SQNR dB"]);
     for (index, row) in comparison.rows.iter().enumerate() {
         table.row([
             index.to_string(),
             row.timestep.to_string(),
+            if reuses { call_name(row.shallow).to_owned() } else { String::new() },
             format!("{:.1}", row.state_sqnr_db),
             format!("{:.1}", row.preview_psnr_db),
             row.model_sqnr_db.map_or("-".into(), |db| format!("{db:.1}")),

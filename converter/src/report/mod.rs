@@ -55,8 +55,10 @@ pub struct Report {
     pub arena_lower_bound_bytes: usize,
     /// The operator that needs most.
     pub peak: String,
-    /// Multiply-adds of one network call.
+    /// Multiply-adds of one network call, a full one.
     pub macs: u64,
+    /// Multiply-adds of a call that reuses deep features, where there are such.
+    pub shallow_macs: Option<u64>,
     /// Steps of each schedule, the default one first.
     pub steps: Vec<u16>,
     /// Activation tensors with 16 bits.
@@ -108,6 +110,7 @@ impl Report {
             arena_lower_bound_bytes: plan.lower_bound_bytes,
             peak: graph.ops.get(plan.peak_op).map_or(String::new(), |op| op.name.clone()),
             macs: graph.macs(),
+            shallow_macs: graph.reuse.as_ref().map(|_| graph.shallow_macs()),
             steps: schedules.schedules.iter().map(|schedule| schedule.steps).collect(),
             wide_tensors: count(DType::I16),
             narrow_tensors: count(DType::I8),
@@ -128,9 +131,11 @@ impl Report {
                 Level::Int8 => "",
                 Level::Edge | Level::Stream | Level::Norms => "quantize with `--activations int8`, or ",
             };
+            // Cached features stay in the arena.
+            let cached = if self.shallow_macs.is_some() { "leave `--cache-interval` out, or " } else { "" };
             return Err(miette!(
                 help = format!(
-                    "{narrower}use a smaller picture (`--size`) or narrower layers at the level of the peak; with these layers \
+                    "{narrower}{cached}use a smaller picture (`--size`) or narrower layers at the level of the peak; with these layers \
                      the arena cannot fall below {} bytes",
                     self.arena_lower_bound_bytes
                 ),
@@ -159,6 +164,11 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// What a network call is called.
+pub fn call_name(shallow: bool) -> &'static str {
+    if shallow { "shallow" } else { "full" }
 }
 
 fn layer(graph: &QuantGraph, index: usize, live_bytes: usize) -> Layer {

@@ -9,6 +9,7 @@ use mote_runtime::{Error, Model};
 use serde::Serialize;
 
 use super::arena_map::{ArenaMap, Life};
+use crate::schedule::{FULL_GRAPH, is_shallow};
 
 /// The contents of a file.
 #[derive(Clone, Debug, Serialize)]
@@ -51,9 +52,13 @@ pub struct MoteReport {
     pub carried_bytes: usize,
     /// Integer weights.
     pub weights_bytes: usize,
-    /// Multiply-adds of one network call: convolutions and attention.
+    /// Multiply-adds of one network call, a full one: convolutions and attention.
     pub macs: u64,
-    /// Operators in execution order.
+    /// Multiply-adds of a call that reuses deep features, where there are such.
+    pub shallow_macs: Option<u64>,
+    /// Bytes of the tensors that those reuse.
+    pub cached_bytes: usize,
+    /// Operators in execution order; behind those of a full call the ones that the null class has of its own.
     pub ops: Vec<OpLine>,
     /// Schedules, the default one first.
     pub schedules: Vec<ScheduleLine>,
@@ -133,6 +138,8 @@ pub struct RowLine {
     pub timestep: f32,
     /// Whether the state advances.
     pub advance: bool,
+    /// Whether it reuses the deep features of an earlier row.
+    pub shallow: bool,
     /// What happens to x₀.
     pub clip: String,
     /// As [`Row::p`].
@@ -168,6 +175,17 @@ impl MoteReport {
         let header = *model.header();
         let records: Vec<OpRecord> = (0..model.op_count()).filter_map(|index| model.op(index)).collect();
         let ops: Vec<OpLine> = records.iter().map(|record| op_line(&model, record, target.tiling)).collect();
+        // Of the file's operators, those of a full call and of a shallow one.
+        let ops_of = |graph: u16| -> Vec<usize> {
+            (0..).map_while(|nth| model.op_index(&model.graph(usize::from(graph)), nth)).collect()
+        };
+        let full = ops_of(FULL_GRAPH);
+        let shallow = (0..model.row_count()).filter_map(|row| model.row(row)).find(is_shallow);
+        let shallow = shallow.map(|row| ops_of(row.graph));
+        let macs = |of: &[usize]| {
+            let multiplies = of.iter().map(|&op| &ops[op]).filter(|op| op.op == "conv" || op.op == "attention");
+            multiplies.map(|op| op.macs).sum()
+        };
         let end = |op: &OpLine| op.live_end as usize + op.scratch_bytes;
         let peak_op =
             ops.iter().enumerate().max_by_key(|(index, op)| (end(op), usize::MAX - index)).map_or(0, |(i, _)| i);
@@ -201,10 +219,12 @@ impl MoteReport {
                 .filter_map(|id| model.weights(id as u16))
                 .map(|weights| weights.len_bytes())
                 .sum(),
-            macs: ops.iter().filter(|op| op.op == "conv" || op.op == "attention").map(|op| op.macs).sum(),
+            macs: macs(&full),
+            shallow_macs: shallow.as_ref().map(|shallow| macs(shallow)),
+            cached_bytes: header.cached.iter().map(|&id| model.tensor(id).len_bytes()).sum(),
             map: ArenaMap::new(
-                &lives(&model, &records),
-                &ops.iter().map(|op| (op.live_end as usize, op.scratch_bytes)).collect::<Vec<_>>(),
+                &lives(&model, &records, &full, shallow.as_deref()),
+                &full.iter().map(|&op| (ops[op].live_end as usize, ops[op].scratch_bytes)).collect::<Vec<_>>(),
             ),
             ops,
             schedules: model
@@ -306,6 +326,7 @@ fn row_line(row: &Row) -> RowLine {
     RowLine {
         timestep: row.timestep,
         advance: row.advance,
+        shallow: is_shallow(row),
         clip: match row.clip {
             Clip::None => "none".into(),
             Clip::Range(range) => format!("±{range}"),
@@ -348,10 +369,13 @@ fn sections(bytes: &[u8], header: &Header) -> Vec<SectionLine> {
         .collect()
 }
 
-/// From when to when each tensor's bytes are in use. Carried tensors live always; the model's output until the call's
-/// end.
-fn lives(model: &Model, records: &[OpRecord]) -> Vec<Life> {
+/// From when to when in a full call each tensor's bytes are in use. Carried tensors live always, but for what the call
+/// caches while nothing that shallow calls run is running; the model's output until the call's end.
+fn lives(model: &Model, records: &[OpRecord], full: &[usize], shallow: Option<&[usize]>) -> Vec<Life> {
+    let records: Vec<&OpRecord> = full.iter().map(|&op| &records[op]).collect();
     let last = records.len().saturating_sub(1);
+    let deep = |at: &usize| shallow.is_some_and(|shallow| !shallow.contains(&full[*at]));
+    let cached = model.header().cached[0];
     let kept = [model.header().uncond].into_iter().chain(model.header().history);
     let kept: Vec<u16> = kept.chain((0..model.graph_count()).map(|graph| model.graph(graph).input)).collect();
     let outputs: Vec<u16> = (0..model.graph_count()).map(|graph| model.graph(graph).output).collect();
@@ -365,9 +389,15 @@ fn lives(model: &Model, records: &[OpRecord]) -> Vec<Life> {
             (false, Some(first)) => {
                 (first, if outputs.contains(&id) { last } else { read.unwrap_or(first).max(first) })
             }
-            (false, None) => return None,
+            (false, None) => return Vec::new(),
         };
-        Some(Life { bytes: tensor.range(), ops: first..=end, always })
+        let whole = Life { bytes: tensor.range(), ops: first..=end, always };
+        match (written, (0..=last).find(deep)) {
+            (Some(written), Some(idle)) if id == cached && idle > 0 => {
+                vec![Life { ops: 0..=idle - 1, ..whole.clone() }, Life { ops: written..=last, ..whole }]
+            }
+            _ => vec![whole],
+        }
     };
-    (0..model.tensor_count()).filter_map(|id| life(id as u16)).collect()
+    (0..model.tensor_count()).flat_map(|id| life(id as u16)).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 
+use super::call_name;
 use super::mote::{MoteReport, ScheduleLine};
 use super::table::{Table, bytes, count, shape, short_bytes, short_count};
 
@@ -43,7 +44,11 @@ impl Display for MoteText<'_> {
                 short_bytes(report.carried_bytes)
             ),
         )?;
-        line("work", format!("{} multiply-adds a network call", short_count(report.macs)))?;
+        let shallow = report.shallow_macs.map_or(String::new(), |macs| {
+            let cached = short_bytes(report.cached_bytes);
+            format!(", {} a shallow one, which reuses {cached} of an earlier call", short_count(macs))
+        });
+        line("work", format!("{} multiply-adds a network call{shallow}", short_count(report.macs)))?;
         line("weights", bytes(report.weights_bytes))?;
         line("self-test", self_test(report))?;
         for (i, (key, value)) in report.info.iter().enumerate() {
@@ -140,18 +145,25 @@ fn schedule(schedule: &ScheduleLine) -> String {
     let ends = schedule.rows.first().zip(schedule.rows.last());
     let timesteps =
         ends.map_or(String::new(), |(first, last)| format!(" (timesteps {} … {})", first.timestep, last.timestep));
-    format!("{}{calls}{timesteps}", schedule.steps)
+    let full: Vec<String> =
+        (0..).zip(&schedule.rows).filter(|(_, row)| !row.shallow).map(|(i, _)| i.to_string()).collect();
+    let shallow = match full.len() == schedule.rows.len() {
+        true => String::new(),
+        false => format!(", rows {} full, {} shallow", full.join(" "), schedule.rows.len() - full.len()),
+    };
+    format!("{}{calls}{timesteps}{shallow}", schedule.steps)
 }
 
 fn rows(schedule: &ScheduleLine) -> Table {
     let mut table =
-        Table::new(&[">row", ">timestep", ">p", ">q", "clip", ">r", ">s", ">a", ">b", ">c", ">d", "history"]);
+        Table::new(&[">row", ">timestep", "call", ">p", ">q", "clip", ">r", ">s", ">a", ">b", ">c", ">d", "history"]);
     for (index, row) in schedule.rows.iter().enumerate() {
         let number = |x: f32| format!("{x:.5}");
         let history = if row.e == [0.0; 4] { "-".to_owned() } else { row.e.map(|e| e.to_string()).join(" ") };
         table.row([
             index.to_string(),
             row.timestep.to_string(),
+            call_name(row.shallow).to_owned(),
             number(row.p),
             number(row.q),
             row.clip.clone(),

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Report;
 use super::table::{bytes, count, short_bytes, short_count};
-use crate::compare::Comparison;
+use crate::compare::{Comparison, ReuseCost};
 use crate::search::Front;
 
 /// What a conversion came to.
@@ -24,6 +24,8 @@ pub struct Summary<'a> {
     pub costs: &'a Report,
     /// What the search over weights found, where there was one.
     pub front: Option<&'a Front>,
+    /// What the reuse of deep features comes to, where there is any.
+    pub reuse: Option<&'a ReuseCost>,
     /// Float against quantized, on a few pictures.
     pub quality: &'a Comparison,
     /// Duration of the whole conversion.
@@ -55,15 +57,20 @@ impl Display for Summary<'_> {
         line("", format!("{} activation tensors of 16 bits, {} of 8", costs.wide_tensors, costs.narrow_tensors))?;
         let steps: Vec<String> = costs.steps.iter().map(u16::to_string).collect();
         let calls = self.quality.rows.len() as u64;
+        let shallow = self.quality.rows.iter().filter(|row| row.shallow).count() as u64;
+        let picture = costs.macs * (calls - shallow) + costs.shallow_macs.unwrap_or(0) * shallow;
         line(
             "work",
             format!(
                 "{} multiply-adds a network call; {} in {calls} calls a picture (steps: {})",
                 short_count(costs.macs),
-                short_count(costs.macs * calls),
+                short_count(picture),
                 steps.join(", ")
             ),
         )?;
+        for (index, text) in self.reuse.map(reuse).into_iter().flatten().enumerate() {
+            line(if index == 0 { "reuse" } else { "" }, text)?;
+        }
         let quality = self.quality;
         line(
             "quality",
@@ -80,6 +87,28 @@ impl Display for Summary<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// What reuse saves, and what it costs.
+fn reuse(reuse: &ReuseCost) -> Vec<String> {
+    let fewer = reuse.fewer_steps.as_ref().map_or(String::new(), |fewer| {
+        format!("; {} steps without it, about as much work, keep {:.1} dB", fewer.steps, fewer.psnr_db.mean)
+    });
+    vec![
+        format!(
+            "{} of {} calls are full, the others {} multiply-adds: {} a picture, {} without reuse",
+            reuse.full_rows.len(),
+            reuse.calls,
+            short_count(reuse.shallow_macs),
+            short_count(reuse.picture_macs),
+            short_count(reuse.picture_macs_without)
+        ),
+        format!("the arena without it, with the same widths: {}", bytes(reuse.arena_bytes_without)),
+        format!(
+            "it alone, in float, keeps a PSNR of {:.1} dB against no reuse (mean of {} pictures; the worst {:.1} dB){fewer}",
+            reuse.psnr_db.mean, reuse.pictures, reuse.psnr_db.min
+        ),
+    ]
 }
 
 /// Points that were drawn, and the one that was taken.

@@ -17,7 +17,7 @@ pub mod update;
 use miette::{Result, miette};
 use mote_runtime::format::schedule::{HISTORY, Row, Store};
 
-pub use compiled::Schedules;
+pub use compiled::{FULL_GRAPH, SHALLOW_GRAPH, Schedules, is_shallow};
 pub use config::{PredictionType, SchedulerConfig, Spacing};
 
 use crate::fields::ConfigText;
@@ -99,7 +99,8 @@ impl Scheduler {
         let divisor = if output_over_timestep { timestep as f64 } else { 1.0 };
         let row = Row {
             timestep: timestep as f32,
-            graph: 0,
+            graph: FULL_GRAPH,
+            null_graph: FULL_GRAPH,
             advance: true,
             p: p as f32,
             q: (q / divisor) as f32,

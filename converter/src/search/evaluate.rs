@@ -36,6 +36,19 @@ impl<'a> Evaluator<'a> {
     /// Draws `count` pictures in float by the first schedule, seeds and classes in turn; `done` is called behind each.
     pub fn new(calibrated: &'a Calibrated, first_seed: u64, count: usize, done: &(dyn Fn() + Sync)) -> Result<Self> {
         let (network, classes) = (&calibrated.network, calibrated.classes);
+        let prompts = Self::prompts(calibrated, first_seed, count);
+        let Some(schedule) = calibrated.schedules.schedules.first() else {
+            return Err(miette!(help = "name one with --steps", "no number of steps"));
+        };
+        let first_row = usize::from(schedule.first_row);
+        let rows = &calibrated.schedules.rows[first_row..][..usize::from(schedule.rows)];
+        let reference = Float { network, rows, first_row, classes }.draw(&prompts, false, done)?;
+        Ok(Self { calibrated, prompts, reference, planned: Mutex::default() })
+    }
+
+    /// `count` pictures of a model, seeds and classes in turn, at guidance 1.
+    pub fn prompts(calibrated: &Calibrated, first_seed: u64, count: usize) -> Vec<Prompt> {
+        let (network, classes) = (&calibrated.network, calibrated.classes);
         let prompt = |i: usize| {
             let seed = first_seed + i as u64;
             // The null class is for guidance.
@@ -46,14 +59,7 @@ impl<'a> Evaluator<'a> {
             };
             Prompt { seed, cond, guidance: 1.0, noise: None }
         };
-        let prompts: Vec<Prompt> = (0..count).map(prompt).collect();
-        let Some(schedule) = calibrated.schedules.schedules.first() else {
-            return Err(miette!(help = "name one with --steps", "no number of steps"));
-        };
-        let first_row = usize::from(schedule.first_row);
-        let rows = &calibrated.schedules.rows[first_row..][..usize::from(schedule.rows)];
-        let reference = Float { network, rows, first_row, classes }.draw(&prompts, false, done)?;
-        Ok(Self { calibrated, prompts, reference, planned: Mutex::default() })
+        (0..count).map(prompt).collect()
     }
 
     /// Number of pictures.

@@ -58,6 +58,9 @@ pub struct Header {
     pub uncond: u16,
     /// Tensors that keep earlier rows' values, or [`NONE`].
     pub history: [u16; super::schedule::HISTORY],
+    /// Tensors whose values later rows reuse, or [`NONE`]: that of calls with a class (or without classes), that of calls
+    /// with the null class. Tensor 0 cannot be one.
+    pub cached: [u16; 2],
 }
 
 impl Header {
@@ -82,11 +85,15 @@ impl Header {
         for (i, &id) in self.history.iter().enumerate() {
             to = to.u16(30 + 2 * i, id);
         }
-        to
+        let id = |id: u16| if id == NONE { 0 } else { id };
+        to.u16(38, id(self.cached[0])).u16(40, id(self.cached[1]))
     }
 
     /// Reads a header, magic and version unseen.
     pub const fn decode(bytes: &[u8]) -> Header {
+        const fn id(id: u16) -> u16 {
+            if id == 0 { NONE } else { id }
+        }
         let bytes: &[u8; Header::BYTES] = record(bytes);
         Header {
             sections: u16_at(bytes, 6),
@@ -98,6 +105,7 @@ impl Header {
             null_class: u16_at(bytes, 26),
             uncond: u16_at(bytes, 28),
             history: [u16_at(bytes, 30), u16_at(bytes, 32), u16_at(bytes, 34), u16_at(bytes, 36)],
+            cached: [id(u16_at(bytes, 38)), id(u16_at(bytes, 40))],
         }
     }
 }
@@ -147,7 +155,8 @@ impl Section {
     }
 }
 
-/// A network: consecutive operators, and where its state lies.
+/// A network: operators, and where its state lies. Its operators are some that follow each other in the file, and then those
+/// of the graph `next`, whose other fields say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Graph {
     /// Index of its first operator.
@@ -160,6 +169,8 @@ pub struct Graph {
     pub output: u16,
     /// The caller's class embedding: `F32`, carried, or [`NONE`].
     pub class_embedding: u16,
+    /// The graph whose operators follow, or [`NONE`].
+    pub next: u16,
 }
 
 impl Graph {
@@ -174,7 +185,7 @@ impl Graph {
             .u16(4, self.input)
             .u16(6, self.output)
             .u16(8, self.class_embedding)
-            .u16(10, NONE)
+            .u16(10, self.next)
     }
 
     /// Reads a record.
@@ -186,6 +197,7 @@ impl Graph {
             input: u16_at(bytes, 4),
             output: u16_at(bytes, 6),
             class_embedding: u16_at(bytes, 8),
+            next: u16_at(bytes, 10),
         }
     }
 }

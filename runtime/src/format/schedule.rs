@@ -46,6 +46,8 @@ pub struct Row {
     pub timestep: f32,
     /// Which graph is run.
     pub graph: u16,
+    /// Which one is run for the null class, where there is guidance; written as its distance from `graph`.
+    pub null_graph: u16,
     /// Whether x' replaces x (and a step of the picture is done).
     pub advance: bool,
     /// Factor of x in x₀.
@@ -102,7 +104,7 @@ impl Row {
         for (i, &x) in numbers.iter().chain(&self.e).enumerate() {
             to = to.f32(12 + 4 * i, x);
         }
-        to
+        to.u16(68, self.null_graph.wrapping_sub(self.graph))
     }
 
     /// Reads a record; `None` where a tag is unknown.
@@ -124,6 +126,7 @@ impl Row {
         Some(Row {
             timestep: f32_at(bytes, 0),
             graph: u16_at(bytes, 4),
+            null_graph: u16_at(bytes, 4).wrapping_add(u16_at(bytes, 68)),
             advance: u8_at(bytes, 6) != 0,
             p: f32_at(bytes, 12),
             q: f32_at(bytes, 16),

@@ -13,7 +13,7 @@ use crate::error::{Error, Fault, Record};
 use crate::format::cursor::tail;
 use crate::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Op, Table};
 use crate::format::{
-    Clip, DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Row, Section, Store, Tensor, VERSION, Weights,
+    Clip, DType, Graph, Header, MAGIC, NONE, OpRecord, Quant, Section, Store, Tensor, VERSION, Weights,
 };
 use crate::opset::{self, OpSet, links};
 use crate::shape::{conv_len, winograd_fits};
@@ -52,6 +52,10 @@ macro_rules! linked {
         }
     };
 }
+
+mod order;
+
+use order::{GRAPHS_MAX, cached, graphs_in_use, reuse, touched};
 
 /// The file and its first part: magic, version, lengths.
 pub(super) const fn extent(bytes: &[u8]) -> Result<(&[u8], &[u8]), Error> {
@@ -144,12 +148,18 @@ pub(super) const fn records<const OPS: OpSet>(model: &Model<'_, OPS>) -> Result<
         (Record::Row, model.row_count()),
         (Record::Schedule, model.schedule_count()),
     ];
-    if model.tensor_count() > TENSORS_MAX || model.row_count() > u16::MAX as usize {
+    let few = model.tensor_count() <= TENSORS_MAX && model.graph_count() <= GRAPHS_MAX;
+    if !few || model.row_count() > u16::MAX as usize {
         return Err(Error::Record { kind: Record::Header, index: 0, what: Fault::Range });
     }
+    let mut graphs = [0; GRAPHS_MAX];
     let mut i = 0;
     while i < counts.len() {
         let (kind, count) = counts[i];
+        if matches!(kind, Record::Schedule) {
+            // Rows and graphs are in range by now.
+            attempt!(graphs_in_use(model, &mut graphs));
+        }
         // Every kind but the weights is there at least once: this finds the missing one.
         let mut index = 0;
         while index < count || index == 0 && !matches!(kind, Record::Weights) {
@@ -161,7 +171,7 @@ pub(super) const fn records<const OPS: OpSet>(model: &Model<'_, OPS>) -> Result<
                 Record::Graph => graph(model, &model.graph(index)),
                 Record::Header | Record::Section | Record::Quant => header(model),
                 Record::Row => row(model, index),
-                Record::Schedule => schedule(model, index),
+                Record::Schedule => schedule(model, index, &graphs),
             };
             if let Err(what) = checked {
                 return Err(Error::Record { kind, index: index as u32, what });
@@ -466,62 +476,34 @@ const fn placement<const OPS: OpSet>(model: &Model<'_, OPS>, op: &Op, live_end: 
     Ok(())
 }
 
+/// A graph's record by itself; its operators' order is [`order`]'s.
 const fn graph<const OPS: OpSet>(model: &Model<'_, OPS>, graph: &Graph) -> Check {
     ensure!(graph.ops > 0 && graph.first_op as usize + graph.ops as usize <= model.op_count(), Range);
+    // One state serves all graphs: it begins in the first one's tensors, and is shown from there.
+    let first = model.graph(0);
+    let one_state = graph.input == first.input && graph.output == first.output;
+    ensure!(one_state && graph.class_embedding == first.class_embedding, Type);
     let input = attempt!(operand(model, graph.input, F32));
     attempt!(same_shape(&input, &attempt!(operand(model, graph.output, F32))));
     ensure!(input.carried, Type);
-    let mut written = [0u32; TENSORS_MAX / 32];
-    mark(&mut written, graph.input);
-    let mut kept = sampler_tensors(model, graph);
-    kept[1] = NONE;
     if graph.class_embedding != NONE {
         linked!(OPS, EMBED_ADD, true);
         let given = attempt!(operand(model, graph.class_embedding, F32));
         ensure!(given.carried, Type);
         attempt!(vector(&given, given.c as usize));
-        mark(&mut written, graph.class_embedding);
-        kept[1] = graph.class_embedding;
     }
-    let mut index = graph.first_op as usize;
-    let end = index + graph.ops as usize;
-    while index < end {
-        let Some(OpRecord { op, live_end }) = model.op(index) else { return Err(Fault::Unknown) };
-        index += 1;
-        let inputs = op.inputs();
-        let mut i = 0;
-        while i < inputs.len() {
-            ensure!(inputs[i] == NONE || is_marked(&written, inputs[i]), Order);
-            i += 1;
-        }
-        // Neither the operator nor its scratch may lie over what the sampler keeps.
-        ensure!(op.out() != graph.input && op.out() != graph.class_embedding, Order);
-        let out = model.tensor(op.out());
-        let mut i = 0;
-        while i < kept.len() {
-            if kept[i] != NONE {
-                let kept = model.tensor(kept[i]);
-                ensure!(apart(&kept, &out) && kept.range().end <= live_end as usize, Overlap);
-            }
-            i += 1;
-        }
-        mark(&mut written, op.out());
+    // It ends: no more pieces than there are graphs.
+    let (mut next, mut pieces) = (graph.next, 1);
+    while next != NONE {
+        linked!(OPS, REUSE, true);
+        ensure!((next as usize) < model.graph_count() && pieces < model.graph_count(), Range);
+        next = model.graph(next as usize).next;
+        pieces += 1;
     }
-    ensure!(is_marked(&written, graph.output), Order);
     Ok(())
 }
 
-const fn mark(set: &mut [u32; TENSORS_MAX / 32], id: u16) {
-    if (id as usize) < TENSORS_MAX {
-        set[id as usize / 32] |= 1 << (id % 32);
-    }
-}
-
-const fn is_marked(set: &[u32; TENSORS_MAX / 32], id: u16) -> bool {
-    (id as usize) < TENSORS_MAX && set[id as usize / 32] & (1 << (id % 32)) != 0
-}
-
-/// What the sampler keeps: input and output of a graph, the unconditional output, the history.
+/// What the sampler keeps besides the cached tensors: input and output of a graph, the unconditional output, the history.
 const fn sampler_tensors<const OPS: OpSet>(model: &Model<'_, OPS>, graph: &Graph) -> [u16; 7] {
     let [a, b, c, d] = model.header.history;
     [graph.input, graph.output, model.header.uncond, a, b, c, d]
@@ -535,6 +517,7 @@ const fn header<const OPS: OpSet>(model: &Model<'_, OPS>) -> Check {
         ensure!(header.null_class < header.classes, Range);
         ensure!(header.uncond != NONE, Range);
     }
+    attempt!(cached(model));
     let mut index = 0;
     while index < model.graph_count() {
         let kept = sampler_tensors(model, &model.graph(index));
@@ -568,6 +551,9 @@ const fn row<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
     let Some(row) = model.row(index) else { return Err(Fault::Number) };
     linked!(OPS, CLIP_DYNAMIC, matches!(row.clip, Clip::Dynamic { .. }));
     ensure!((row.graph as usize) < model.graph_count() && row.is_valid(), Number);
+    ensure!((row.null_graph as usize) < model.graph_count(), Number);
+    linked!(OPS, REUSE, row.null_graph != row.graph);
+    ensure!(row.null_graph == row.graph || model.header.null_class != NONE, Number);
     // It reads and writes only history slots that exist.
     let history = &model.header.history;
     let mut slot = 0;
@@ -579,15 +565,19 @@ const fn row<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
     Ok(())
 }
 
-const fn schedule<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize) -> Check {
+const fn schedule<const OPS: OpSet>(model: &Model<'_, OPS>, index: usize, graphs: &[u8; GRAPHS_MAX]) -> Check {
     let schedule = model.schedule(index);
     let end = schedule.first_row as usize + schedule.rows as usize;
     ensure!(schedule.rows > 0 && end <= model.row_count(), Range);
-    let (mut row, mut steps, mut advances) = (schedule.first_row as usize, 0, false);
-    while row < end {
-        advances = matches!(model.row(row), Some(Row { advance: true, .. }));
+    let (mut at, mut steps, mut advances) = (schedule.first_row as usize, 0, false);
+    let Some(first) = model.row(at) else { return Err(Fault::Number) };
+    let first = touched(model, graphs, &first);
+    while at < end {
+        let Some(row) = model.row(at) else { return Err(Fault::Number) };
+        attempt!(reuse(first, touched(model, graphs, &row)));
+        advances = row.advance;
         steps += advances as usize;
-        row += 1;
+        at += 1;
     }
     ensure!(steps == schedule.steps as usize && advances, Range);
     Ok(())

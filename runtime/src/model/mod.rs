@@ -16,7 +16,7 @@ use crate::format::header::{Tag, tag};
 use crate::format::op::{Modulation, Table};
 use crate::format::{Graph, Header, OpRecord, Quant, Row, Schedule, SelfTest, Tensor, Weights};
 use crate::kernels::scratch::{arena_len_for, is_packed, tensor_at};
-use crate::opset::{self, OpSet};
+use crate::opset::{self, OpSet, links};
 use crate::shape::Tensors;
 
 /// A valid `.mote` file.
@@ -266,6 +266,19 @@ impl<'a, const OPS: OpSet> Model<'a, OPS> {
     /// The graph.
     pub const fn graph(&self, index: usize) -> Graph {
         Graph::decode(tail(self.sections[section::GRAPHS], index * Graph::BYTES))
+    }
+
+    /// The index in the file of a graph's operator number `nth`; `None` where it has no more.
+    pub const fn op_index(&self, graph: &Graph, nth: usize) -> Option<usize> {
+        let (mut graph, mut nth) = (*graph, nth);
+        while nth >= graph.ops as usize {
+            if !links(OPS, opset::REUSE) || graph.next == crate::format::NONE {
+                return None;
+            }
+            nth -= graph.ops as usize;
+            graph = self.graph(graph.next as usize);
+        }
+        Some(graph.first_op as usize + nth)
     }
 
     /// Number of rows, of all schedules.

@@ -120,6 +120,7 @@ mod tests {
     const ROW: Row = Row {
         timestep: 0.0,
         graph: 0,
+        null_graph: 0,
         advance: true,
         p: 1.0,
         q: 0.0,

@@ -294,6 +294,7 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
         let (output, uncond) = (model.tensor(graph.output), model.tensor(model.header().uncond));
         if guided && !run.branch_done {
             let class = model.null_class().unwrap_or(0) as usize;
+            let graph = if links(OPS, opset::REUSE) { model.graph(row.null_graph as usize) } else { graph };
             let ctx = Context { model, kernels: self.kernels, row: row_index, class, workers: self.workers };
             if !advance(&ctx, self.arena, &graph, &mut run.position, &mut budget, after) {
                 return pending(run, false);

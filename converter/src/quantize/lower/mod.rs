@@ -19,10 +19,10 @@ use super::precision::Precision;
 use super::solutions::Solutions;
 use super::time::TimeFold;
 use super::weights::QuantizedWeights;
-use super::{QuantGraph, QuantOp, Techniques, ranges};
+use super::{QuantGraph, QuantOp, QuantReuse, Techniques, ranges};
 use crate::arch::Network;
 use crate::calibrate::{Classes, Range, Ranges};
-use crate::graph::{Graph, Op, TensorId};
+use crate::graph::{Graph, Op, Reuse, TensorId};
 use crate::schedule::Schedules;
 
 /// Biases stay below this many accumulator units.
@@ -57,6 +57,8 @@ pub fn lower(
         fold,
         options,
         rows: schedules.rows.len(),
+        full_rows: schedules.full_rows(),
+        deep: vec![false; graph.tensors.len()],
         ids: vec![NONE; graph.tensors.len()],
         is_query: vec![false; graph.tensors.len()],
         embedding: NONE,
@@ -73,6 +75,7 @@ pub fn lower(
             class_embedding: NONE,
             uncond: NONE,
             history: [NONE; HISTORY],
+            reuse: None,
         },
     };
     for op in &graph.ops {
@@ -80,9 +83,17 @@ pub fn lower(
             lower.is_query[op.qkv[0]] = true;
         }
     }
+    let reuse = graph.reuse.as_ref().filter(|_| schedules.reuses());
+    if let Some(reuse) = reuse {
+        lower.deep = reuse.deep_tensors(graph);
+    }
     lower.state(network, schedules)?;
     lower.embedding(network)?;
-    for op in &graph.ops {
+    let mut first_deep = 0;
+    for (index, op) in graph.ops.iter().enumerate() {
+        if reuse.is_some_and(|reuse| reuse.deep.start == index) {
+            first_deep = lower.out.ops.len();
+        }
         match op {
             Op::Conv2d(op) => lower.conv(op)?,
             Op::GroupNorm(op) => lower.norm(op)?,
@@ -95,6 +106,9 @@ pub fn lower(
                 let (input, out) = lower.same_quant(*input, *out)?;
                 lower.push("upsample", DeviceOp::Upsample { input, out });
             }
+        }
+        if let Some(reuse) = reuse.filter(|reuse| reuse.tensor == op.out()) {
+            lower.reuse(reuse, first_deep)?;
         }
     }
     lower.out.output = lower.ids[graph.output];
@@ -122,6 +136,10 @@ struct Lower<'a> {
     fold: &'a TimeFold,
     options: &'a LowerOptions,
     rows: usize,
+    /// By row: that whose deep features it has.
+    full_rows: Vec<usize>,
+    /// By tensor of the graph: full rows alone make it.
+    deep: Vec<bool>,
     /// By tensor of the graph; `NONE` until it is made. The graph's input is its quantized copy.
     ids: Vec<u16>,
     is_query: Vec<bool>,
@@ -203,6 +221,8 @@ impl Lower<'_> {
         let whole = self.ranges.tensor_overall(self.graph, tensor)?;
         let quants: Vec<Quant> = (0..self.rows)
             .map(|row| {
+                // What a shallow row does not make stays as it is, bytes and scale.
+                let row = if self.deep[tensor] { self.full_rows[row] } else { row };
                 let per_step = self.options.techniques.per_step;
                 let seen = if per_step { self.ranges.tensor(self.graph, tensor, row)? } else { &whole };
                 let range = seen.range(method, dtype).unwrap_or(Range { min: 0.0, max: 0.0 });
@@ -247,6 +267,19 @@ impl Lower<'_> {
         let out = self.per_step(self.graph.input, self.precision.dtype(self.graph.input), &|_, _| 0.0)?;
         let (mul, add) = (self.graph.input_mul, self.graph.input_add);
         self.push("quantize input", DeviceOp::Quantize { input: self.out.input, out, mul, add });
+        Ok(())
+    }
+
+    /// Marks the tensor that shallow rows reuse, which the last operator has made, and adds the null class's.
+    fn reuse(&mut self, reuse: &Reuse, first_deep: usize) -> Result<()> {
+        let cached = self.id(reuse.tensor)?;
+        self.out.tensors[usize::from(cached)].carried = true;
+        let like = self.out.tensors[usize::from(cached)];
+        let null_cached = match self.options.classes.null {
+            Some(_) => self.record("cached for the null class", self.shape(reuse.tensor), like)?,
+            None => NONE,
+        };
+        self.out.reuse = Some(QuantReuse { deep: first_deep..self.out.ops.len(), cached, null_cached });
         Ok(())
     }
 
