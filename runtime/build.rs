@@ -5,7 +5,7 @@
 use std::env;
 
 /// Every `isa`; each has a file or folder of that name in `src/kernels`, and `portable` has `scalar.rs`.
-const ISAS: [&str; 7] = ["portable", "x86_64", "aarch64", "wasm_simd128", "arm_v6m", "arm_dsp", "arm_mve"];
+const ISAS: [&str; 8] = ["portable", "x86_64", "aarch64", "wasm_simd128", "arm_v6m", "arm_dsp", "arm_mve", "riscv32"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -36,6 +36,8 @@ fn isa() -> &'static str {
         // A stable compiler does not say of a Cortex-M what it has. Every Armv7E-M has the DSP extension; of Armv8-M cores
         // nearly all (the network core of an nRF5340 has not: `MOTE_ISA=portable`).
         "arm" if target().starts_with("thumbv7em") || target().starts_with("thumbv8m.main") => "arm_dsp",
+        // Its assembly multiplies.
+        "riscv32" if has("m") => "riscv32",
         _ => "portable",
     }
 }

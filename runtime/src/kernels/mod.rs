@@ -23,6 +23,8 @@ mod arm_mve;
 #[cfg(isa = "arm_v6m")]
 mod arm_v6m;
 pub mod compare;
+#[cfg(isa = "riscv32")]
+mod riscv32;
 pub mod scalar;
 pub mod scratch;
 pub mod select;

@@ -88,6 +88,9 @@ pub const ARM_DSP: Tiling = Tiling { pixels: 8, widening: Widening::Always, unpa
 /// Cortex-M55, M85: Helium multiplies 8 bits.
 pub const ARM_MVE: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10, winograd: 0 };
 
+/// RV32IM: pairs of pixels are joined from 8 bits.
+pub const RISCV32: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10, winograd: 0 };
+
 /// A core, by the name that `converter --target` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -106,7 +109,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "m7", tiling: ARM_DSP },
     Target { name: "m33", tiling: ARM_DSP },
     Target { name: "m55", tiling: ARM_MVE },
-    Target { name: "rv32", tiling: SCALAR },
+    Target { name: "rv32", tiling: RISCV32 },
     Target { name: "aarch64", tiling: AARCH64 },
     Target { name: "wasm", tiling: WASM },
     Target { name: "x86_64", tiling: X86_64 },

@@ -71,11 +71,13 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) 
 
 /// The kernel: tile by tile, four output channels at a time.
 pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>) {
+    let tiles = tile.tiles(channels);
     let WinogradTile { window, in_c, weights, values, .. } = tile;
     let row_len = window.len() / 4;
     let (first, second) = out.split_at_mut_checked(out.len() / 2).unwrap_or_default();
     let pairs = (2 * channels).max(1);
-    for (t, (first, second)) in first.chunks_exact_mut(pairs).zip(second.chunks_exact_mut(pairs)).enumerate() {
+    let pairs = first.chunks_exact_mut(pairs).zip(second.chunks_exact_mut(pairs));
+    for (t, (first, second)) in pairs.take(tiles).enumerate() {
         for k in 0..in_c {
             let d = [0, 1, 2, 3].map(|row| {
                 [0, 1, 2, 3].map(|column| {
