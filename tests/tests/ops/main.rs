@@ -126,7 +126,6 @@ impl Net {
             Sampler::with_kernels(&model, arena.bytes_mut(), kernels).expect("an arena that is long enough");
         sampler.start(Request { seed: 3, poll_budget, ..Default::default() }).expect("a request");
         while let Poll::Pending(_) = sampler.poll() {}
-        drop(sampler);
         arena.bytes_mut()[model.tensor(id).range()].to_vec()
     }
 }
