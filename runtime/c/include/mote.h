@@ -34,7 +34,7 @@
 /**
  * 64-bit words of a `mote_sampler_t`.
  */
-#define MOTE_SAMPLER_WORDS 9
+#define MOTE_SAMPLER_WORDS 10
 
 /**
  * Pointer-sized words of a `mote_sampler_t`.

@@ -23,7 +23,7 @@ type Model = mote_runtime::Model<'static, OPS>;
 type Sampler = mote_runtime::Sampler<'static, OPS>;
 
 /// 64-bit words of a `mote_sampler_t`.
-pub const MOTE_SAMPLER_WORDS: usize = 9;
+pub const MOTE_SAMPLER_WORDS: usize = 10;
 /// Pointer-sized words of a `mote_sampler_t`.
 pub const MOTE_SAMPLER_POINTERS: usize = 32;
 

@@ -7,7 +7,8 @@
 extern const uint8_t digits[], digits_end[];
 
 static mote_sampler_t sampler;
-static uint8_t arena[131072] __attribute__((aligned(16)));
+/* A host's kernels take more scratch. */
+static uint8_t arena[UINTPTR_MAX > 0xffffffff ? 262144 : 131072] __attribute__((aligned(16)));
 static volatile uint8_t pixels[28 * 28];
 
 int main(void) {

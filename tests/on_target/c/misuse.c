@@ -19,7 +19,9 @@ extern const uint8_t digits[], digits_end[], small[], small_end[];
 enum { ROOM = 16384, PIXELS = 28 * 28 };
 
 static mote_sampler_t sampler, other;
-static uint8_t arena[131072] __attribute__((aligned(16)));
+/* A host's kernels take more scratch. */
+#define ARENA_LEN (UINTPTR_MAX > 0xffffffff ? 262144 : 131072)
+static uint8_t arena[ARENA_LEN] __attribute__((aligned(16)));
 static uint8_t file[ROOM] __attribute__((aligned(16)));
 static uint8_t snapshot[ROOM];
 static uint8_t pixels[3 * PIXELS];
