@@ -252,6 +252,38 @@ fn class_vectors() {
     contains(&desk.fails(&["run", "a.mote", "--class-embedding", "v.npy"]), &["shape [9], need [8]"]);
 }
 
+/// Winograd's algorithm is a matter of time and arena alone: never more than the budget on the core that it is for, and the same picture.
+#[test]
+fn winograd_keeps_the_budget_and_the_picture() {
+    let desk = Desk::new();
+    let path = fixture(CLASSES);
+    let quantize = |more: &[&str]| {
+        let path = path.to_str().unwrap();
+        let args = ["quantize", path, "--size", "16", "--steps", "2", "--calibration", "1", "-o", "a.mote", "--json"];
+        let text = desk.ok(&[&args, more].concat());
+        let costs = serde_json::from_str::<serde_json::Value>(&text).unwrap()["costs"].clone();
+        desk.ok(&["run", "a.mote", "--class", "1", "--raw", "x.npy"]);
+        let number = |name: &str| costs[name].as_u64().unwrap();
+        (number("winograd_convolutions"), number("arena_bytes"), std::fs::read(desk.path("x.npy")).unwrap())
+    };
+    let m4 = ["--target", "m4", "--activations", "int8"];
+    let (none, least, picture) = quantize(&m4);
+    assert_eq!(none, 0, "not without a budget");
+    let (all, most, same) = quantize(&[&m4[..], &["--winograd", "on"]].concat());
+    assert!(all > 1 && most > least && same == picture, "{all} {most} {least}");
+    for ram in [least, (least + most) / 2, most] {
+        let (some, arena, same) = quantize(&[&m4[..], &["--ram", &ram.to_string()]].concat());
+        assert!(arena <= ram && same == picture, "{arena} of {ram}");
+        assert!(if ram == most { some == all } else { some < all }, "{some} of {all} at {ram}");
+    }
+    // A budget that is held with the portable kernels is none for an M4's scratch.
+    assert_eq!(quantize(&["--activations", "int8", "--ram", "1M"]).0, 0);
+    let low = (least + 16).to_string();
+    let args = ["--size", "16", "--calibration", "1", "-o", "b.mote", "--winograd", "on", "--ram", &low];
+    let refused = desk.fails(&[&["quantize", path.to_str().unwrap()], &m4[..], &args].concat());
+    contains(&refused, &["--ram", "leave `--winograd on` out"]);
+}
+
 #[test]
 fn broken_budgets_leave_nothing() {
     let desk = Desk::new();

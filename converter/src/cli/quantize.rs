@@ -114,7 +114,7 @@ enum Activations {
 /// Which convolutions are done by Winograd's algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum WinogradChoice {
-    /// Wherever it is faster and --ram allows; nowhere without --ram
+    /// Wherever it is faster and --ram allows, with a --target that gains; nowhere without both
     Auto,
     /// Wherever it is faster
     On,

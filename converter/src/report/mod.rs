@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::pack::Packed;
 use crate::pipeline::WeightChoice;
 use crate::plan::Plan;
+use crate::plan::winograd::is_marked;
 use crate::quantize::time::{TimeFold, TimeValues};
 use crate::quantize::{BlobKind, Level, QuantGraph};
 use crate::schedule::Schedules;
@@ -59,6 +60,8 @@ pub struct Report {
     pub macs: u64,
     /// Multiply-adds of a call that reuses deep features, where there are such.
     pub shallow_macs: Option<u64>,
+    /// Convolutions that microcontrollers do by Winograd's algorithm.
+    pub winograd_convolutions: usize,
     /// Steps of each schedule, the default one first.
     pub steps: Vec<u16>,
     /// Activation tensors with 16 bits.
@@ -111,6 +114,7 @@ impl Report {
             peak: graph.ops.get(plan.peak_op).map_or(String::new(), |op| op.name.clone()),
             macs: graph.macs(),
             shallow_macs: graph.reuse.as_ref().map(|_| graph.shallow_macs()),
+            winograd_convolutions: graph.ops.iter().filter(|op| is_marked(&op.op)).count(),
             steps: schedules.schedules.iter().map(|schedule| schedule.steps).collect(),
             wide_tensors: count(DType::I16),
             narrow_tensors: count(DType::I8),
@@ -133,9 +137,10 @@ impl Report {
             };
             // Cached features stay in the arena.
             let cached = if self.shallow_macs.is_some() { "leave `--cache-interval` out, or " } else { "" };
+            let direct = if self.winograd_convolutions > 0 { "leave `--winograd on` out, or " } else { "" };
             return Err(miette!(
                 help = format!(
-                    "{narrower}{cached}use a smaller picture (`--size`) or narrower layers at the level of the peak; with these layers \
+                    "{narrower}{cached}{direct}use a smaller picture (`--size`) or narrower layers at the level of the peak; with these layers \
                      the arena cannot fall below {} bytes",
                     self.arena_lower_bound_bytes
                 ),

@@ -68,6 +68,10 @@ impl Display for Summary<'_> {
                 steps.join(", ")
             ),
         )?;
+        if costs.winograd_convolutions > 0 {
+            let some = costs.winograd_convolutions;
+            line("", format!("{some} convolutions by Winograd's algorithm on cores that gain: m4, m7, m33"))?;
+        }
         for (index, text) in self.reuse.map(reuse).into_iter().flatten().enumerate() {
             line(if index == 0 { "reuse" } else { "" }, text)?;
         }

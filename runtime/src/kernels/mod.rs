@@ -31,6 +31,8 @@ pub mod select;
 #[cfg(isa = "wasm_simd128")]
 mod wasm_simd128;
 pub mod winograd;
+#[cfg(any(isa = "arm_v6m", isa = "riscv32"))]
+mod words;
 #[cfg(isa = "x86_64")]
 mod x86_64;
 

@@ -6,7 +6,7 @@
 //! instruction, as `SMLAD` and `vpmaddwd` do for direct convolutions too. Padding is the zero point, as there.
 //!
 //! The transformed weights are not in the file, where they would take 3.6 times the flash, but made in scratch, some output
-//! channels at a time, and all pixels run over them: a transform costs about as much as three of a channel's multiply-adds, once a call.
+//! channels at a time, and all pixels run over them. On a Cortex-M4 that is a tenth of a layer of 7×7 pixels, and less of larger ones.
 
 use super::Context;
 use super::conv::{Finish, Place, unpack};

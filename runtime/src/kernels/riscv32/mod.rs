@@ -9,6 +9,7 @@
 mod conv;
 
 use super::scalar::{self, KERNELS as SCALAR};
+use super::words::{clamp_i8, copy};
 use super::{Channels, Kernels, NormConstants};
 use crate::opset::OpSet;
 use crate::quant::{SUM_FRACTION_BITS, shl_saturating};
@@ -51,29 +52,6 @@ fn mul_round(a: i32, m: i32) -> i32 {
     let doubled = m << 1;
     let high = ((a as i64 * doubled as i64) >> 32) as i32;
     high.wrapping_add((a.wrapping_mul(doubled) as u32 >> 31) as i32)
-}
-
-#[inline(always)]
-fn clamp_i8(value: i32) -> i8 {
-    if value.wrapping_add(128) as u32 > 255 { (value >> 31 ^ 127) as i8 } else { value as i8 }
-}
-
-fn copy(out: &mut [i8], elems: &[i8]) {
-    let (to, from) = (out.as_mut_ptr(), elems.as_ptr());
-    let len = out.len().min(elems.len());
-    let mut done = 0;
-    if (to.addr() | from.addr()).is_multiple_of(4) {
-        while done + 4 <= len {
-            // SAFETY: four elements of either are there, at multiples of four.
-            unsafe { to.add(done).cast::<i32>().write(from.add(done).cast::<i32>().read()) };
-            done += 4;
-        }
-    }
-    while done < len {
-        // SAFETY: an element of either.
-        unsafe { to.add(done).write(*from.add(done)) };
-        done += 1;
-    }
 }
 
 fn scale(acc: &mut [i32], channels: Channels<'_>) {
