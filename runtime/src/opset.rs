@@ -86,6 +86,7 @@ pub const WINOGRAD: OpSet = 1 << 24;
 pub const REUSE: OpSet = 1 << 25;
 
 /// Whether all of `bits` are in the set.
+#[inline(always)]
 pub(crate) const fn links(ops: OpSet, bits: OpSet) -> bool {
     ops & bits == bits
 }

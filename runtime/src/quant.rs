@@ -33,12 +33,21 @@ pub fn shl_saturating(a: i32, shift: u32) -> i32 {
 }
 
 /// x to the nearest integer, ties to even; saturates, and NaN gives 0.
-#[inline]
+///
+/// By hand, because `libm::rintf` is a call each time, 2.7 % of a step of a small network on a host; where flash counts, this is one
+/// too (200 bytes less on a Cortex-M4).
+#[cfg_attr(target_os = "none", inline(never))]
+#[cfg_attr(not(target_os = "none"), inline)]
 pub fn round_to_i32(x: f32) -> i32 {
-    libm::rintf(x) as i32
+    // From 2²³ on there are no fraction bits; below, adding it shifts them out, rounded as every sum is.
+    const WHOLE: f32 = 8_388_608.0;
+    let whole = WHOLE.copysign(x);
+    let rounded = if x.abs() < WHOLE { (x + whole) - whole } else { x };
+    rounded as i32
 }
 
 /// The multiplier of a factor: `round(real·2³¹)`, held within ±[`MULTIPLIER_MAX`].
+#[inline]
 pub fn multiplier(real: f32) -> i32 {
     round_to_i32(real * 2_147_483_648.0).clamp(-MULTIPLIER_MAX, MULTIPLIER_MAX)
 }
@@ -55,6 +64,7 @@ pub fn shift_for(largest: f32) -> u32 {
 }
 
 /// 2^−e, exact.
+#[inline]
 pub fn exp2_neg(e: u32) -> f32 {
     f32::from_bits(127u32.saturating_sub(e) << 23)
 }
@@ -68,6 +78,7 @@ pub const fn element_shift(dtype: crate::format::DType) -> u32 {
 }
 
 /// Quantizes a real value: `round(x/scale) + zero_point`, clamped to `low..=high`.
+#[inline]
 pub fn quantize(x: f32, scale: f32, zero_point: i32, low: i32, high: i32) -> i32 {
     round_to_i32(x / scale).saturating_add(zero_point).clamp(low, high)
 }
