@@ -23,12 +23,13 @@
 
 extern crate std;
 
+use core::cell::UnsafeCell;
 use core::num::NonZeroUsize;
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::vec::Vec;
 
@@ -59,42 +60,43 @@ pub struct Threads {
     /// One for each part.
     scratch: Vec<Mutex<Vec<u128>>>,
     /// Held while a job runs: a second sampler on the same threads runs alone meanwhile.
-    running: Mutex<()>,
+    /// Counts jobs.
+    running: Mutex<usize>,
 }
 
-/// A job, as long as it is open: parts to take, and what to do with one.
-#[derive(Clone, Copy)]
-struct Job {
-    run: *const (dyn Fn(usize) + Sync),
-    parts: usize,
-}
+/// Parts to take, and what to do with one; null while nothing runs.
+type Run = *const (dyn Fn(usize) + Sync);
 
-// SAFETY: `run` points to something `Sync`, and lives as long as the job is open (`Threads::run`).
-unsafe impl Send for Job {}
-
-#[derive(Default)]
+/// A job opens by a new number in `open` and closes by 0 there. A thread counts itself as active and then looks at `open`; who closes
+/// writes 0 and then waits until nobody is active. Both in one order for all (`SeqCst`), so a thread that has seen the job open is
+/// waited for. Locks are for sleepers alone: an operator of some microseconds has no time for them.
 struct Shared {
-    job: Mutex<State>,
-    /// A job was opened.
+    /// The number of the job that is open; 0 for none.
+    open: AtomicUsize,
+    /// Read by those who are active on an open job, written while none is open.
+    run: UnsafeCell<Option<Run>>,
+    parts: AtomicUsize,
+    /// The next part that nobody has taken.
+    next: AtomicUsize,
+    /// Threads at work on the open job, or about to see that there is none; the caller not among them.
+    active: AtomicUsize,
+    /// Threads that wait for `wake`.
+    sleepers: AtomicUsize,
+    caller_sleeps: AtomicBool,
+    panicked: AtomicBool,
+    quit: AtomicBool,
+    sleep: Mutex<()>,
+    /// A job was opened, or there will be none.
     wake: Condvar,
     /// The last thread has left a closed job.
     left: Condvar,
-    /// Jobs opened so far, to be watched without the lock.
-    opened: AtomicUsize,
-    /// The next part that nobody has taken.
-    next: AtomicUsize,
-    /// Threads at work on the open job, the caller not among them.
-    active: AtomicUsize,
 }
 
-#[derive(Default)]
-struct State {
-    open: Option<Job>,
-    sleepers: usize,
-    caller_sleeps: bool,
-    quit: bool,
-    panicked: bool,
-}
+// SAFETY: `run` is the only field that is not `Sync`. It is written while no job is open and nobody is active, and read between: the
+// job's opening and closing order the two. What it points to is `Sync`.
+unsafe impl Sync for Shared {}
+// SAFETY: as above; the pointer is never used by whoever owns this.
+unsafe impl Send for Shared {}
 
 impl core::fmt::Debug for Shared {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -110,7 +112,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Threads {
     /// `count` threads, the caller's own among them; 0 counts as 1. Where the system gives fewer, there are fewer.
     pub fn new(count: usize) -> Threads {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            open: AtomicUsize::new(0),
+            run: UnsafeCell::new(None),
+            parts: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            sleepers: AtomicUsize::new(0),
+            caller_sleeps: AtomicBool::new(false),
+            panicked: AtomicBool::new(false),
+            quit: AtomicBool::new(false),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
+            left: Condvar::new(),
+        });
         let handles: Vec<_> = (1..count)
             .map_while(|_| {
                 let shared = shared.clone();
@@ -148,7 +163,14 @@ impl Threads {
         if parts < 2 || cost < LEAST_COST || !fits {
             return false;
         }
-        let Ok(_running) = self.running.try_lock() else { return false };
+        let mut jobs = match self.running.try_lock() {
+            Ok(jobs) => jobs,
+            // A job panicked; that is over.
+            Err(TryLockError::Poisoned(jobs)) => jobs.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        // Never 0, and not the last one's number either.
+        *jobs = jobs.wrapping_add(1).max(1);
         let begin = |part: usize| rows.start + rows.len() * part / parts;
         let mut rest = out;
         let pieces: Vec<_> = (0..parts)
@@ -159,7 +181,7 @@ impl Threads {
                 Mutex::new((rows, piece))
             })
             .collect();
-        self.run(parts, &|part| {
+        self.run(parts, *jobs, &|part| {
             let (Some(piece), Some(scratch)) = (pieces.get(part), self.scratch.get(part)) else { return };
             let (mut piece, mut scratch) = (lock(piece), lock(scratch));
             let need = scratch_bytes.div_ceil(size_of::<u128>());
@@ -173,25 +195,27 @@ impl Threads {
         true
     }
 
-    /// Runs `job` for each part, here and on the threads, and returns when all are done.
-    fn run(&self, parts: usize, job: &(dyn Fn(usize) + Sync)) {
+    /// Runs `job` for each part, here and on the threads, and returns when all are done. Only with `running` held.
+    fn run(&self, parts: usize, number: usize, job: &(dyn Fn(usize) + Sync)) {
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes. `_end` closes the job and waits for everyone who is at work on it, however this
         // function ends; who comes later finds none open.
         let run = unsafe { core::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(job) };
+        // SAFETY: no job is open, and the last one's end has waited for all who had seen it open; `running` keeps other callers out.
+        unsafe { *shared.run.get() = Some(run) };
+        shared.parts.store(parts, Ordering::Relaxed);
         shared.next.store(0, Ordering::Relaxed);
-        {
-            let mut state = lock(&shared.job);
-            state.open = Some(Job { run, parts });
-            shared.opened.fetch_add(1, Ordering::Release);
-            if state.sleepers > 0 {
-                shared.wake.notify_all();
-            }
+        // The last job's caller may have panicked too, and not have read it.
+        shared.panicked.store(false, Ordering::Relaxed);
+        shared.open.store(number, Ordering::SeqCst);
+        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(lock(&shared.sleep));
+            shared.wake.notify_all();
         }
         let end = End(shared);
-        shared.take_parts(parts, job);
+        shared.take_parts(run);
         drop(end);
-        if core::mem::take(&mut lock(&shared.job).panicked) {
+        if shared.panicked.swap(false, Ordering::Relaxed) {
             resume_unwind(Box::new("a part of an operator panicked on another thread"));
         }
     }
@@ -211,21 +235,22 @@ struct End<'a>(&'a Shared);
 impl Drop for End<'_> {
     fn drop(&mut self) {
         let shared = self.0;
-        lock(&shared.job).open = None;
-        let at_work = || shared.active.load(Ordering::Acquire) > 0;
-        if spin_while(at_work) {
-            let mut state = lock(&shared.job);
-            state.caller_sleeps = true;
+        shared.open.store(0, Ordering::SeqCst);
+        let at_work = || shared.active.load(Ordering::SeqCst) > 0;
+        if at_work() && spin_while(at_work) {
+            let mut sleep = lock(&shared.sleep);
+            shared.caller_sleeps.store(true, Ordering::SeqCst);
             while at_work() {
-                state = shared.left.wait(state).unwrap_or_else(PoisonError::into_inner);
+                sleep = shared.left.wait(sleep).unwrap_or_else(PoisonError::into_inner);
             }
-            state.caller_sleeps = false;
+            shared.caller_sleeps.store(false, Ordering::SeqCst);
         }
     }
 }
 
 impl Shared {
-    fn take_parts(&self, parts: usize, run: &(dyn Fn(usize) + Sync)) {
+    fn take_parts(&self, run: &(dyn Fn(usize) + Sync)) {
+        let parts = self.parts.load(Ordering::Relaxed);
         loop {
             let part = self.next.fetch_add(1, Ordering::Relaxed);
             if part >= parts {
@@ -239,27 +264,33 @@ impl Shared {
     fn work(&self) {
         let mut seen = 0;
         loop {
-            spin_while(|| self.opened.load(Ordering::Acquire) == seen);
-            let mut state = lock(&self.job);
-            while self.opened.load(Ordering::Acquire) == seen && !state.quit {
-                state.sleepers += 1;
-                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.sleepers -= 1;
+            let nothing = |open| (open == 0 || open == seen) && !self.quit.load(Ordering::SeqCst);
+            if spin_while(|| nothing(self.open.load(Ordering::Relaxed))) {
+                let mut sleep = lock(&self.sleep);
+                self.sleepers.fetch_add(1, Ordering::SeqCst);
+                while nothing(self.open.load(Ordering::SeqCst)) {
+                    sleep = self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
+                }
+                self.sleepers.fetch_sub(1, Ordering::SeqCst);
             }
-            if state.quit {
+            if self.quit.load(Ordering::SeqCst) {
                 return;
             }
-            seen = self.opened.load(Ordering::Acquire);
-            let Some(job) = state.open else { continue };
-            // Counted before the lock is gone, so that `End` waits.
-            self.active.fetch_add(1, Ordering::Relaxed);
-            drop(state);
-            // SAFETY: the job is open, and `End` waits until this thread has left it.
-            let run = unsafe { &*job.run };
-            let ended = catch_unwind(AssertUnwindSafe(|| self.take_parts(job.parts, run)));
-            let mut state = lock(&self.job);
-            state.panicked |= ended.is_err();
-            if self.active.fetch_sub(1, Ordering::Release) == 1 && state.caller_sleeps {
+            // Counted before it looks, so that `End` waits.
+            self.active.fetch_add(1, Ordering::SeqCst);
+            let open = self.open.load(Ordering::SeqCst);
+            let mut ended = Ok(());
+            if open != 0 {
+                seen = open;
+                // SAFETY: the job is open, and `End` waits until this thread is no longer active.
+                let run = unsafe { (*self.run.get()).map(|run| &*run) };
+                ended = catch_unwind(AssertUnwindSafe(|| run.into_iter().for_each(|run| self.take_parts(run))));
+            }
+            if ended.is_err() {
+                self.panicked.store(true, Ordering::Relaxed);
+            }
+            if self.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.caller_sleeps.load(Ordering::SeqCst) {
+                drop(lock(&self.sleep));
                 self.left.notify_one();
             }
         }
@@ -268,7 +299,8 @@ impl Shared {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        lock(&self.shared.job).quit = true;
+        self.shared.quit.store(true, Ordering::SeqCst);
+        drop(lock(&self.shared.sleep));
         self.shared.wake.notify_all();
         for handle in self.handles.drain(..) {
             let _ = handle.join();
@@ -316,4 +348,51 @@ pub fn draw_batch<const OPS: OpSet>(
         }
     });
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use std::vec;
+
+    /// Jobs in quick succession and after pauses in which the threads fall asleep: every row is done, once, before `over_rows` returns.
+    #[test]
+    fn every_part_is_done_once_and_waited_for() {
+        for count in [2, 3, 5] {
+            let threads = Threads::new(count);
+            for job in 0..4_000usize {
+                if job.is_multiple_of(1_000) {
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                let rows = 2 + job % 29;
+                let mut out = vec![0u8; 3 * rows];
+                let ran = threads.over_rows(0..rows, (&mut out, 3), 0, LEAST_COST, &|rows, out, _| {
+                    for (row, bytes) in rows.zip(out.chunks_exact_mut(3)) {
+                        bytes.iter_mut().for_each(|byte| *byte += row as u8 + 1);
+                    }
+                });
+                assert!(ran);
+                assert!(out.chunks_exact(3).enumerate().all(|(row, bytes)| bytes == [row as u8 + 1; 3]), "{job}");
+            }
+        }
+    }
+
+    /// A panic on any thread reaches the caller, and the threads are good for another job.
+    #[test]
+    fn a_panic_reaches_the_caller() {
+        let threads = Threads::new(3);
+        for _ in 0..50 {
+            let mut out = [0u8; 12];
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                threads.over_rows(0..12, (&mut out, 1), 0, LEAST_COST, &|rows, _, _| {
+                    assert!(!rows.contains(&7), "row 7");
+                })
+            }));
+            assert!(ended.is_err());
+            let mut out = [0u8; 12];
+            assert!(threads.over_rows(0..12, (&mut out, 1), 0, LEAST_COST, &|_, out, _| out.fill(1)));
+            assert_eq!(out, [1; 12]);
+        }
+    }
 }
