@@ -63,6 +63,7 @@ fn loop_of(table: &str) -> Option<(fn(), f64)> {
     // SAFETY: the table is one of this machine's, so its instructions are there.
     match table {
         "avx512vnni" => Some((|| unsafe { x86::dpbusd() }, (TURNS * x86::SUMS * 64) as f64)),
+        "avxvnni" => Some((|| unsafe { x86::dpbusd_ymm() }, (TURNS * x86::SUMS * 32) as f64)),
         "avx2" => Some((|| unsafe { x86::maddwd() }, (TURNS * x86::SUMS * 16) as f64)),
         _ => None,
     }
@@ -105,6 +106,34 @@ mod x86 {
                 turns = inout(reg) TURNS => _,
                 out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
                 out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+                options(nomem, nostack),
+            );
+        }
+    }
+
+    #[target_feature(enable = "avx2,avxvnni")]
+    pub fn dpbusd_ymm() {
+        // SAFETY: touches the named registers only.
+        unsafe {
+            asm!(
+                "2:",
+                "{{vex}} vpdpbusd ymm0, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm1, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm2, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm3, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm4, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm5, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm6, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm7, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm8, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm9, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm10, ymm15, ymm15",
+                "{{vex}} vpdpbusd ymm11, ymm15, ymm15",
+                "dec {turns}",
+                "jnz 2b",
+                turns = inout(reg) TURNS => _,
+                out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _, out("ymm5") _,
+                out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
                 options(nomem, nostack),
             );
         }

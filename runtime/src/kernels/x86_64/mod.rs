@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod avx2;
+mod avx_vnni;
 mod rows;
 mod rows512;
 mod vnni;
@@ -19,14 +20,11 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 pub use super::scratch::X86_64 as TILING;
 
-/// What the fastest table needs; each level includes those before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-enum Level {
-    Baseline = 1,
-    Avx2 = 2,
-    Avx512Vnni = 3,
-}
+// What a processor has, by bit; of AVX-512 and AVX-VNNI either may be there without the other.
+const ASKED: u8 = 1;
+const AVX2: u8 = 2;
+const AVX_VNNI: u8 = 4;
+const AVX512_VNNI: u8 = 8;
 
 /// The fastest table that this machine can run, whole: on a host nobody counts a kernel's bytes.
 pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
@@ -36,47 +34,62 @@ pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
 /// Every table that this machine can run, the fastest first, scalar last.
 pub fn tables() -> &'static [&'static Kernels] {
     // Nothing else hands these tables out, so their kernels run where their instructions exist.
-    static TABLES: [&Kernels; 3] = [&vnni::TABLE, &avx2::TABLE, &scalar::TABLE];
-    let first = TABLES.len() - level() as usize;
-    TABLES.get(first..).unwrap_or_default()
+    static ALL: [&Kernels; 4] = [&vnni::TABLE, &avx_vnni::TABLE, &avx2::TABLE, &scalar::TABLE];
+    static WITHOUT_AVX_VNNI: [&Kernels; 3] = [&vnni::TABLE, &avx2::TABLE, &scalar::TABLE];
+    let has = has();
+    if has & AVX512_VNNI != 0 && has & AVX_VNNI == 0 {
+        return &WITHOUT_AVX_VNNI;
+    }
+    let first = match has {
+        _ if has & AVX512_VNNI != 0 => 0,
+        _ if has & AVX_VNNI != 0 => 1,
+        _ if has & AVX2 != 0 => 2,
+        _ => 3,
+    };
+    ALL.get(first..).unwrap_or_default()
 }
 
-fn level() -> Level {
-    static LEVEL: AtomicU8 = AtomicU8::new(0);
-    match LEVEL.load(Ordering::Relaxed) {
-        1 => Level::Baseline,
-        2 => Level::Avx2,
-        3 => Level::Avx512Vnni,
-        _ => {
-            let level = detect();
-            LEVEL.store(level as u8, Ordering::Relaxed);
-            level
+/// What this processor has.
+fn has() -> u8 {
+    static HAS: AtomicU8 = AtomicU8::new(0);
+    match HAS.load(Ordering::Relaxed) {
+        0 => {
+            let has = detect();
+            HAS.store(has, Ordering::Relaxed);
+            has
         }
+        has => has,
     }
 }
 
 /// Asks the processor and the operating system.
 #[allow(unused_unsafe)] // `cpuid` is safe from Rust 1.93 on
-fn detect() -> Level {
+fn detect() -> u8 {
     let has = |register: u32, bits: &[u32]| bits.iter().all(|bit| register & (1 << bit) != 0);
     // SAFETY: every x86-64 processor has `cpuid`.
     let (highest, first) = unsafe { (__cpuid(0).eax, __cpuid(1)) };
     // `xgetbv` (bit 27) and AVX (28).
     if highest < 7 || !has(first.ecx, &[27, 28]) {
-        return Level::Baseline;
+        return ASKED;
     }
     // SAFETY: leaf 7 exists; the operating system has switched `xgetbv` on.
     let (extended, saved) = unsafe { (__cpuid_count(7, 0), os_saves()) };
     // The upper halves of the 256-bit registers are saved (bits 1 and 2), the processor has AVX2 (bit 5).
     if !has(saved, &[1, 2]) || !has(extended.ebx, &[5]) {
-        return Level::Baseline;
+        return ASKED;
+    }
+    let mut found = ASKED | AVX2;
+    // SAFETY: leaf 7 exists, and leaf 7.1 where its first part says so.
+    let more = if extended.eax > 0 { unsafe { __cpuid_count(7, 1).eax } } else { 0 };
+    if has(more, &[4]) {
+        found |= AVX_VNNI;
     }
     // The mask registers and all of the 512-bit ones are saved (bits 5 to 7), the processor has AVX-512 F, BW and VL
     // (bits 16, 30 and 31) and VNNI (bit 11).
-    if !has(saved, &[5, 6, 7]) || !has(extended.ebx, &[16, 30, 31]) || !has(extended.ecx, &[11]) {
-        return Level::Avx2;
+    if has(saved, &[5, 6, 7]) && has(extended.ebx, &[16, 30, 31]) && has(extended.ecx, &[11]) {
+        found |= AVX512_VNNI;
     }
-    Level::Avx512Vnni
+    found
 }
 
 /// The registers that the operating system saves, by bit.
