@@ -57,7 +57,7 @@ def call_ms(call, least_s: float) -> float:
             return fastest
 
 
-def measure(name: str, rounds: int, least_s: float, scalar: bool) -> dict:
+def measure(name: str, rounds: int, least_s: float, scalar: bool, avx2: bool) -> dict:
     folder = WORK / "nets" / name
     folder.mkdir(parents=True, exist_ok=True)
     say(f"{name}: quantizing")
@@ -69,6 +69,10 @@ def measure(name: str, rounds: int, least_s: float, scalar: bool) -> dict:
     calls = peers.candidates(name, folder)
     bench = RELEASE / "bench"
     tables = [table for table in peers.our_tables(bench, file) if scalar or table != "scalar"]
+    if avx2:
+        # tract's library is not among those that have been narrowed.
+        tables = [table for table in tables if table in ("avx2", "scalar")]
+        del calls["tract f32"]
     say(f"{name}: warming up")
     for call in calls.values():
         call()
@@ -102,17 +106,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds of all candidates in turn")
     parser.add_argument("--seconds", type=float, default=0.3, help="time of each candidate in a round, at least")
     parser.add_argument("--scalar", action="store_true", help="our scalar kernels too")
+    parser.add_argument("--isa", choices=["native", "avx2"], default="native",
+                        help="avx2: nobody uses more, as on a processor that has no more (tract is left out)")
     args = parser.parse_args()
+    avx2 = args.isa == "avx2"
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     names = args.net or list(nets.CONFIGS)
-    result = {"cpu": cpu(), "rounds": args.rounds, "seconds": args.seconds,
+    result = {"cpu": cpu(), "isa": args.isa, "rounds": args.rounds, "seconds": args.seconds,
               "versions": {library: version(library) for library in LIBRARIES}, "nets": {}}
     for name in names:
-        result["nets"][name] = measure(name, args.rounds, args.seconds, args.scalar)
+        result["nets"][name] = measure(name, args.rounds, args.seconds, args.scalar, avx2)
         print("\n" + table(name, result["nets"][name]), flush=True)
     if names == list(nets.CONFIGS):
-        slug = re.sub(r"[^a-z0-9]+", "-", result["cpu"].lower()).strip("-")
+        slug = re.sub(r"[^a-z0-9]+", "-", result["cpu"].lower()).strip("-") + ("-avx2" if avx2 else "")
         to = ROOT / "benches" / "results" / f"peers-{slug}.json"
         to.parent.mkdir(exist_ok=True)
         to.write_text(json.dumps(result, indent=1) + "\n")
