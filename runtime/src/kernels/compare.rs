@@ -413,7 +413,8 @@ fn winograd(table: &Kernels, random: &mut Random) -> bool {
     const TILES: usize = if select::TILING.winograd_tiles() < 7 { 4 } else { 7 };
     const GROUP: usize = select::TILING.winograd_group();
     // Those of LEN / 9 pairs of channels, filled up to whole groups.
-    const TRANSFORMED: usize = COEFFICIENTS * LEN / 9 * if GROUP == 4 { 1 } else { 3 };
+    const ROW: usize = COEFFICIENTS * select::TILING.winograd_row(16);
+    const TRANSFORMED: usize = if GROUP == 4 { COEFFICIENTS * LEN / 9 } else { ROW * 32 };
     let (elems, weights) = (random.i8s(), random.i8s().map(|w| w.max(-127)));
     let in_c = 4 * (1 + random.below(4));
     let tiles = 2 + random.below(TILES - 1);
@@ -427,7 +428,7 @@ fn winograd(table: &Kernels, random: &mut Random) -> bool {
     exchanged(&mut ordered.0, window, table.exchanged);
 
     let mut transformed = Aligned([0i16; TRANSFORMED]);
-    let mut values = Aligned([0i16; COEFFICIENTS * 16 * TILES]);
+    let mut values = Aligned([0i16; ROW * TILES]);
     let mut products = [0i32; COEFFICIENTS * GROUP * TILES];
     let block_len = 36 * in_c;
     for (block, codes) in weights.chunks_exact(block_len).take(channels / 4).enumerate() {

@@ -87,7 +87,7 @@ pub struct WinogradTile<'a> {
     pub in_c: usize,
     /// What `winograd_weights` has made of the weights of all its channels.
     pub weights: &'a [i16],
-    /// For [`Tiling::winograd_tiles`](scratch::Tiling::winograd_tiles) tiles, 16 elements an input channel.
+    /// For [`Tiling::winograd_tiles`](scratch::Tiling::winograd_tiles) tiles, 16 times [`Tiling::winograd_row`](scratch::Tiling::winograd_row).
     pub values: &'a mut [i16],
     /// For as many, 16 elements for each channel of [`Tiling::winograd_group`](scratch::Tiling::winograd_group).
     pub products: &'a mut [i32],
@@ -100,7 +100,8 @@ impl WinogradTile<'_> {
         let row_len = 4 * self.in_c;
         let columns = self.window.len().checked_div(row_len).unwrap_or(0);
         let tiles = columns.saturating_sub(2) / 2;
-        let weights = scratch::COEFFICIENTS * channels.next_multiple_of(select::TILING.winograd_group()) * self.in_c;
+        let row = scratch::COEFFICIENTS * select::TILING.winograd_row(self.in_c);
+        let weights = channels.next_multiple_of(select::TILING.winograd_group()) * row;
         let whole = self.in_c.is_multiple_of(4) && channels.is_multiple_of(4) && weights <= self.weights.len();
         if whole { tiles } else { 0 }
     }

@@ -1,10 +1,12 @@
 //! Winograd's convolution with AVX2: `vpmaddwd`, which direct convolutions use as well, 2.25 times less often.
 //!
 //! Weights lie `[⌈channels / 8⌉][16][in_c / 2][8 channels][2]`, so that a vector of eight channels meets a broadcast pair of
-//! the input; values `[16][tiles][in_c]`, products `[16][tiles][16 channels]`.
+//! the input; values `[16][tiles][in_c]`, products `[16][tiles][16 channels]`. From one of the 16 coefficients to the next it is a few
+//! elements further ([`winograd_row`](super::super::scratch::Tiling::winograd_row)).
 
 use super::super::WinogradTile;
 use super::super::scratch::COEFFICIENTS;
+use super::TILING;
 use core::arch::x86_64::*;
 
 /// Channels of a vector, and of the two that a register tile has.
@@ -32,27 +34,30 @@ fn weights_1d([g0, g1, g2]: [__m256i; 3]) -> [__m256i; 4] {
 #[target_feature(enable = "avx2")]
 pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
     let quads = in_c / 4;
-    let group_len = COEFFICIENTS * LANES * in_c;
+    let stride = LANES * TILING.winograd_row(in_c);
+    let group_len = COEFFICIENTS * stride;
     let Some(out) = out.get_mut(block / 2 * group_len..).and_then(|rest| rest.get_mut(..group_len)) else { return };
     let (codes, _) = codes.as_chunks::<16>();
     if codes.len() < 9 * quads {
         return;
     }
     // The even pairs of the four channels, then the odd ones.
-    let order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+    let order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
     let half = block % 2 * LANES;
     for quad in 0..quads {
         // SAFETY: tap·quads + quad is below 9·quads.
         let tap = |tap: usize| unsafe {
-            _mm256_cvtepi8_epi16(_mm_loadu_si128(codes.as_ptr().add(tap * quads + quad).cast()))
+            _mm256_cvtepi8_epi16(_mm_shuffle_epi8(
+                _mm_loadu_si128(codes.as_ptr().add(tap * quads + quad).cast()),
+                order,
+            ))
         };
         let [left, middle, right] = [0, 1, 2].map(|kx| weights_1d([tap(kx), tap(3 + kx), tap(6 + kx)]));
         for (y, ((left, middle), right)) in left.into_iter().zip(middle).zip(right).enumerate() {
             let row = weights_1d([left, middle, right]);
             for (x, weights) in row.into_iter().enumerate() {
-                let weights = _mm256_permutevar8x32_epi32(weights, order);
-                let at = ((4 * y + x) * quads + quad) * 4 * LANES + half;
-                // SAFETY: of 16·quads·32 elements, eight from `at` and eight from `at + 16` on, because half is at most 8.
+                let at = (4 * y + x) * stride + quad * 4 * LANES + half;
+                // SAFETY: of the coefficient's quads·32 elements, eight from `at` and eight from `at + 16` on, because half is at most 8.
                 unsafe {
                     let to = out.as_mut_ptr().add(at);
                     _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(weights));
@@ -67,7 +72,8 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) 
 pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>) {
     let tiles = tile.tiles(channels);
     let WinogradTile { window, in_c, weights, values, products } = tile;
-    let holds = tiles * COEFFICIENTS * in_c <= values.len()
+    let row = TILING.winograd_row(in_c);
+    let holds = tiles * COEFFICIENTS * row <= values.len()
         && tiles * COEFFICIENTS * GROUP <= products.len()
         && 4 * tiles * channels <= out.len();
     if tiles == 0 || !holds {
@@ -77,7 +83,7 @@ pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
     unsafe { input(values.as_mut_ptr(), window.as_ptr(), in_c, tiles) };
     // Tiles of nearly equal size.
     let size = tiles.div_ceil(tiles.div_ceil(TILES));
-    let group_len = COEFFICIENTS * LANES * in_c;
+    let group_len = COEFFICIENTS * LANES * row;
     for first in (0..channels).step_by(GROUP) {
         let two = channels - first > LANES;
         for i in 0..COEFFICIENTS {
@@ -85,8 +91,8 @@ pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
                 // SAFETY: coefficient i of groups first / 8 and, where there are more channels, the next: `tiles` says that all
                 // channels' weights, up to a multiple of 16, are there. Tiles t to t + size of the values and products, at most `tiles`.
                 unsafe {
-                    let w = weights.as_ptr().add(first / LANES * group_len + i * LANES * in_c);
-                    let v = values.as_ptr().add((i * tiles + t) * in_c);
+                    let w = weights.as_ptr().add(first / LANES * group_len + i * LANES * row);
+                    let v = values.as_ptr().add(i * tiles * row + t * in_c);
                     let m = products.as_mut_ptr().add((i * tiles + t) * GROUP);
                     match (two, (tiles - t).min(size)) {
                         (true, 1) => multiply::<2, 1>(m, w, group_len, v, in_c),
@@ -155,10 +161,12 @@ unsafe fn multiply<const GROUPS: usize, const COUNT: usize>(
 /// All tiles of the input, transformed.
 ///
 /// # Safety
-/// From `window` on there are four rows of (2·tiles + 2)·in_c elements; 16·tiles·in_c can be written from `values` on.
+/// From `window` on there are four rows of (2·tiles + 2)·in_c elements; from `values` on, 16 times `tiles` rows as
+/// long as `winograd_row` says can be written.
 #[target_feature(enable = "avx2")]
 unsafe fn input(values: *mut i16, window: *const i16, in_c: usize, tiles: usize) {
     let row_len = (2 * tiles + 2) * in_c;
+    let stride = tiles * TILING.winograd_row(in_c);
     if in_c < 16 {
         for k in (0..in_c).step_by(4) {
             // SAFETY: four channels from k on.
@@ -173,7 +181,7 @@ unsafe fn input(values: *mut i16, window: *const i16, in_c: usize, tiles: usize)
                     let row = input_1d!(columns.map(|column| column[y]), _mm_add_epi16, _mm_sub_epi16);
                     for (x, value) in row.into_iter().enumerate() {
                         // SAFETY: four channels of coefficient 4·y + x of tile t.
-                        unsafe { _mm_storel_epi64(values.add(((4 * y + x) * tiles + t) * in_c + k).cast(), value) };
+                        unsafe { _mm_storel_epi64(values.add((4 * y + x) * stride + t * in_c + k).cast(), value) };
                     }
                 }
             }
@@ -197,7 +205,7 @@ unsafe fn input(values: *mut i16, window: *const i16, in_c: usize, tiles: usize)
                 let row = input_1d!(row, _mm256_add_epi16, _mm256_sub_epi16);
                 for (x, value) in row.into_iter().enumerate() {
                     // SAFETY: sixteen channels of coefficient 4·y + x of tile t.
-                    unsafe { _mm256_storeu_si256(values.add(((4 * y + x) * tiles + t) * in_c + k).cast(), value) };
+                    unsafe { _mm256_storeu_si256(values.add((4 * y + x) * stride + t * in_c + k).cast(), value) };
                 }
             }
             [first, second] = [third, fourth];
