@@ -174,8 +174,24 @@ macro_rules! add {
 macro_rules! row {
     ($at:literal, $other:literal, $w0:literal, $w1:literal) => {
         concat!(
-            "vwmacc.vv ", $at, ", ", $w0, ", v28\nvwmacc.vv ", $other, ", ", $w0, ", v30\n",
-            "vwmacc.vv ", $at, ", ", $w1, ", v29\nvwmacc.vv ", $other, ", ", $w1, ", v31",
+            "vwmacc.vv ",
+            $at,
+            ", ",
+            $w0,
+            ", v28\nvwmacc.vv ",
+            $other,
+            ", ",
+            $w0,
+            ", v30\n",
+            "vwmacc.vv ",
+            $at,
+            ", ",
+            $w1,
+            ", v29\nvwmacc.vv ",
+            $other,
+            ", ",
+            $w1,
+            ", v31",
         )
     };
 }

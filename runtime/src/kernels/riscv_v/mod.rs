@@ -9,14 +9,31 @@
 #![allow(unsafe_code)]
 
 mod conv;
+mod rows;
 
 use super::{Kernels, riscv32, scalar};
 use crate::opset::OpSet;
 
 pub use super::scratch::RISCV_V as TILING;
 
-const KERNELS: Kernels =
-    Kernels { name: "riscv_v", conv_i8: conv::conv_i8, conv_i16: conv::conv_i16, ..riscv32::KERNELS };
+const KERNELS: Kernels = Kernels {
+    name: "riscv_v",
+    copy: rows::copy,
+    load: rows::load,
+    conv_i8: conv::conv_i8,
+    conv_i16: conv::conv_i16,
+    dot_i8: rows::dot_i8,
+    scale: rows::scale,
+    add_i8: rows::add_i8,
+    add_i16: rows::add_i16,
+    store_i8: rows::store_i8,
+    sums_i8: rows::sums_i8,
+    norm_i8: rows::norm_i8,
+    norm_i16: rows::norm_i16,
+    softmax: rows::softmax,
+    mix_i8: rows::mix_i8,
+    ..riscv32::KERNELS
+};
 
 /// The table of a build for these cores.
 pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
