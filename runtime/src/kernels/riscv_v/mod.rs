@@ -8,7 +8,9 @@
 
 #![allow(unsafe_code)]
 
+mod attention;
 mod conv;
+mod norm;
 mod rows;
 
 use super::{Kernels, riscv32, scalar};
@@ -22,16 +24,16 @@ const KERNELS: Kernels = Kernels {
     load: rows::load,
     conv_i8: conv::conv_i8,
     conv_i16: conv::conv_i16,
-    dot_i8: rows::dot_i8,
+    dot_i8: attention::dot_i8,
     scale: rows::scale,
     add_i8: rows::add_i8,
     add_i16: rows::add_i16,
     store_i8: rows::store_i8,
-    sums_i8: rows::sums_i8,
-    norm_i8: rows::norm_i8,
-    norm_i16: rows::norm_i16,
-    softmax: rows::softmax,
-    mix_i8: rows::mix_i8,
+    sums_i8: norm::sums_i8,
+    norm_i8: norm::norm_i8,
+    norm_i16: norm::norm_i16,
+    softmax: attention::softmax,
+    mix_i8: attention::mix_i8,
     ..riscv32::KERNELS
 };
 
