@@ -2,7 +2,7 @@
 //!
 //! A segment load of words takes a block of weights apart into its four rows. Two products of 8 bits fit 16 (a weight is never
 //! −128), so a pair is `VWMUL` and `VWMACC`, and two `VWADD` bring it to 32 bits, its halves to the same lanes: then all
-//! eight sums of a tile take sixteen registers, and a block is read for two pixels. 49 instructions for 8·VLEN/4 multiply-adds,
+//! eight sums of a tile take sixteen registers, and a block is read for two pixels. 49 instructions for 2·VLEN multiply-adds,
 //! 256 with 128 bits. One pixel at a time, the halves apart, is as many, but twice the segment loads, which are slow on many cores.
 //!
 //! The rest of a run comes first, into inputs that were zeroed: whatever the weights' registers hold behind it counts nothing.
