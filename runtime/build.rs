@@ -5,7 +5,8 @@
 use std::env;
 
 /// Every `isa`; each has a file or folder of that name in `src/kernels`, and `portable` has `scalar.rs`.
-const ISAS: [&str; 8] = ["portable", "x86_64", "aarch64", "wasm_simd128", "arm_v6m", "arm_dsp", "arm_mve", "riscv32"];
+const ISAS: [&str; 9] =
+    ["portable", "x86_64", "aarch64", "wasm_simd128", "arm_v6m", "arm_dsp", "arm_mve", "riscv32", "riscv_v"];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -36,6 +37,8 @@ fn isa() -> &'static str {
         // A stable compiler does not say of a Cortex-M what it has. Every Armv7E-M has the DSP extension; of Armv8-M cores
         // nearly all (the network core of an nRF5340 has not: `MOTE_ISA=portable`).
         "arm" if target().starts_with("thumbv7em") || target().starts_with("thumbv8m.main") => "arm_dsp",
+        // Vectors where the compiler is told so: `-Ctarget-feature=+zve32x`, or more.
+        "riscv32" if has("m") && (has("zve32x") || is_rvv()) => "riscv_v",
         // Its assembly multiplies.
         "riscv32" if has("m") => "riscv32",
         _ => "portable",
@@ -45,6 +48,12 @@ fn isa() -> &'static str {
 fn is_helium() -> bool {
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     ["cortex-m55", "cortex-m85"].iter().any(|cpu| flags.contains(&format!("target-cpu={cpu}")))
+}
+
+/// A stable compiler takes the feature, with a warning, but does not say that it has it.
+fn is_rvv() -> bool {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    flags.split(['\x1f', '=', ',']).any(|flag| flag == "+v" || flag.starts_with("+zve"))
 }
 
 fn target() -> String {

@@ -70,7 +70,7 @@ pub struct Args {
     /// File budget, such as 1M
     #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
     flash: Option<usize>,
-    /// The core whose kernels the arena is planned for: m0plus, m3, m4, m7, m33, m55, rv32, …
+    /// The core whose kernels the arena is planned for: m0plus, m3, m4, m7, m33, m55, rv32, rvv, …
     #[arg(long, value_name = "NAME", default_value = "portable", value_parser = parse::target)]
     target: &'static Target,
     /// Trajectories that calibration draws, for each number of steps

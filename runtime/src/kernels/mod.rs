@@ -23,15 +23,17 @@ mod arm_mve;
 #[cfg(isa = "arm_v6m")]
 mod arm_v6m;
 pub mod compare;
-#[cfg(isa = "riscv32")]
+#[cfg(any(isa = "riscv32", isa = "riscv_v"))]
 mod riscv32;
+#[cfg(isa = "riscv_v")]
+mod riscv_v;
 pub mod scalar;
 pub mod scratch;
 pub mod select;
 #[cfg(isa = "wasm_simd128")]
 mod wasm_simd128;
 pub mod winograd;
-#[cfg(any(isa = "arm_v6m", isa = "riscv32"))]
+#[cfg(any(isa = "arm_v6m", isa = "riscv32", isa = "riscv_v"))]
 mod words;
 #[cfg(isa = "x86_64")]
 mod x86_64;

@@ -98,6 +98,9 @@ pub const ARM_MVE: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpac
 /// RV32IM: pairs of pixels are joined from 8 bits.
 pub const RISCV32: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10, winograd: 0 };
 
+/// RISC-V with vectors: they multiply 8 bits, along a run.
+pub const RISCV_V: Tiling = Tiling { pixels: 8, widening: Widening::Never, unpacked: 8 << 10, winograd: 0 };
+
 /// A core, by the name that `converter --target` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -108,7 +111,7 @@ pub struct Target {
 }
 
 /// Every core with kernels of its own, and those that run the portable ones; the first stands for any.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "portable", tiling: SCALAR },
     Target { name: "m0plus", tiling: ARM_V6M },
     Target { name: "m3", tiling: SCALAR },
@@ -117,6 +120,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "m33", tiling: ARM_DSP },
     Target { name: "m55", tiling: ARM_MVE },
     Target { name: "rv32", tiling: RISCV32 },
+    Target { name: "rvv", tiling: RISCV_V },
     Target { name: "aarch64", tiling: AARCH64 },
     Target { name: "wasm", tiling: WASM },
     Target { name: "x86_64", tiling: X86_64 },

@@ -12,6 +12,8 @@ use super::arm_dsp as isa;
 use super::arm_mve as isa;
 #[cfg(isa = "arm_v6m")]
 use super::arm_v6m as isa;
+#[cfg(isa = "riscv_v")]
+use super::riscv_v as isa;
 #[cfg(isa = "riscv32")]
 use super::riscv32 as isa;
 #[cfg(isa = "portable")]

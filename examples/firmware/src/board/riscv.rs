@@ -2,6 +2,17 @@
 
 use semihosting::io::Write;
 
+// Before anything that was compiled: the vector unit goes on (`mstatus.VS` = initial). On a core without one the bits stay zero.
+core::arch::global_asm!(
+    ".section .init.pre_init, \"ax\"",
+    ".global __pre_init",
+    "__pre_init:",
+    "li t0, 0x200",
+    "csrs mstatus, t0",
+    "ret",
+    ".previous",
+);
+
 #[doc(hidden)]
 pub mod rt {
     pub use riscv_rt::entry;

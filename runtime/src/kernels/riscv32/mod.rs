@@ -11,12 +11,12 @@ mod conv;
 use super::scalar::{self, KERNELS as SCALAR};
 use super::words::{clamp_i8, copy};
 use super::{Channels, Kernels, NormConstants};
-use crate::opset::OpSet;
 use crate::quant::{SUM_FRACTION_BITS, shl_saturating};
 
-pub use super::scratch::RISCV32 as TILING;
+#[cfg(isa = "riscv32")]
+pub use whole::*;
 
-const KERNELS: Kernels = Kernels {
+pub(super) const KERNELS: Kernels = Kernels {
     name: "riscv32",
     copy,
     conv_i8: conv::conv_i8,
@@ -34,16 +34,25 @@ const KERNELS: Kernels = Kernels {
     ..SCALAR
 };
 
-/// The table of a build for these cores.
-pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
-    const { &KERNELS.linked(OPS) }
-}
+/// What `select` wants of an instruction set; `riscv_v` has its own.
+#[cfg(isa = "riscv32")]
+mod whole {
+    pub use super::super::scratch::RISCV32 as TILING;
+    use super::super::{Kernels, scalar};
+    use super::KERNELS;
+    use crate::opset::OpSet;
 
-/// Every table of this build, the fastest first, scalar last.
-pub fn tables() -> &'static [&'static Kernels] {
-    static TABLE: Kernels = KERNELS;
-    static TABLES: [&Kernels; 2] = [&TABLE, &scalar::TABLE];
-    &TABLES
+    /// The table of a build for these cores.
+    pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
+        const { &KERNELS.linked(OPS) }
+    }
+
+    /// Every table of this build, the fastest first, scalar last.
+    pub fn tables() -> &'static [&'static Kernels] {
+        static TABLE: Kernels = KERNELS;
+        static TABLES: [&Kernels; 2] = [&TABLE, &scalar::TABLE];
+        &TABLES
+    }
 }
 
 /// [`crate::quant::mul_round`]: the upper half of a·2m, and 1 where the lower half is one half of that or more.
