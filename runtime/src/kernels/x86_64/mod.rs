@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod avx2;
+mod norm;
 mod rows;
 mod rows512;
 mod vnni;
