@@ -3,6 +3,7 @@
 //! The rounding rule is one instruction here, `SMMULR` with the doubled multiplier, and clamps are `SSAT` and `USAT`.
 //! Loops are unrolled by hand where the counter would cost as much as the work: a compiler that optimises for size does not.
 
+use super::super::scalar::each_group;
 use super::super::{Channels, Exponential, NormConstants, Strided};
 use super::{smlabb, smlabt, smlad, smmlar, smmulr, sxtb16, sxtb16_odd};
 use crate::format::op::Table;
@@ -146,10 +147,14 @@ pub(super) fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
     rest.for_each(|(q, &sum)| *q = one(sum));
 }
 
-/// Σq and Σq² of some channels of each pixel; four bytes at a time.
-pub(super) fn sums_i8(row: &[i8], channels: usize, first: usize, group_c: usize) -> (i64, u64) {
+/// Σq and Σq², four bytes at a time.
+pub(super) fn sums_i8(totals: &mut [[u64; 2]], row: &[i8], channels: usize, first: usize, group_c: usize) {
+    each_group(totals, first, group_c, |first| group_sums(row, channels.max(1), first, group_c));
+}
+
+/// Those of some channels of each pixel.
+fn group_sums(row: &[i8], channels: usize, first: usize, group_c: usize) -> (i64, u64) {
     const ONES: i32 = 0x0001_0001;
-    let channels = channels.max(1);
     let mut total = (0i64, 0u64);
     // Sums of this many elements fit 32 bits: 128²·2¹⁵ = 2²⁹.
     let pixels = ((1 << 15) / group_c.max(1)).max(1);

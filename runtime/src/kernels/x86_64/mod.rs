@@ -8,6 +8,7 @@
 
 mod avx2;
 mod norm;
+mod norm512;
 mod rows;
 mod rows512;
 mod vnni;

@@ -1,10 +1,12 @@
 //! AVX2, group norm: eight channels of two pixels a vector.
 
-use super::rows::{Element, eight, load};
+use super::super::scalar::each_group;
+use super::rows::{Element, eight, load, store};
 use crate::format::op::Table;
 use crate::kernels::NormConstants;
 use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
+use core::ops::Range;
 
 /// Factors m of eight channels, for words w of two pixels: `(w·m >> 15) + (half >> 15)`, rounded down once. m has two halves
 /// of 15 bits, so that it is w·high + ((w·low + half) >> 15), all of it 32 bits; `vpmaddwd` multiplies every other word, and
@@ -156,4 +158,142 @@ pub(super) fn norm<T: Element, const EXTRA: i32>(
 unsafe fn look_up(table: &[i8; Table::LEN], at: &[u16; 8]) -> [i8; 8] {
     // SAFETY: the caller's promise.
     [0, 4, 1, 5, 2, 6, 3, 7].map(|i| unsafe { *table.get_unchecked(at[i] as usize) })
+}
+
+/// Vectors whose sums surely fit 32-bit lanes: 2¹⁵ is the most that two squares are.
+const SUM_VECTORS: usize = 1 << 15;
+
+/// As many pixels as sixteen words hold, or sixteen channels of one. A lane sums two words, or one for each of two parts of those, so
+/// that no part has channels of two groups; one pass is all groups'.
+#[target_feature(enable = "avx2")]
+pub(super) fn sums_i8(totals: &mut [[u64; 2]], row: &[i8], channels: usize, first: usize, group_c: usize) {
+    match unit(channels, group_c) {
+        1 => sums::<2>(totals, row, channels, first, group_c),
+        _ => sums::<1>(totals, row, channels, first, group_c),
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn sums<const PARTS: usize>(totals: &mut [[u64; 2]], row: &[i8], channels: usize, first: usize, group_c: usize) {
+    let c = channels.max(1);
+    let width = totals.len().min(c.saturating_sub(first).checked_div(group_c).unwrap_or(0)) * group_c;
+    let pixels = (16 / c).max(1);
+    let row = row.get(..row.len() / c * c).unwrap_or_default();
+    for block in (0..width).step_by(16) {
+        let block_c = (width - block).min(16);
+        let mut chosen = [[0i16; 16]; PARTS];
+        for channel in (0..pixels).flat_map(|pixel| pixel * c..pixel * c + block_c) {
+            chosen[channel % PARTS][channel] = -1;
+        }
+        // SAFETY: 32 bytes.
+        let chosen = chosen.map(|words| unsafe { _mm256_loadu_si256(words.as_ptr().cast()) });
+        for row in row.chunks(c * pixels * SUM_VECTORS) {
+            let (mut sums, mut squares) = ([_mm256_setzero_si256(); PARTS], [_mm256_setzero_si256(); PARTS]);
+            for at in (first + block..row.len()).step_by(c * pixels) {
+                let bytes = sixteen(row, at);
+                // SAFETY: sixteen bytes.
+                let words = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+                for part in 0..PARTS {
+                    let words = _mm256_and_si256(words, chosen[part]);
+                    sums[part] = _mm256_add_epi32(sums[part], _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+                    squares[part] = _mm256_add_epi32(squares[part], _mm256_madd_epi16(words, words));
+                }
+            }
+            let mut lanes = [[[0; 8]; 2]; PARTS];
+            for (part, [to_sums, to_squares]) in lanes.iter_mut().enumerate() {
+                store(to_sums, sums[part]);
+                store(to_squares, squares[part]);
+            }
+            for pixel in 0..pixels {
+                add_up(totals, group_c, block..block + block_c, &lanes, 2, pixel * c);
+            }
+        }
+    }
+}
+
+/// Sixteen bytes from `at` on, zeros behind the end.
+#[inline(always)]
+fn sixteen(elems: &[i8], at: usize) -> [i8; 16] {
+    let rest = elems.get(at..).unwrap_or_default();
+    rest.first_chunk().copied().unwrap_or_else(|| core::array::from_fn(|i| rest.get(i).copied().unwrap_or_default()))
+}
+
+/// Channels beside each other, 1, 2 or a multiple of 4, that are of one group in every pixel, wherever groups begin.
+#[inline(always)]
+pub(super) fn unit(channels: usize, group_c: usize) -> usize {
+    1 << (channels | group_c).trailing_zeros().min(2)
+}
+
+/// Adds the sums of a pixel's channels `block`, which begin with word `at` of a vector, to their groups' totals: `lanes` hold Σq and
+/// Σq² of `words` words a lane, or of as many as a part has.
+#[inline(always)]
+pub(super) fn add_up<const LANES: usize, const PARTS: usize>(
+    totals: &mut [[u64; 2]],
+    group_c: usize,
+    block: Range<usize>,
+    lanes: &[[[i32; LANES]; 2]; PARTS],
+    words: usize,
+    at: usize,
+) {
+    let (mut group, mut channel) = (block.start / group_c, block.start);
+    while channel < block.end {
+        let Some([sum, squares]) = totals.get_mut(group) else { return };
+        group += 1;
+        let end = block.end.min(group * group_c);
+        for word in (at + channel - block.start..at + end - block.start).step_by(words / PARTS) {
+            let [sums_of, squares_of] = &lanes[word % words * PARTS / words];
+            let lane = word / words % LANES;
+            *sum = sum.wrapping_add(sums_of[lane] as i64 as u64);
+            *squares = squares.wrapping_add(squares_of[lane] as u32 as u64);
+        }
+        channel = end;
+    }
+}
+
+/// Pairs of pixels whose sums surely fit 32-bit lanes: 2¹⁶ is the most that a pair adds.
+const SUM_PAIRS: usize = 1 << 14;
+
+/// A group at a time, eight channels of two pixels a vector.
+#[target_feature(enable = "avx2")]
+pub(super) fn sums_i16(totals: &mut [[u64; 2]], row: &[i16], channels: usize, first: usize, group_c: usize) {
+    each_group(totals, first, group_c, |first| group_sums(row, channels.max(1), first, group_c));
+}
+
+#[target_feature(enable = "avx2")]
+fn group_sums(row: &[i16], c: usize, first: usize, group_c: usize) -> (i64, u64) {
+    let mut total = (0i64, 0u64);
+    let group = first.min(c)..first.saturating_add(group_c).min(c);
+    for part in row.chunks(2 * SUM_PAIRS * c) {
+        for channel in group.clone().step_by(8) {
+            let mask = words_below(group.end - channel);
+            let (mut sums, mut squares) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            for pair in part.chunks(2 * c) {
+                // A last pixel without a partner, or without eight elements behind it, reads zeros there.
+                let first = eight(pair, channel);
+                let second = if pair.len() > c { eight(pair, c + channel) } else { [0; 8] };
+                let words = _mm256_and_si256(i16::words(&first, &second), mask);
+                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+                // Two squares take 32 bits, so lanes of 64.
+                let two = _mm256_madd_epi16(words, words);
+                let even = _mm256_blend_epi32::<0b1010_1010>(two, _mm256_setzero_si256());
+                squares = _mm256_add_epi64(squares, _mm256_add_epi64(even, _mm256_srli_epi64::<32>(two)));
+            }
+            let (mut lanes, mut wide) = ([0i32; 8], [0i32; 8]);
+            store(&mut lanes, sums);
+            store(&mut wide, squares);
+            total.0 += lanes.iter().map(|&sum| sum as i64).sum::<i64>();
+            let wide =
+                wide.as_chunks::<2>().0.iter().map(|&[low, high]| low as u32 as u64 | (high as u32 as u64) << 32);
+            total.1 += wide.sum::<u64>();
+        }
+    }
+    total
+}
+
+/// All bits of the first `n` of eight words, in both halves.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn words_below(n: usize) -> __m256i {
+    let lane = _mm256_broadcastsi128_si256(_mm_set_epi16(7, 6, 5, 4, 3, 2, 1, 0));
+    _mm256_cmpgt_epi16(_mm256_set1_epi16(n.min(8) as i16), lane)
 }

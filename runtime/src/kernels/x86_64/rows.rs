@@ -11,14 +11,10 @@ pub(super) trait Element: Copy + Default + Into<i32> {
     fn lanes(elems: &[Self; 8]) -> __m256i;
     /// Twice eight elements as lanes of 16 bits.
     fn words(first: &[Self; 8], second: &[Self; 8]) -> __m256i;
-    /// Adds lanes of 32 bits without a sign, each two squares.
-    fn add_squares(total: __m256i, squares: __m256i) -> __m256i;
-    fn total_of_squares(total: __m256i) -> u64;
 }
 
-// Every function here is inlined into functions with AVX2, and only there: they are called from this file alone.
+// Every function here is inlined into functions with AVX2, and only there: they are called from this file and from `norm` alone.
 impl Element for i8 {
-
     #[inline(always)]
     fn lanes(elems: &[i8; 8]) -> __m256i {
         // SAFETY: eight bytes; the caller has AVX2.
@@ -31,24 +27,9 @@ impl Element for i8 {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_cvtepi8_epi16(_mm_set_epi64x(second, first)) }
     }
-
-    #[inline(always)]
-    fn add_squares(total: __m256i, squares: __m256i) -> __m256i {
-        // Two squares are at most 2¹⁵. SAFETY: the caller has AVX2.
-        unsafe { _mm256_add_epi32(total, squares) }
-    }
-
-    #[inline(always)]
-    fn total_of_squares(total: __m256i) -> u64 {
-        let mut lanes = [0; 8];
-        // SAFETY: the caller has AVX2.
-        unsafe { store(&mut lanes, total) };
-        lanes.iter().map(|&sum| sum as u32 as u64).sum()
-    }
 }
 
 impl Element for i16 {
-
     #[inline(always)]
     fn lanes(elems: &[i16; 8]) -> __m256i {
         // SAFETY: sixteen bytes; the caller has AVX2.
@@ -59,23 +40,6 @@ impl Element for i16 {
     fn words(first: &[i16; 8], second: &[i16; 8]) -> __m256i {
         // SAFETY: sixteen bytes each; the caller has AVX2.
         unsafe { _mm256_loadu2_m128i(second.as_ptr().cast(), first.as_ptr().cast()) }
-    }
-
-    #[inline(always)]
-    fn add_squares(total: __m256i, squares: __m256i) -> __m256i {
-        // Two squares take 32 bits, so lanes of 64. SAFETY: the caller has AVX2.
-        unsafe {
-            let even = _mm256_blend_epi32::<0b1010_1010>(squares, _mm256_setzero_si256());
-            _mm256_add_epi64(total, _mm256_add_epi64(even, _mm256_srli_epi64::<32>(squares)))
-        }
-    }
-
-    #[inline(always)]
-    fn total_of_squares(total: __m256i) -> u64 {
-        let mut lanes = [0; 8];
-        // SAFETY: the caller has AVX2.
-        unsafe { store(&mut lanes, total) };
-        lanes.as_chunks::<2>().0.iter().map(|&[low, high]| low as u32 as u64 | (high as u32 as u64) << 32).sum()
     }
 }
 
@@ -88,7 +52,7 @@ pub(super) fn load(x: &[i32; 8]) -> __m256i {
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store(to: &mut [i32; 8], x: __m256i) {
+pub(super) fn store(to: &mut [i32; 8], x: __m256i) {
     // SAFETY: 32 bytes.
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), x) }
 }
@@ -203,44 +167,6 @@ pub(super) fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
     for (out, &sum) in out_tail.iter_mut().zip(acc_tail) {
         *out = round_sum(sum).saturating_add(zero_point).clamp(-128, 127) as i8;
     }
-}
-
-/// Pairs of pixels whose sums surely fit 32-bit lanes: 2¹⁶ is the most that a pair adds.
-const SUM_PAIRS: usize = 1 << 14;
-
-/// Eight channels of two pixels a vector.
-#[target_feature(enable = "avx2")]
-pub(super) fn sums<T: Element>(row: &[T], channels: usize, first: usize, group_c: usize) -> (i64, u64) {
-    let c = channels.max(1);
-    let mut total = (0i64, 0u64);
-    let group = first.min(c)..first.saturating_add(group_c).min(c);
-    for part in row.chunks(2 * SUM_PAIRS * c) {
-        for channel in group.clone().step_by(8) {
-            let mask = words_below(group.end - channel);
-            let (mut sums, mut squares) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-            for pair in part.chunks(2 * c) {
-                // A last pixel without a partner, or without eight elements behind it, reads zeros there.
-                let first = eight(pair, channel);
-                let second = if pair.len() > c { eight(pair, c + channel) } else { [T::default(); 8] };
-                let words = _mm256_and_si256(T::words(&first, &second), mask);
-                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
-                squares = T::add_squares(squares, _mm256_madd_epi16(words, words));
-            }
-            let mut lanes = [0i32; 8];
-            store(&mut lanes, sums);
-            total.0 += lanes.iter().map(|&sum| sum as i64).sum::<i64>();
-            total.1 += T::total_of_squares(squares);
-        }
-    }
-    total
-}
-
-/// All bits of the first `n` of eight words, in both halves.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn words_below(n: usize) -> __m256i {
-    let lane = _mm256_broadcastsi128_si256(_mm_set_epi16(7, 6, 5, 4, 3, 2, 1, 0));
-    _mm256_cmpgt_epi16(_mm256_set1_epi16(n.min(8) as i16), lane)
 }
 
 /// Eight elements from `at` on, zeros behind the end.
