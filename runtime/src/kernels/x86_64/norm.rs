@@ -160,8 +160,9 @@ unsafe fn look_up(table: &[i8; Table::LEN], at: &[u16; 8]) -> [i8; 8] {
     [0, 4, 1, 5, 2, 6, 3, 7].map(|i| unsafe { *table.get_unchecked(at[i] as usize) })
 }
 
-/// Vectors whose sums surely fit 32-bit lanes: 2¹⁵ is the most that two squares are.
-const SUM_VECTORS: usize = 1 << 15;
+/// Bytes at a time, which stay in the first cache while one block of channels after the other is summed; 2¹⁵ is the most that a vector
+/// of them adds to a lane.
+const SUM_BYTES: usize = 1 << 14;
 
 /// As many pixels as sixteen words hold, or sixteen channels of one. A lane sums two words, or one for each of two parts of those, so
 /// that no part has channels of two groups; one pass is all groups'.
@@ -179,20 +180,23 @@ fn sums<const PARTS: usize>(totals: &mut [[u64; 2]], row: &[i8], channels: usize
     let width = totals.len().min(c.saturating_sub(first).checked_div(group_c).unwrap_or(0)) * group_c;
     let pixels = (16 / c).max(1);
     let row = row.get(..row.len() / c * c).unwrap_or_default();
-    for block in (0..width).step_by(16) {
-        let block_c = (width - block).min(16);
-        let mut chosen = [[0i16; 16]; PARTS];
-        for channel in (0..pixels).flat_map(|pixel| pixel * c..pixel * c + block_c) {
-            chosen[channel % PARTS][channel] = -1;
-        }
-        // SAFETY: 32 bytes.
-        let chosen = chosen.map(|words| unsafe { _mm256_loadu_si256(words.as_ptr().cast()) });
-        for row in row.chunks(c * pixels * SUM_VECTORS) {
+    let mut parts = [_mm256_set1_epi16(-1); PARTS];
+    if let [even, odd] = parts.as_mut_slice() {
+        (*even, *odd) = (_mm256_set1_epi32(0xffff), _mm256_set1_epi32(-0x1_0000));
+    }
+    for row in row.chunks(c * pixels * (SUM_BYTES / (c * pixels)).max(1)) {
+        for block in (0..width).step_by(16) {
+            let block_c = (width - block).min(16);
+            let mut mask = [-1i16; 16];
+            if block_c < 16 {
+                mask = core::array::from_fn(|word| if word < c * pixels && word % c < block_c { -1 } else { 0 });
+            }
+            // SAFETY: 32 bytes.
+            let mask = unsafe { _mm256_loadu_si256(mask.as_ptr().cast()) };
+            let chosen = parts.map(|part| _mm256_and_si256(part, mask));
             let (mut sums, mut squares) = ([_mm256_setzero_si256(); PARTS], [_mm256_setzero_si256(); PARTS]);
             for at in (first + block..row.len()).step_by(c * pixels) {
-                let bytes = sixteen(row, at);
-                // SAFETY: sixteen bytes.
-                let words = _mm256_cvtepi8_epi16(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) });
+                let words = _mm256_cvtepi8_epi16(sixteen(row, at));
                 for part in 0..PARTS {
                     let words = _mm256_and_si256(words, chosen[part]);
                     sums[part] = _mm256_add_epi32(sums[part], _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
@@ -212,10 +216,19 @@ fn sums<const PARTS: usize>(totals: &mut [[u64; 2]], row: &[i8], channels: usize
 }
 
 /// Sixteen bytes from `at` on, zeros behind the end.
-#[inline(always)]
-fn sixteen(elems: &[i8], at: usize) -> [i8; 16] {
-    let rest = elems.get(at..).unwrap_or_default();
-    rest.first_chunk().copied().unwrap_or_else(|| core::array::from_fn(|i| rest.get(i).copied().unwrap_or_default()))
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sixteen(elems: &[i8], at: usize) -> __m128i {
+    let mut bytes = [0; 16];
+    let from = if at + 16 <= elems.len() {
+        // SAFETY: as the condition says.
+        unsafe { elems.as_ptr().add(at) }
+    } else {
+        bytes.iter_mut().zip(elems.get(at..).unwrap_or_default()).for_each(|(to, &elem)| *to = elem);
+        bytes.as_ptr()
+    };
+    // SAFETY: sixteen bytes in either case.
+    unsafe { _mm_loadu_si128(from.cast()) }
 }
 
 /// Channels beside each other, 1, 2 or a multiple of 4, that are of one group in every pixel, wherever groups begin.
