@@ -191,8 +191,12 @@ fn sums<const PARTS: usize>(totals: &mut [[u64; 2]], row: &[i8], channels: usize
     let width = totals.len().min(c.saturating_sub(first).checked_div(group_c).unwrap_or(0)) * group_c;
     let pixels = (64 / c).max(1);
     let sign = _mm512_set1_epi8(-128);
-    let of_part = |part: usize| _mm512_set1_epi32((u32::MAX >> (32 - 32 / PARTS) << (32 / PARTS * part)) as i32);
-    let chosen: [__m512i; PARTS] = core::array::from_fn(|part| of_part(part));
+    // Bytes of a word: all four, two or one.
+    let mut chosen = [_mm512_set1_epi32(-1); PARTS];
+    for (part, chosen) in chosen.iter_mut().enumerate().skip(PARTS & 1) {
+        let bits = 32 / PARTS;
+        *chosen = _mm512_set1_epi32(((1 << bits) - 1) << (bits * part));
+    }
     let ones = chosen.map(|chosen| _mm512_and_si512(chosen, _mm512_set1_epi8(1)));
     let row = row.get(..row.len() / c * c).unwrap_or_default();
     for block in (0..width).step_by(64) {
