@@ -191,7 +191,7 @@ fn sums<const PARTS: usize>(totals: &mut [[u64; 2]], row: &[i8], channels: usize
     let width = totals.len().min(c.saturating_sub(first).checked_div(group_c).unwrap_or(0)) * group_c;
     let pixels = (64 / c).max(1);
     let sign = _mm512_set1_epi8(-128);
-    // Bytes of a word: all four, two or one.
+    // Of the four bytes of a lane all, or two, or one.
     let mut chosen = [_mm512_set1_epi32(-1); PARTS];
     for (part, chosen) in chosen.iter_mut().enumerate().skip(PARTS & 1) {
         let bits = 32 / PARTS;
