@@ -95,30 +95,26 @@ pub(super) fn stats<const OPS: OpSet>(
     // The parts are groups, not rows, so that no sum is in two of them.
     over_rows(ctx, 0..sums_len, (sums, GROUP_SUM_BYTES), &mut [], cost, |some, sums, _| {
         let mut sums = cast_mut::<u64>(sums).as_chunks_mut().0;
-        let mut source_first = 0;
-        for (source, (tensor, bytes)) in sources.iter().zip([first, second]).enumerate() {
-            let (c, row_elems) = (tensor.c as usize, tensor.row_elems());
-            let of_source = |sum: usize| sum.saturating_sub(source * groups).min(groups);
-            let (mut group, end) = (of_source(some.start), of_source(some.end));
-            while group < end {
-                let part = part_of(group, group_c, source_first, c);
-                // Groups that lie in this source as a whole are one pass over the pixels.
-                let whole =
-                    if part.len() == group_c { ((c - part.start) / group_c.max(1)).min(end - group) } else { 1 };
-                let Some(totals) = sums.split_off_mut(..whole.max(1)) else { return };
-                group += totals.len();
-                if part.is_empty() {
-                    continue;
-                }
-                if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
-                    let elems = rows_of(cast(bytes), row_elems, rows.clone());
-                    (ctx.kernels.sums_i16)(totals, elems, c, part.start, part.len());
-                } else {
-                    let elems = rows_of(cast(bytes), row_elems, rows.clone());
-                    (ctx.kernels.sums_i8)(totals, elems, c, part.start, part.len());
-                }
+        let mut sum = some.start;
+        while sum < some.end {
+            let of_first = sum < groups;
+            let (tensor, bytes) = if of_first { (&sources[0], first) } else { (&sources[1], second) };
+            let (c, source_first) = (tensor.c as usize, if of_first { 0 } else { sources[0].c as usize });
+            let part = part_of(if of_first { sum } else { sum - groups }, group_c, source_first, c);
+            // Groups that lie in a source as a whole are one pass over its pixels.
+            let whole = if part.len() == group_c { (c - part.start) / group_c.max(1) } else { 1 };
+            let Some(totals) = sums.split_off_mut(..whole.min(some.end - sum).max(1)) else { return };
+            sum += totals.len();
+            if part.is_empty() {
+                continue;
             }
-            source_first += c;
+            if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
+                let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
+                (ctx.kernels.sums_i16)(totals, elems, c, part.start, part.len());
+            } else {
+                let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
+                (ctx.kernels.sums_i8)(totals, elems, c, part.start, part.len());
+            }
         }
     });
     if !last {

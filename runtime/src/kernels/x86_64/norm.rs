@@ -1,6 +1,5 @@
 //! AVX2, group norm: eight channels of two pixels a vector.
 
-use super::super::scalar::each_group;
 use super::rows::{Element, eight, load, store};
 use crate::format::op::Table;
 use crate::kernels::NormConstants;
@@ -272,7 +271,11 @@ const SUM_PAIRS: usize = 1 << 14;
 /// A group at a time, eight channels of two pixels a vector.
 #[target_feature(enable = "avx2")]
 pub(super) fn sums_i16(totals: &mut [[u64; 2]], row: &[i16], channels: usize, first: usize, group_c: usize) {
-    each_group(totals, first, group_c, |first| group_sums(row, channels.max(1), first, group_c));
+    for (group, [total, total_of_squares]) in totals.iter_mut().enumerate() {
+        let (sum, squares) = group_sums(row, channels.max(1), first + group * group_c, group_c);
+        *total = total.wrapping_add(sum as u64);
+        *total_of_squares = total_of_squares.wrapping_add(squares);
+    }
 }
 
 #[target_feature(enable = "avx2")]
