@@ -5,7 +5,7 @@
 
 use super::scalar::TABLE as SCALAR;
 use super::scratch::{COEFFICIENTS, TAPS};
-use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window, WinogradTile, select};
+use super::{Channels, Exponential, Kernels, NormConstants, Strided, Sums, Window, WinogradTile, select};
 use crate::Aligned;
 use crate::format::op::Table;
 use crate::sampler::noise::chacha8;
@@ -299,23 +299,29 @@ fn store_i8(table: &Kernels, random: &mut Random) -> bool {
     )
 }
 
-/// Channels a pixel, the first of a group, the group's channels, elements of a row.
-fn group(random: &mut Random) -> (usize, usize, usize, usize) {
-    let channels = 1 + random.below(48);
+/// Sums of a few groups that lie somewhere among a pixel's channels; short ones, and ones that fill a word, are frequent.
+fn sums<T>(random: &mut Random, elems: &[T], [got, want]: [Sums<T>; 2]) -> bool {
+    let channels = 1 + random.below(160);
     let first = random.below(channels);
-    (channels, first, 1 + random.below(channels - first), random.below(LEN / channels) * channels)
+    let most = channels - first;
+    let group_c = match random.below(3) {
+        0 => 1 + random.below(most),
+        _ => most.min(1 << random.below(6)),
+    };
+    let row = elems.get(..random.below(LEN / channels + 1) * channels).unwrap_or_default();
+    let groups = (1 + random.below(most / group_c)).min(16);
+    let run = |sums: Sums<T>| move |totals: &mut [[u64; 2]]| sums(totals, row, channels, first, group_c);
+    both::<[u64; 2], 16>([9; 2], groups, [&run(got), &run(want)])
 }
 
 fn sums_i8(table: &Kernels, random: &mut Random) -> bool {
-    let (elems, (channels, first, group_c, len)) = (random.i8s(), group(random));
-    let row = elems.get(..len).unwrap_or_default();
-    (table.sums_i8)(row, channels, first, group_c) == (SCALAR.sums_i8)(row, channels, first, group_c)
+    let elems = random.i8s();
+    sums(random, &elems, [table.sums_i8, SCALAR.sums_i8])
 }
 
 fn sums_i16(table: &Kernels, random: &mut Random) -> bool {
-    let (elems, (channels, first, group_c, len)) = (random.i16s(), group(random));
-    let row = elems.get(..len).unwrap_or_default();
-    (table.sums_i16)(row, channels, first, group_c) == (SCALAR.sums_i16)(row, channels, first, group_c)
+    let elems = random.i16s();
+    sums(random, &elems, [table.sums_i16, SCALAR.sums_i16])
 }
 
 /// A norm's constants, within what `prepare` makes; with a table or without one.

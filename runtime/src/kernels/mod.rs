@@ -160,6 +160,9 @@ impl Exponential<'_> {
 /// Weights, totals, scores, what is taken off those, constants: [`Kernels::softmax_rows`].
 pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_>);
 
+/// Totals, rows, channels a pixel, the first group's first, a group's channels: [`Kernels::sums_i8`].
+pub type Sums<T> = fn(&mut [[u64; 2]], &[T], usize, usize, usize);
+
 /// One implementation of every kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
@@ -211,10 +214,11 @@ pub struct Kernels {
     pub add_i16: fn(acc: &mut [i32], elems: &[i16], zero_point: i32, multiplier: i32),
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
-    /// Σq and Σq² of `group_c` consecutive channels of each pixel, exact; `row` is a row or several.
-    pub sums_i8: fn(row: &[i8], channels: usize, first: usize, group_c: usize) -> (i64, u64),
+    /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
+    /// as many behind them. `row` is a row or several.
+    pub sums_i8: Sums<i8>,
     /// As `sums_i8` for 16-bit elements.
-    pub sums_i16: fn(row: &[i16], channels: usize, first: usize, group_c: usize) -> (i64, u64),
+    pub sums_i16: Sums<i16>,
     /// A group norm's application to one pixel after the other: `src` holds `src_c` channels a pixel, `out` holds
     /// `out_c`, of which the first `src_c` of each pixel are written.
     pub norm_i8: fn(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, constants: NormConstants<'_>),
@@ -278,11 +282,11 @@ impl Kernels {
             table.add_i16 = |_, _, _, _| {};
         }
         if !links(ops, opset::NORM) {
-            table.sums_i8 = |_, _, _, _| (0, 0);
+            table.sums_i8 = |_, _, _, _, _| {};
             table.norm_i8 = |_, _, _, _, _| {};
         }
         if !links(ops, opset::NORM_I16) {
-            table.sums_i16 = |_, _, _, _| (0, 0);
+            table.sums_i16 = |_, _, _, _, _| {};
             table.norm_i16 = |_, _, _, _, _| {};
         }
         table

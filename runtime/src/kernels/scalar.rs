@@ -210,17 +210,21 @@ pub fn round_sum(sum: i32) -> i32 {
 }
 
 #[inline(always)]
-fn sums<T: Element>(row: &[T], channels: usize, first: usize, group_c: usize) -> (i64, u64) {
-    let mut total = (0i64, 0u64);
-    for pixel in row.chunks_exact(channels.max(1)) {
-        let group = pixel.get(first..).and_then(|rest| rest.get(..group_c)).unwrap_or_default();
-        for &q in group {
-            let q: i32 = q.into();
-            total.0 += q as i64;
-            total.1 += (q * q) as u64;
+fn sums<T: Element>(totals: &mut [[u64; 2]], row: &[T], channels: usize, mut first: usize, group_c: usize) {
+    for [total, total_of_squares] in totals {
+        let (mut sum, mut squares) = (0i64, 0u64);
+        for pixel in row.chunks_exact(channels.max(1)) {
+            let group = pixel.get(first..).and_then(|rest| rest.get(..group_c)).unwrap_or_default();
+            for &q in group {
+                let q: i32 = q.into();
+                sum += q as i64;
+                squares += (q * q) as u64;
+            }
         }
+        *total = total.wrapping_add(sum as u64);
+        *total_of_squares = total_of_squares.wrapping_add(squares);
+        first += group_c;
     }
-    total
 }
 
 #[inline(always)]

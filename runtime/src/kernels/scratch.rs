@@ -365,8 +365,8 @@ impl NormScratch {
     }
 }
 
-/// Bytes of a group's exact sums: Σq (i64) and Σq² (u64), for each of two sources.
-pub const GROUP_SUM_BYTES: usize = 32;
+/// Bytes of the exact sums of a group's channels in one source: Σq (i64) and Σq² (u64).
+pub const GROUP_SUM_BYTES: usize = 16;
 
 /// Byte lengths of the parts of the attention's scratch, one query at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -446,7 +446,7 @@ impl BlockScratch {
 pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: [bool; 2], tiling: Tiling) -> usize {
     match op {
         Op::Conv(op) => ConvScratch::new(op, first, second, out, packed, tiling).len_bytes(),
-        Op::NormStats(NormStats { groups, .. }) => align(*groups as usize * GROUP_SUM_BYTES),
+        Op::NormStats(NormStats { groups, .. }) => align(2 * *groups as usize * GROUP_SUM_BYTES),
         Op::NormApply(op) => NormScratch::new(op, first, out, tiling).len_bytes(),
         Op::Attention(op) if tiling.score_bytes() > 0 => BlockScratch::new(op, out, tiling).len_bytes(),
         Op::Attention(op) => {

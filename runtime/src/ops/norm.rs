@@ -80,45 +80,52 @@ pub(super) fn stats<const OPS: OpSet>(
     let out = ctx.model.tensor(op.out);
     let groups = (op.groups as usize).max(1);
     let group_c = (sources[0].c as usize + sources[1].c as usize) / groups;
-    let scratch = live_end..live_end + align(groups * GROUP_SUM_BYTES);
+    let scratch = live_end..live_end + align(2 * groups * GROUP_SUM_BYTES);
     let [first, second, out_bytes, scratch] =
         pieces(arena, [sources[0].range(), second_range(op.sources, &sources), out.range(), scratch]);
     let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
-    // Per group: Σq and Σq² of the first source, then of the second.
+    // Σq and Σq² of every group's channels in the first source, then in the second.
     if rows.start == 0 {
         scratch.fill(0);
     }
     let (first, last) = (&*first, rows.end == sources[0].h as usize);
     let cost = rows.len() * row_macs(&Op::NormStats(*op), ctx.model) as usize;
+    let sums_len = groups * op.sources.iter().filter(|&&id| id != NONE).count();
+    let sums = scratch.get_mut(..sums_len * GROUP_SUM_BYTES).unwrap_or_default();
     // The parts are groups, not rows, so that no sum is in two of them.
-    over_rows(ctx, 0..groups, (&mut *scratch, GROUP_SUM_BYTES), &mut [], cost, |some, sums, _| {
-        for (group, sums) in some.zip(cast_mut::<u64>(sums).as_chunks_mut::<4>().0) {
-            let mut source_first = 0;
-            for ((tensor, bytes), sums) in sources.iter().zip([first, second]).zip(sums.as_chunks_mut().0) {
-                let (c, row_elems) = (tensor.c as usize, tensor.row_elems());
-                let part = part_of(group, group_c, source_first, c);
-                source_first += c;
-                if part.is_empty() {
-                    continue;
-                }
-                let (sum, squares) = if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
-                    (ctx.kernels.sums_i16)(rows_of(cast(bytes), row_elems, rows.clone()), c, part.start, part.len())
-                } else {
-                    (ctx.kernels.sums_i8)(rows_of(cast(bytes), row_elems, rows.clone()), c, part.start, part.len())
-                };
-                let [old_sum, old_squares] = *sums;
-                *sums = [old_sum.wrapping_add(sum as u64), old_squares.wrapping_add(squares)];
+    over_rows(ctx, 0..sums_len, (sums, GROUP_SUM_BYTES), &mut [], cost, |some, sums, _| {
+        let mut sums = cast_mut::<u64>(sums).as_chunks_mut().0;
+        let mut sum = some.start;
+        while sum < some.end {
+            let of_first = sum < groups;
+            let (tensor, bytes) = if of_first { (&sources[0], first) } else { (&sources[1], second) };
+            let (c, source_first) = (tensor.c as usize, if of_first { 0 } else { sources[0].c as usize });
+            let part = part_of(if of_first { sum } else { sum - groups }, group_c, source_first, c);
+            // Groups that lie in a source as a whole are one pass over its pixels.
+            let whole = if part.len() == group_c { (c - part.start) / group_c.max(1) } else { 1 };
+            let Some(totals) = sums.split_off_mut(..whole.min(some.end - sum).max(1)) else { return };
+            sum += totals.len();
+            if part.is_empty() {
+                continue;
+            }
+            if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
+                let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
+                (ctx.kernels.sums_i16)(totals, elems, c, part.start, part.len());
+            } else {
+                let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
+                (ctx.kernels.sums_i8)(totals, elems, c, part.start, part.len());
             }
         }
     });
     if !last {
         return;
     }
-    let sums = cast_mut::<u64>(scratch).as_chunks::<4>().0;
-    for ((group, out), sums) in cast_mut(out_bytes).chunks_exact_mut(2).enumerate().zip(sums) {
+    let (firsts, seconds) = cast_mut::<u64>(scratch).as_chunks().0.split_at_checked(groups).unwrap_or_default();
+    let sums = firsts.iter().zip(seconds);
+    for ((group, out), (first, second)) in cast_mut(out_bytes).chunks_exact_mut(2).enumerate().zip(sums) {
         let mut whole: Option<Part> = None;
         let mut source_first = 0;
-        for (tensor, &[sum, squares]) in sources.iter().zip(sums.as_chunks().0) {
+        for (tensor, &[sum, squares]) in sources.iter().zip([first, second]) {
             let part = part_of(group, group_c, source_first, tensor.c as usize);
             source_first += tensor.c as usize;
             if !part.is_empty() {

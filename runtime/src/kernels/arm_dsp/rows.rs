@@ -146,32 +146,34 @@ pub(super) fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
     rest.for_each(|(q, &sum)| *q = one(sum));
 }
 
-/// Σq and Σq² of some channels of each pixel; four bytes at a time.
-pub(super) fn sums_i8(row: &[i8], channels: usize, first: usize, group_c: usize) -> (i64, u64) {
+/// Σq and Σq² of some groups of channels, four bytes at a time.
+pub(super) fn sums_i8(totals: &mut [[u64; 2]], row: &[i8], channels: usize, mut first: usize, group_c: usize) {
     const ONES: i32 = 0x0001_0001;
     let channels = channels.max(1);
-    let mut total = (0i64, 0u64);
     // Sums of this many elements fit 32 bits: 128²·2¹⁵ = 2²⁹.
     let pixels = ((1 << 15) / group_c.max(1)).max(1);
-    for some in row.chunks(pixels.saturating_mul(channels).max(1)) {
-        let (mut sum, mut squares) = (0i32, 0i32);
-        for pixel in some.chunks_exact(channels) {
-            let group = pixel.get(first..).and_then(|rest| rest.get(..group_c)).unwrap_or_default();
-            let (fours, rest) = group.as_chunks::<4>();
-            for &four in fours {
-                let word = i32::from_le_bytes(four.map(|q| q as u8));
-                let (even, odd) = (sxtb16(word), sxtb16_odd(word));
-                sum = smlad(odd, ONES, smlad(even, ONES, sum));
-                squares = smlad(odd, odd, smlad(even, even, squares));
+    for [total, total_of_squares] in totals {
+        for some in row.chunks(pixels.saturating_mul(channels).max(1)) {
+            let (mut sum, mut squares) = (0i32, 0i32);
+            for pixel in some.chunks_exact(channels) {
+                let group = pixel.get(first..).and_then(|rest| rest.get(..group_c)).unwrap_or_default();
+                let (fours, rest) = group.as_chunks::<4>();
+                for &four in fours {
+                    let word = i32::from_le_bytes(four.map(|q| q as u8));
+                    let (even, odd) = (sxtb16(word), sxtb16_odd(word));
+                    sum = smlad(odd, ONES, smlad(even, ONES, sum));
+                    squares = smlad(odd, odd, smlad(even, even, squares));
+                }
+                for &q in rest {
+                    sum = sum.wrapping_add(q.into());
+                    squares = squares.wrapping_add(q as i32 * q as i32);
+                }
             }
-            for &q in rest {
-                sum = sum.wrapping_add(q.into());
-                squares = squares.wrapping_add(q as i32 * q as i32);
-            }
+            *total = total.wrapping_add(sum as i64 as u64);
+            *total_of_squares = total_of_squares.wrapping_add(squares as u64);
         }
-        total = (total.0 + sum as i64, total.1 + squares as u64);
+        first += group_c;
     }
-    total
 }
 
 /// A norm's application to elements of 8 or 16 bits.

@@ -7,7 +7,7 @@
 
 use super::super::scalar::KERNELS as SCALAR;
 use super::super::{Kernels, Window};
-use super::{rows, winograd};
+use super::{norm, rows, winograd};
 use core::arch::x86_64::*;
 
 /// The table, where it lies. Only [`super::tables`] hands it out.
@@ -40,10 +40,10 @@ pub(super) const KERNELS: Kernels = Kernels {
     add_i8: |acc, elems, zero, m| unsafe { rows::add::<i8, 16>(acc, elems, zero, m) },
     add_i16: |acc, elems, zero, m| unsafe { rows::add::<i16, 8>(acc, elems, zero, m) },
     store_i8: |out, acc, zero| unsafe { rows::store_i8(out, acc, zero) },
-    sums_i8: |row, c, first, group_c| unsafe { rows::sums(row, c, first, group_c) },
-    sums_i16: |row, c, first, group_c| unsafe { rows::sums(row, c, first, group_c) },
-    norm_i8: |out, out_c, src, src_c, k| unsafe { rows::norm::<i8, 16>(out, out_c, src, src_c, k, SCALAR.norm_i8) },
-    norm_i16: |out, out_c, src, src_c, k| unsafe { rows::norm::<i16, 8>(out, out_c, src, src_c, k, SCALAR.norm_i16) },
+    sums_i8: |totals, row, c, first, group_c| unsafe { norm::sums_i8(totals, row, c, first, group_c) },
+    sums_i16: |totals, row, c, first, group_c| unsafe { norm::sums_i16(totals, row, c, first, group_c) },
+    norm_i8: |out, out_c, src, src_c, k| unsafe { norm::norm::<i8, 0>(out, out_c, src, src_c, k, SCALAR.norm_i8) },
+    norm_i16: |out, out_c, src, src_c, k| unsafe { norm::norm::<i16, 8>(out, out_c, src, src_c, k, SCALAR.norm_i16) },
     softmax_rows: |weights, totals, scores, added, k| unsafe { rows::softmax_rows(weights, totals, scores, added, k) },
 };
 

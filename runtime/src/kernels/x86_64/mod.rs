@@ -8,6 +8,8 @@
 
 mod avx2;
 mod avx_vnni;
+mod norm;
+mod norm512;
 mod rows;
 mod rows512;
 mod vnni;

@@ -1,27 +1,20 @@
 //! AVX2 over rows: everything that is not a convolution. Tails shorter than a vector go to scalar.
 
 use super::super::scalar::{self, KERNELS as SCALAR, round_sum};
-use super::super::{Channels, Exponential, NormConstants};
-use crate::format::op::Table;
-use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round};
+use super::super::{Channels, Exponential};
+use crate::quant::{SUM_FRACTION_BITS, mul_round};
 use core::arch::x86_64::*;
 
 /// Elements of both types of tensor.
-pub(super) trait Element: Copy + Into<i32> {
-    const ZERO: Self;
+pub(super) trait Element: Copy + Default + Into<i32> {
     /// Eight elements as lanes of 32 bits.
     fn lanes(elems: &[Self; 8]) -> __m256i;
     /// Twice eight elements as lanes of 16 bits.
     fn words(first: &[Self; 8], second: &[Self; 8]) -> __m256i;
-    /// Adds lanes of 32 bits without a sign, each two squares.
-    fn add_squares(total: __m256i, squares: __m256i) -> __m256i;
-    fn total_of_squares(total: __m256i) -> u64;
 }
 
-// Every function here is inlined into functions with AVX2, and only there: they are called from this file alone.
+// Every function here is inlined into functions with AVX2, and only there: they are called from this file and from `norm` alone.
 impl Element for i8 {
-    const ZERO: i8 = 0;
-
     #[inline(always)]
     fn lanes(elems: &[i8; 8]) -> __m256i {
         // SAFETY: eight bytes; the caller has AVX2.
@@ -34,25 +27,9 @@ impl Element for i8 {
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_cvtepi8_epi16(_mm_set_epi64x(second, first)) }
     }
-
-    #[inline(always)]
-    fn add_squares(total: __m256i, squares: __m256i) -> __m256i {
-        // Two squares are at most 2¹⁵. SAFETY: the caller has AVX2.
-        unsafe { _mm256_add_epi32(total, squares) }
-    }
-
-    #[inline(always)]
-    fn total_of_squares(total: __m256i) -> u64 {
-        let mut lanes = [0; 8];
-        // SAFETY: the caller has AVX2.
-        unsafe { store(&mut lanes, total) };
-        lanes.iter().map(|&sum| sum as u32 as u64).sum()
-    }
 }
 
 impl Element for i16 {
-    const ZERO: i16 = 0;
-
     #[inline(always)]
     fn lanes(elems: &[i16; 8]) -> __m256i {
         // SAFETY: sixteen bytes; the caller has AVX2.
@@ -64,35 +41,18 @@ impl Element for i16 {
         // SAFETY: sixteen bytes each; the caller has AVX2.
         unsafe { _mm256_loadu2_m128i(second.as_ptr().cast(), first.as_ptr().cast()) }
     }
-
-    #[inline(always)]
-    fn add_squares(total: __m256i, squares: __m256i) -> __m256i {
-        // Two squares take 32 bits, so lanes of 64. SAFETY: the caller has AVX2.
-        unsafe {
-            let even = _mm256_blend_epi32::<0b1010_1010>(squares, _mm256_setzero_si256());
-            _mm256_add_epi64(total, _mm256_add_epi64(even, _mm256_srli_epi64::<32>(squares)))
-        }
-    }
-
-    #[inline(always)]
-    fn total_of_squares(total: __m256i) -> u64 {
-        let mut lanes = [0; 8];
-        // SAFETY: the caller has AVX2.
-        unsafe { store(&mut lanes, total) };
-        lanes.as_chunks::<2>().0.iter().map(|&[low, high]| low as u32 as u64 | (high as u32 as u64) << 32).sum()
-    }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load(x: &[i32; 8]) -> __m256i {
+pub(super) fn load(x: &[i32; 8]) -> __m256i {
     // SAFETY: 32 bytes.
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store(to: &mut [i32; 8], x: __m256i) {
+pub(super) fn store(to: &mut [i32; 8], x: __m256i) {
     // SAFETY: 32 bytes.
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), x) }
 }
@@ -209,96 +169,11 @@ pub(super) fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
     }
 }
 
-/// The table's entries are fetched one by one; a gather has not been measured.
-#[target_feature(enable = "avx2")]
-pub(super) fn norm<T: Element, const SHIFT: i32>(
-    out: &mut [i8],
-    out_c: usize,
-    src: &[T],
-    src_c: usize,
-    k: NormConstants<'_>,
-    scalar: fn(&mut [i8], usize, &[T], usize, NormConstants<'_>),
-) {
-    const HALF: i32 = Table::LEN as i32 / 2;
-    let table: Option<&[i16; Table::LEN]> = k.table.first_chunk();
-    let (zero, out_m) = (_mm256_set1_epi32(k.zero_point), _mm256_set1_epi32(k.out_multiplier));
-    let out_zero = _mm256_set1_epi32(k.out_zero_point);
-    let (low, high) = (_mm256_set1_epi32(-HALF), _mm256_set1_epi32(HALF - 1));
-    let (multiplier, multiplier_tail) = k.multiplier.as_chunks::<8>();
-    let (offset, offset_tail) = k.offset.as_chunks::<8>();
-    let tail = NormConstants { multiplier: multiplier_tail, offset: offset_tail, ..k };
-    for (out, src) in out.chunks_mut(out_c.max(1)).zip(src.chunks_exact(src_c.max(1))) {
-        let (out_lanes, _) = out.as_chunks_mut::<8>();
-        let (src_lanes, src_tail) = src.as_chunks::<8>();
-        for (((out, src), m), offset) in out_lanes.iter_mut().zip(src_lanes).zip(multiplier).zip(offset) {
-            let centred = _mm256_slli_epi32::<SHIFT>(_mm256_sub_epi32(T::lanes(src), zero));
-            // Both summands are below 2³⁰: nothing saturates.
-            let sum = _mm256_add_epi32(mul_round_lanes(centred, load(m)), load(offset));
-            let index = _mm256_srai_epi32::<{ NORM_FRACTION_BITS as i32 }>(sum);
-            let value = match table {
-                None => index,
-                Some(table) => {
-                    let inside = _mm256_min_epi32(_mm256_max_epi32(index, low), high);
-                    let mut at = [0i32; 8];
-                    store(&mut at, inside);
-                    // The mask changes nothing; it shows that the index is in bounds.
-                    let entry = |lane: usize| table[((at[lane] + HALF) as usize) & (Table::LEN - 1)];
-                    let entries: [i16; 8] = core::array::from_fn(entry);
-                    mul_round_lanes(i16::lanes(&entries), out_m)
-                }
-            };
-            *out = narrow(_mm256_add_epi32(value, out_zero));
-        }
-        if !src_tail.is_empty() {
-            let done = src.len() - src_tail.len();
-            scalar(out.get_mut(done..).unwrap_or_default(), out_c, src_tail, src_tail.len(), tail);
-        }
-    }
-}
-
-/// Pairs of pixels whose sums surely fit 32-bit lanes: 2¹⁶ is the most that a pair adds.
-const SUM_PAIRS: usize = 1 << 14;
-
-/// Eight channels of two pixels a vector.
-#[target_feature(enable = "avx2")]
-pub(super) fn sums<T: Element>(row: &[T], channels: usize, first: usize, group_c: usize) -> (i64, u64) {
-    let c = channels.max(1);
-    let mut total = (0i64, 0u64);
-    let group = first.min(c)..first.saturating_add(group_c).min(c);
-    for part in row.chunks(2 * SUM_PAIRS * c) {
-        for channel in group.clone().step_by(8) {
-            let mask = words_below(group.end - channel);
-            let (mut sums, mut squares) = (_mm256_setzero_si256(), _mm256_setzero_si256());
-            for pair in part.chunks(2 * c) {
-                // A last pixel without a partner, or without eight elements behind it, reads zeros there.
-                let first = eight(pair, channel);
-                let second = if pair.len() > c { eight(pair, c + channel) } else { [T::ZERO; 8] };
-                let words = _mm256_and_si256(T::words(&first, &second), mask);
-                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
-                squares = T::add_squares(squares, _mm256_madd_epi16(words, words));
-            }
-            let mut lanes = [0i32; 8];
-            store(&mut lanes, sums);
-            total.0 += lanes.iter().map(|&sum| sum as i64).sum::<i64>();
-            total.1 += T::total_of_squares(squares);
-        }
-    }
-    total
-}
-
-/// All bits of the first `n` of eight words, in both halves.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn words_below(n: usize) -> __m256i {
-    let lane = _mm256_broadcastsi128_si256(_mm_set_epi16(7, 6, 5, 4, 3, 2, 1, 0));
-    _mm256_cmpgt_epi16(_mm256_set1_epi16(n.min(8) as i16), lane)
-}
-
 /// Eight elements from `at` on, zeros behind the end.
 #[inline(always)]
-fn eight<T: Element>(elems: &[T], at: usize) -> [T; 8] {
+pub(super) fn eight<T: Copy + Default>(elems: &[T], at: usize) -> [T; 8] {
     let rest = elems.get(at..).unwrap_or_default();
-    rest.first_chunk().copied().unwrap_or_else(|| core::array::from_fn(|i| rest.get(i).copied().unwrap_or(T::ZERO)))
+    rest.first_chunk().copied().unwrap_or_else(|| core::array::from_fn(|i| rest.get(i).copied().unwrap_or_default()))
 }
 
 /// 64 words as the bytes that `vpshufb` looks up: the low ones, then the high ones, sixteen a register.

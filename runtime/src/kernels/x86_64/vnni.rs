@@ -9,8 +9,8 @@
 //! added. Behind a run's last whole vector a mask takes the groups that are left.
 
 use super::super::{Kernels, Window};
-use super::avx2;
 use super::rows512::{self, fold};
+use super::{avx2, norm512};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -28,8 +28,8 @@ pub(super) static TABLE: Kernels = Kernels {
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
     add_i8: |acc, elems, zero, m| unsafe { rows512::add_i8(acc, elems, zero, m) },
     store_i8: |out, acc, zero| unsafe { rows512::store_i8(out, acc, zero) },
-    sums_i8: |row, c, first, group_c| unsafe { rows512::sums_i8(row, c, first, group_c) },
-    norm_i8: |out, out_c, src, src_c, k| unsafe { rows512::norm_i8(out, out_c, src, src_c, k) },
+    sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
+    norm_i8: |out, out_c, src, src_c, k| unsafe { norm512::norm_i8(out, out_c, src, src_c, k) },
     softmax_rows: |weights, totals, scores, added, k| unsafe {
         rows512::softmax_rows(weights, totals, scores, added, k)
     },

@@ -1,0 +1,318 @@
+//! AVX2, group norm: eight channels of two pixels a vector.
+
+use super::rows::{Element, eight, load, store};
+use crate::format::op::Table;
+use crate::kernels::NormConstants;
+use crate::quant::NORM_FRACTION_BITS;
+use core::arch::x86_64::*;
+use core::ops::Range;
+
+/// Factors m of eight channels, for words w of two pixels: `(w·m >> 15) + (half >> 15)`, rounded down once. m has two halves
+/// of 15 bits, so that it is w·high + ((w·low + half) >> 15), all of it 32 bits; `vpmaddwd` multiplies every other word, and
+/// the word beside it meets a zero.
+struct Factors {
+    high: [__m256i; 2],
+    low: [__m256i; 2],
+    half: __m256i,
+}
+
+/// Lanes of eight channels, the even ones and the odd ones, for two pixels.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn even_and_odd(x: __m256i) -> [__m256i; 2] {
+    let even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+    [even, _mm256_add_epi32(even, _mm256_set1_epi32(1))].map(|lanes| _mm256_permutevar8x32_epi32(x, lanes))
+}
+
+impl Factors {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn new(m: __m256i, half: i32) -> Factors {
+        let [even, odd] = even_and_odd(m);
+        let word = _mm256_set1_epi32(0xffff);
+        let high = [
+            _mm256_and_si256(_mm256_srai_epi32::<15>(even), word),
+            _mm256_andnot_si256(word, _mm256_slli_epi32::<1>(odd)),
+        ];
+        let low = _mm256_set1_epi32(0x7fff);
+        let low = [_mm256_and_si256(even, low), _mm256_slli_epi32::<16>(_mm256_and_si256(odd, low))];
+        Factors { high, low, half: _mm256_set1_epi32(half) }
+    }
+
+    /// Lanes of the even words and of the odd ones; packed, each eight words are in the order 0, 2, 4, 6, 1, 3, 5, 7.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn of(&self, words: __m256i) -> [__m256i; 2] {
+        let one = |i: usize| {
+            let low = _mm256_add_epi32(_mm256_madd_epi16(words, self.low[i]), self.half);
+            _mm256_add_epi32(_mm256_madd_epi16(words, self.high[i]), _mm256_srai_epi32::<15>(low))
+        };
+        [one(0), one(1)]
+    }
+}
+
+/// Table entries as the bytes that they become: 1,024 for each call, 6 % of this kernel's time in the smallest net of `benches/peers`.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn results(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> [i8; Table::LEN] {
+    let factors = Factors::new(_mm256_set1_epi32(k.out_multiplier), 0);
+    let zero = _mm256_set1_epi16(k.out_zero_point as i16);
+    let mut bytes = [0; Table::LEN];
+    for (bytes, entries) in bytes.as_chunks_mut::<16>().0.iter_mut().zip(table.as_chunks::<16>().0) {
+        // SAFETY: 32 bytes.
+        let entries = unsafe { _mm256_loadu_si256(entries.as_ptr().cast()) };
+        // Rounded at bit 31, which is bit 16 here; a result has 15 bits.
+        let [even, odd] = factors.of(entries).map(|x| _mm256_add_epi32(x, _mm256_set1_epi32(1 << 15)));
+        let words = _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(even), odd);
+        let words = _mm256_add_epi16(words, zero);
+        let packed = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+        // SAFETY: sixteen bytes.
+        unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), packed) };
+    }
+    bytes
+}
+
+/// Pixels at a time, all channels of them, so that they stay in the first cache.
+const NORM_PIXELS: usize = 32;
+
+/// Eight channels keep their constants in registers while some pixels pass, two at a time; the last of an odd number is done
+/// twice, and the last channels of an uneven number once more. `EXTRA` is what the element's shift is short of 16.
+#[target_feature(enable = "avx2")]
+pub(super) fn norm<T: Element, const EXTRA: i32>(
+    out: &mut [i8],
+    out_c: usize,
+    src: &[T],
+    src_c: usize,
+    k: NormConstants<'_>,
+    scalar: fn(&mut [i8], usize, &[T], usize, NormConstants<'_>),
+) {
+    let width = src_c.min(out_c).min(k.multiplier.len()).min(k.offset.len());
+    if width < 8 {
+        return scalar(out, out_c, src, src_c, k);
+    }
+    let table: Option<[i8; Table::LEN]> = k.table.first_chunk().map(|table| results(table, &k));
+    let zero = _mm256_set1_epi16(k.zero_point as i16);
+    let out_zero = _mm256_set1_epi16(k.out_zero_point as i16);
+    // A table's index has no sign.
+    let middle = if table.is_some() { (Table::LEN as i32 / 2) << NORM_FRACTION_BITS } else { 0 };
+    let in_order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
+    // Those whose channels are all there; the output's last pixel may end behind them.
+    let pixels = (src.len() / src_c).min((out.len() + out_c - width) / out_c);
+    let mut indices = [[[0u16; 8]; 2]; NORM_PIXELS / 2];
+    for some in (0..pixels).step_by(NORM_PIXELS) {
+        let end = pixels.min(some + NORM_PIXELS);
+        for first in (0..width).step_by(8) {
+            let first = first.min(width - 8);
+            let factors = Factors::new(load(&eight(k.multiplier, first)), 1 << (14 + EXTRA));
+            let offset = _mm256_add_epi32(load(&eight(k.offset, first)), _mm256_set1_epi32(middle));
+            let offset = even_and_odd(offset);
+            for (pixel, indices) in (some..end).step_by(2).zip(&mut indices) {
+                let pair = [pixel, (pixel + 1).min(end - 1)];
+                // SAFETY: a pixel below `pixels` has `width` channels in both, of which these are eight.
+                let [a, b] = pair.map(|pixel| unsafe { &*src.as_ptr().add(pixel * src_c + first).cast::<[T; 8]>() });
+                let to = pair.map(|pixel| unsafe { out.as_mut_ptr().add(pixel * out_c + first).cast::<[i8; 8]>() });
+                let sums = factors.of(_mm256_sub_epi16(T::words(a, b), zero));
+                // Both summands are below 2³⁰: nothing saturates.
+                let index = |x: __m256i, offset: __m256i| {
+                    let sum = _mm256_add_epi32(_mm256_srai_epi32::<EXTRA>(x), offset);
+                    _mm256_srai_epi32::<{ NORM_FRACTION_BITS as i32 }>(sum)
+                };
+                let (even, odd) = (index(sums[0], offset[0]), index(sums[1], offset[1]));
+                match &table {
+                    None => {
+                        let words = _mm256_adds_epi16(_mm256_packs_epi32(even, odd), out_zero);
+                        let words = _mm256_shuffle_epi8(words, in_order);
+                        let bytes = _mm256_packs_epi16(words, words);
+                        // SAFETY: as above.
+                        unsafe {
+                            _mm_storel_epi64(to[0].cast(), _mm256_castsi256_si128(bytes));
+                            _mm_storel_epi64(to[1].cast(), _mm256_extracti128_si256::<1>(bytes));
+                        }
+                    }
+                    Some(_) => {
+                        let last = _mm256_set1_epi16(Table::LEN as i16 - 1);
+                        let index = _mm256_min_epu16(_mm256_packus_epi32(even, odd), last);
+                        // SAFETY: 32 bytes.
+                        unsafe { _mm256_storeu_si256(indices.as_mut_ptr().cast(), index) };
+                    }
+                }
+            }
+            if let Some(table) = &table {
+                for (pixel, at) in (some..end).zip(indices.as_flattened()) {
+                    // SAFETY: as above; no index is above `last`.
+                    unsafe {
+                        let to = out.as_mut_ptr().add(pixel * out_c + first).cast::<[i8; 8]>();
+                        to.write(look_up(table, at));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Eight entries; their indices lie in the order of [`Factors::of`]. A block of pixels later, indices come from the cache, and
+/// the norms of a net of 6.2 G take 4.4 ms in four steps of a Zen 5; read back at once, from the store that was just made, 5.9, and
+/// with a gather 6.2. Hence also a promise and no mask: a compiler would mask all eight at once and take them out of the register.
+///
+/// # Safety
+/// Indices lie within the table.
+#[inline(always)]
+unsafe fn look_up(table: &[i8; Table::LEN], at: &[u16; 8]) -> [i8; 8] {
+    // SAFETY: the caller's promise.
+    [0, 4, 1, 5, 2, 6, 3, 7].map(|i| unsafe { *table.get_unchecked(at[i] as usize) })
+}
+
+/// Bytes at a time, which stay in the first cache while one block of channels after the other is summed; 2¹⁵ is the most that a vector
+/// of them adds to a lane.
+const SUM_BYTES: usize = 1 << 14;
+
+/// As many pixels as sixteen words hold, or sixteen channels of one. A lane sums two words, or one for each of two parts of those, so
+/// that no part has channels of two groups; one pass is all groups'.
+#[target_feature(enable = "avx2")]
+pub(super) fn sums_i8(totals: &mut [[u64; 2]], row: &[i8], channels: usize, first: usize, group_c: usize) {
+    match unit(channels, group_c) {
+        1 => sums::<2>(totals, row, channels, first, group_c),
+        _ => sums::<1>(totals, row, channels, first, group_c),
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn sums<const PARTS: usize>(totals: &mut [[u64; 2]], row: &[i8], channels: usize, first: usize, group_c: usize) {
+    let c = channels.max(1);
+    let width = totals.len().min(c.saturating_sub(first).checked_div(group_c).unwrap_or(0)) * group_c;
+    let pixels = (16 / c).max(1);
+    let row = row.get(..row.len() / c * c).unwrap_or_default();
+    let mut parts = [_mm256_set1_epi16(-1); PARTS];
+    if let [even, odd] = parts.as_mut_slice() {
+        (*even, *odd) = (_mm256_set1_epi32(0xffff), _mm256_set1_epi32(-0x1_0000));
+    }
+    for row in row.chunks(c * pixels * (SUM_BYTES / (c * pixels)).max(1)) {
+        for block in (0..width).step_by(16) {
+            let block_c = (width - block).min(16);
+            let mut mask = [-1i16; 16];
+            if block_c < 16 {
+                mask = core::array::from_fn(|word| if word < c * pixels && word % c < block_c { -1 } else { 0 });
+            }
+            // SAFETY: 32 bytes.
+            let mask = unsafe { _mm256_loadu_si256(mask.as_ptr().cast()) };
+            let chosen = parts.map(|part| _mm256_and_si256(part, mask));
+            let (mut sums, mut squares) = ([_mm256_setzero_si256(); PARTS], [_mm256_setzero_si256(); PARTS]);
+            for at in (first + block..row.len()).step_by(c * pixels) {
+                let words = _mm256_cvtepi8_epi16(sixteen(row, at));
+                for part in 0..PARTS {
+                    let words = _mm256_and_si256(words, chosen[part]);
+                    sums[part] = _mm256_add_epi32(sums[part], _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+                    squares[part] = _mm256_add_epi32(squares[part], _mm256_madd_epi16(words, words));
+                }
+            }
+            let mut lanes = [[[0; 8]; 2]; PARTS];
+            for (part, [to_sums, to_squares]) in lanes.iter_mut().enumerate() {
+                store(to_sums, sums[part]);
+                store(to_squares, squares[part]);
+            }
+            for pixel in 0..pixels {
+                add_up(totals, group_c, block..block + block_c, &lanes, 2, pixel * c);
+            }
+        }
+    }
+}
+
+/// Sixteen bytes from `at` on, zeros behind the end.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sixteen(elems: &[i8], at: usize) -> __m128i {
+    let mut bytes = [0; 16];
+    let from = if at + 16 <= elems.len() {
+        // SAFETY: as the condition says.
+        unsafe { elems.as_ptr().add(at) }
+    } else {
+        bytes.iter_mut().zip(elems.get(at..).unwrap_or_default()).for_each(|(to, &elem)| *to = elem);
+        bytes.as_ptr()
+    };
+    // SAFETY: sixteen bytes in either case.
+    unsafe { _mm_loadu_si128(from.cast()) }
+}
+
+/// Channels beside each other, 1, 2 or a multiple of 4, that are of one group in every pixel, wherever groups begin.
+#[inline(always)]
+pub(super) fn unit(channels: usize, group_c: usize) -> usize {
+    1 << (channels | group_c).trailing_zeros().min(2)
+}
+
+/// Adds the sums of a pixel's channels `block`, which begin with word `at` of a vector, to their groups' totals: `lanes` hold Σq and
+/// Σq² of `words` words a lane, or of as many as a part has.
+#[inline(always)]
+pub(super) fn add_up<const LANES: usize, const PARTS: usize>(
+    totals: &mut [[u64; 2]],
+    group_c: usize,
+    block: Range<usize>,
+    lanes: &[[[i32; LANES]; 2]; PARTS],
+    words: usize,
+    at: usize,
+) {
+    let (mut group, mut channel) = (block.start / group_c, block.start);
+    while channel < block.end {
+        let Some([sum, squares]) = totals.get_mut(group) else { return };
+        group += 1;
+        let end = block.end.min(group * group_c);
+        for word in (at + channel - block.start..at + end - block.start).step_by(words / PARTS) {
+            let [sums_of, squares_of] = &lanes[word % words * PARTS / words];
+            let lane = word / words % LANES;
+            *sum = sum.wrapping_add(sums_of[lane] as i64 as u64);
+            *squares = squares.wrapping_add(squares_of[lane] as u32 as u64);
+        }
+        channel = end;
+    }
+}
+
+/// Pairs of pixels whose sums surely fit 32-bit lanes: 2¹⁶ is the most that a pair adds.
+const SUM_PAIRS: usize = 1 << 14;
+
+/// A group at a time, eight channels of two pixels a vector.
+#[target_feature(enable = "avx2")]
+pub(super) fn sums_i16(totals: &mut [[u64; 2]], row: &[i16], channels: usize, first: usize, group_c: usize) {
+    for (group, [total, total_of_squares]) in totals.iter_mut().enumerate() {
+        let (sum, squares) = group_sums(row, channels.max(1), first + group * group_c, group_c);
+        *total = total.wrapping_add(sum as u64);
+        *total_of_squares = total_of_squares.wrapping_add(squares);
+    }
+}
+
+#[target_feature(enable = "avx2")]
+fn group_sums(row: &[i16], c: usize, first: usize, group_c: usize) -> (i64, u64) {
+    let mut total = (0i64, 0u64);
+    let group = first.min(c)..first.saturating_add(group_c).min(c);
+    for part in row.chunks(2 * SUM_PAIRS * c) {
+        for channel in group.clone().step_by(8) {
+            let mask = words_below(group.end - channel);
+            let (mut sums, mut squares) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            for pair in part.chunks(2 * c) {
+                // A last pixel without a partner, or without eight elements behind it, reads zeros there.
+                let first = eight(pair, channel);
+                let second = if pair.len() > c { eight(pair, c + channel) } else { [0; 8] };
+                let words = _mm256_and_si256(i16::words(&first, &second), mask);
+                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
+                // Two squares take 32 bits, so lanes of 64.
+                let two = _mm256_madd_epi16(words, words);
+                let even = _mm256_blend_epi32::<0b1010_1010>(two, _mm256_setzero_si256());
+                squares = _mm256_add_epi64(squares, _mm256_add_epi64(even, _mm256_srli_epi64::<32>(two)));
+            }
+            let (mut lanes, mut wide) = ([0i32; 8], [0i32; 8]);
+            store(&mut lanes, sums);
+            store(&mut wide, squares);
+            total.0 += lanes.iter().map(|&sum| sum as i64).sum::<i64>();
+            let wide =
+                wide.as_chunks::<2>().0.iter().map(|&[low, high]| low as u32 as u64 | (high as u32 as u64) << 32);
+            total.1 += wide.sum::<u64>();
+        }
+    }
+    total
+}
+
+/// All bits of the first `n` of eight words, in both halves.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn words_below(n: usize) -> __m256i {
+    let lane = _mm256_broadcastsi128_si256(_mm_set_epi16(7, 6, 5, 4, 3, 2, 1, 0));
+    _mm256_cmpgt_epi16(_mm256_set1_epi16(n.min(8) as i16), lane)
+}
