@@ -1,7 +1,7 @@
 //! Threads inside a step, for hosts (feature `std`): the same bytes on any number of them.
 //!
-//! An operator's output rows are cut into parts, each with scratch of its own, and the parts are taken by whoever is free:
-//! the caller's thread and those of [`Threads`]. No sum crosses a part except a group norm's statistics, which are cut
+//! An operator's output rows are cut into parts, each with scratch of its own. Each thread, the caller's among them, first takes the
+//! parts that it took of the last operator, whose rows it has in its cache, and then what the others have not begun. No sum crosses a part except a group norm's statistics, which are cut
 //! between groups instead; so nothing depends on who took what, or on how many there were. Threads wait for the next
 //! operator in a loop, some tens of microseconds, because waking one takes as long as a small operator does; then they sleep.
 //!
@@ -45,6 +45,9 @@ const PARTS_A_THREAD: usize = 2;
 /// microseconds of work.
 const LEAST_COST: usize = 8 << 10;
 
+/// Below this many of the same, some ten microseconds, each thread has one part: every part costs a little.
+const WHOLE_COST: usize = 16 * LEAST_COST;
+
 /// Looks at what is waited for before a thread sleeps: some tens of microseconds. It does not yield in between, because on a busy
 /// machine that gives a whole time slice away.
 const SPINS: usize = 4_000;
@@ -67,19 +70,23 @@ pub struct Threads {
 /// Parts to take, and what to do with one; null while nothing runs.
 type Run = *const (dyn Fn(usize) + Sync);
 
+/// Alone in what a cache hands over at a time: threads that watch one of these would slow whoever writes a neighbour.
+#[repr(align(128))]
+struct Line<T>(T);
+
 /// A job opens by a new number in `open` and closes by 0 there. A thread counts itself as active and then looks at `open`; who closes
 /// writes 0 and then waits until nobody is active. Both in one order for all (`SeqCst`), so a thread that has seen the job open is
 /// waited for. Locks are for sleepers alone: an operator of some microseconds has no time for them.
 struct Shared {
     /// The number of the job that is open; 0 for none.
-    open: AtomicUsize,
+    open: Line<AtomicUsize>,
     /// Read by those who are active on an open job, written while none is open.
     run: UnsafeCell<Option<Run>>,
     parts: AtomicUsize,
-    /// The next part that nobody has taken.
-    next: AtomicUsize,
+    /// Threads that were asked for.
+    count: usize,
     /// Threads at work on the open job, or about to see that there is none; the caller not among them.
-    active: AtomicUsize,
+    active: Line<AtomicUsize>,
     /// Threads that wait for `wake`.
     sleepers: AtomicUsize,
     caller_sleeps: AtomicBool,
@@ -113,11 +120,11 @@ impl Threads {
     /// `count` threads, the caller's own among them; 0 counts as 1. Where the system gives fewer, there are fewer.
     pub fn new(count: usize) -> Threads {
         let shared = Arc::new(Shared {
-            open: AtomicUsize::new(0),
+            open: Line(AtomicUsize::new(0)),
             run: UnsafeCell::new(None),
             parts: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
-            active: AtomicUsize::new(0),
+            count: count.max(1),
+            active: Line(AtomicUsize::new(0)),
             sleepers: AtomicUsize::new(0),
             caller_sleeps: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
@@ -127,9 +134,9 @@ impl Threads {
             left: Condvar::new(),
         });
         let handles: Vec<_> = (1..count)
-            .map_while(|_| {
+            .map_while(|index| {
                 let shared = shared.clone();
-                std::thread::Builder::new().name("mote".into()).spawn(move || shared.work()).ok()
+                std::thread::Builder::new().name("mote".into()).spawn(move || shared.work(index)).ok()
             })
             .collect();
         let parts = if handles.is_empty() { 1 } else { PARTS_A_THREAD * (handles.len() + 1) };
@@ -157,7 +164,8 @@ impl Threads {
         cost: usize,
         job: &RowJob<'_>,
     ) -> bool {
-        let parts = self.scratch.len().min(rows.len());
+        let most = if cost < WHOLE_COST { self.scratch.len().div_ceil(PARTS_A_THREAD) } else { self.scratch.len() };
+        let parts = most.min(rows.len());
         // The last row may be short: of a pair of image rows there may be one.
         let fits = row_bytes > 0 && out.len().div_ceil(row_bytes) == rows.len();
         if parts < 2 || cost < LEAST_COST || !fits {
@@ -178,19 +186,19 @@ impl Threads {
                 let rows = begin(part)..begin(part + 1);
                 let len = (rows.len() * row_bytes).min(rest.len());
                 let piece = rest.split_off_mut(..len).unwrap_or_default();
-                Mutex::new((rows, piece))
+                Mutex::new(Some((rows, piece)))
             })
             .collect();
         self.run(parts, *jobs, &|part| {
             let (Some(piece), Some(scratch)) = (pieces.get(part), self.scratch.get(part)) else { return };
-            let (mut piece, mut scratch) = (lock(piece), lock(scratch));
+            let Some((rows, out)) = lock(piece).take() else { return };
+            let mut scratch = lock(scratch);
             let need = scratch_bytes.div_ceil(size_of::<u128>());
             if scratch.len() < need {
                 scratch.resize(need, 0);
             }
             let scratch = bytemuck::cast_slice_mut(&mut scratch);
-            let (rows, out) = &mut *piece;
-            job(rows.clone(), out, scratch.get_mut(..scratch_bytes).unwrap_or_default());
+            job(rows, out, scratch.get_mut(..scratch_bytes).unwrap_or_default());
         });
         true
     }
@@ -204,16 +212,15 @@ impl Threads {
         // SAFETY: no job is open, and the last one's end has waited for all who had seen it open; `running` keeps other callers out.
         unsafe { *shared.run.get() = Some(run) };
         shared.parts.store(parts, Ordering::Relaxed);
-        shared.next.store(0, Ordering::Relaxed);
         // The last job's caller may have panicked too, and not have read it.
         shared.panicked.store(false, Ordering::Relaxed);
-        shared.open.store(number, Ordering::SeqCst);
+        shared.open.0.store(number, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             drop(lock(&shared.sleep));
             shared.wake.notify_all();
         }
         let end = End(shared);
-        shared.take_parts(run);
+        shared.take_parts(0, run);
         drop(end);
         if shared.panicked.swap(false, Ordering::Relaxed) {
             resume_unwind(Box::new("a part of an operator panicked on another thread"));
@@ -235,8 +242,8 @@ struct End<'a>(&'a Shared);
 impl Drop for End<'_> {
     fn drop(&mut self) {
         let shared = self.0;
-        shared.open.store(0, Ordering::SeqCst);
-        let at_work = || shared.active.load(Ordering::SeqCst) > 0;
+        shared.open.0.store(0, Ordering::SeqCst);
+        let at_work = || shared.active.0.load(Ordering::SeqCst) > 0;
         if at_work() && spin_while(at_work) {
             let mut sleep = lock(&shared.sleep);
             shared.caller_sleeps.store(true, Ordering::SeqCst);
@@ -249,26 +256,22 @@ impl Drop for End<'_> {
 }
 
 impl Shared {
-    fn take_parts(&self, run: &(dyn Fn(usize) + Sync)) {
+    /// All parts, from the thread's own on; what has been taken is nothing to do any more.
+    fn take_parts(&self, index: usize, run: &(dyn Fn(usize) + Sync)) {
         let parts = self.parts.load(Ordering::Relaxed);
-        loop {
-            let part = self.next.fetch_add(1, Ordering::Relaxed);
-            if part >= parts {
-                return;
-            }
-            run(part);
-        }
+        let own = index * parts / self.count;
+        (own..own + parts).for_each(|part| run(part % parts));
     }
 
-    /// What a thread does until it is told to end.
-    fn work(&self) {
+    /// What thread `index` does until it is told to end; the caller's is 0.
+    fn work(&self, index: usize) {
         let mut seen = 0;
         loop {
             let nothing = |open| (open == 0 || open == seen) && !self.quit.load(Ordering::SeqCst);
-            if spin_while(|| nothing(self.open.load(Ordering::Relaxed))) {
+            if spin_while(|| nothing(self.open.0.load(Ordering::Relaxed))) {
                 let mut sleep = lock(&self.sleep);
                 self.sleepers.fetch_add(1, Ordering::SeqCst);
-                while nothing(self.open.load(Ordering::SeqCst)) {
+                while nothing(self.open.0.load(Ordering::SeqCst)) {
                     sleep = self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
                 }
                 self.sleepers.fetch_sub(1, Ordering::SeqCst);
@@ -277,19 +280,19 @@ impl Shared {
                 return;
             }
             // Counted before it looks, so that `End` waits.
-            self.active.fetch_add(1, Ordering::SeqCst);
-            let open = self.open.load(Ordering::SeqCst);
+            self.active.0.fetch_add(1, Ordering::SeqCst);
+            let open = self.open.0.load(Ordering::SeqCst);
             let mut ended = Ok(());
             if open != 0 {
                 seen = open;
                 // SAFETY: the job is open, and `End` waits until this thread is no longer active.
                 let run = unsafe { (*self.run.get()).map(|run| &*run) };
-                ended = catch_unwind(AssertUnwindSafe(|| run.into_iter().for_each(|run| self.take_parts(run))));
+                ended = catch_unwind(AssertUnwindSafe(|| run.into_iter().for_each(|run| self.take_parts(index, run))));
             }
             if ended.is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
-            if self.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.caller_sleeps.load(Ordering::SeqCst) {
+            if self.active.0.fetch_sub(1, Ordering::SeqCst) == 1 && self.caller_sleeps.load(Ordering::SeqCst) {
                 drop(lock(&self.sleep));
                 self.left.notify_one();
             }

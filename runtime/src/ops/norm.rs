@@ -89,7 +89,8 @@ pub(super) fn stats<const OPS: OpSet>(
         scratch.fill(0);
     }
     let (first, last) = (&*first, rows.end == sources[0].h as usize);
-    let cost = rows.len() * row_macs(&Op::NormStats(*op), ctx.model) as usize;
+    // A host's vectors add several elements in the time that others take for one.
+    let cost = rows.len() * row_macs(&Op::NormStats(*op), ctx.model) as usize / 8;
     let sums_len = groups * op.sources.iter().filter(|&&id| id != NONE).count();
     let sums = scratch.get_mut(..sums_len * GROUP_SUM_BYTES).unwrap_or_default();
     // The parts are groups, not rows, so that no sum is in two of them.
