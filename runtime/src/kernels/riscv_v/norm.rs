@@ -131,26 +131,30 @@ macro_rules! norm {
 norm!(norm_i8, norm_pixels_i8, i8, "vle8.v", "vsext.vf4", "16", "0");
 norm!(norm_i16, norm_pixels_i16, i16, "vle16.v", "vsext.vf2", "8", "1");
 
-pub(super) fn sums_i8(row: &[i8], channels: usize, first: usize, group_c: usize) -> (i64, u64) {
-    let (mut total, channels) = ((0i64, 0u64), channels.max(1));
-    if group_c == 0 || first.saturating_add(group_c) > channels {
-        return total;
-    }
+/// Σq and Σq² of some groups of channels.
+pub(super) fn sums_i8(totals: &mut [[u64; 2]], row: &[i8], channels: usize, mut first: usize, group_c: usize) {
+    let channels = channels.max(1);
     // Sums of this many elements fit 32 bits: 128²·2¹⁶ = 2³⁰.
-    let pixels = ((1 << 16) / group_c).max(1);
-    for some in row.chunks(pixels.saturating_mul(channels).max(1)) {
-        let pixels = some.len() / channels;
-        // Of channels and pixels the more are lanes.
-        let (outer, inner) =
-            if group_c < pixels { ((group_c, 1), (pixels, channels)) } else { ((pixels, channels), (group_c, 1)) };
-        let mut sums = [0i32, 0];
-        if pixels > 0 {
-            // SAFETY: a channel's place within the group and a pixel, either way, are those of an element; there are some of both.
-            unsafe { sum_elems(some.as_ptr().add(first), outer.0, outer.1, inner.0, inner.1, &mut sums) };
+    let pixels = ((1 << 16) / group_c.max(1)).max(1);
+    for [total, total_of_squares] in totals {
+        if group_c == 0 || first.saturating_add(group_c) > channels {
+            return;
         }
-        total = (total.0 + sums[0] as i64, total.1 + sums[1] as u64);
+        for some in row.chunks(pixels.saturating_mul(channels).max(1)) {
+            let pixels = some.len() / channels;
+            // Of channels and pixels the more are lanes.
+            let (outer, inner) =
+                if group_c < pixels { ((group_c, 1), (pixels, channels)) } else { ((pixels, channels), (group_c, 1)) };
+            let mut sums = [0i32, 0];
+            if pixels > 0 {
+                // SAFETY: a channel's place within the group and a pixel, either way, are those of an element; there are some of both.
+                unsafe { sum_elems(some.as_ptr().add(first), outer.0, outer.1, inner.0, inner.1, &mut sums) };
+            }
+            *total = total.wrapping_add(sums[0] as i64 as u64);
+            *total_of_squares = total_of_squares.wrapping_add(sums[1] as u64);
+        }
+        first += group_c;
     }
-    total
 }
 
 /// Sum and sum of squares.
