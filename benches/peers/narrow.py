@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = {"onnxruntime": ["capi/onnxruntime_pybind11_state*.so"], "openvino": ["libs/libopenvino.so*", "libs/libopenvino_intel_cpu_plugin.so"]}
+PACKAGES = {"onnxruntime": ["capi/onnxruntime_pybind11_state*.so"],
+            "openvino": ["libs/libopenvino.so*", "libs/libopenvino_intel_cpu_plugin.so"]}
 
 
 def file_offset(elf: bytes, address: int) -> int:
@@ -27,7 +28,8 @@ def file_offset(elf: bytes, address: int) -> int:
 
 def narrow(library: Path) -> int:
     """Replaces each `cpuid` in place; how many there were."""
-    listing = subprocess.run(["objdump", "-d", "--no-show-raw-insn", library], check=True, capture_output=True, text=True).stdout
+    disassemble = ["objdump", "-d", "--no-show-raw-insn", library]
+    listing = subprocess.run(disassemble, check=True, capture_output=True, text=True).stdout
     elf = bytearray(library.read_bytes())
     found = [file_offset(elf, int(address, 16)) for address in re.findall(r"^ *([0-9a-f]+):\s+cpuid", listing, re.M)]
     for at in found:

@@ -67,7 +67,7 @@ pub struct Threads {
     running: Mutex<usize>,
 }
 
-/// Parts to take, and what to do with one; null while nothing runs.
+/// What to do with a part.
 type Run = *const (dyn Fn(usize) + Sync);
 
 /// Alone in what a cache hands over at a time: threads that watch one of these would slow whoever writes a neighbour.
@@ -80,7 +80,7 @@ struct Line<T>(T);
 struct Shared {
     /// The number of the job that is open; 0 for none.
     open: Line<AtomicUsize>,
-    /// Read by those who are active on an open job, written while none is open.
+    /// Read by those who are active on an open job, written while none is open; what it points to is gone then.
     run: UnsafeCell<Option<Run>>,
     parts: AtomicUsize,
     /// Threads that were asked for.
