@@ -58,9 +58,8 @@ pub(super) fn run<const OPS: OpSet>(
     let in_c = tensors[0].c as usize;
     let by_taps = TAPS_FIT && links(OPS, opset::CONV_UPSAMPLED) && parts.taps > 0 && in_c >= ctx.kernels.taps_from;
     let pairs = links(OPS, opset::WINOGRAD) && op.winograd;
-    let small = (out.h as usize * out.w as usize) < WINOGRAD_PIXELS;
     let by_winograd = WINOGRAD_FITS
-        && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0 && !small)
+        && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0)
         && !by_taps
         && in_c >= ctx.kernels.winograd_from;
     if rows.start == 0 {
@@ -257,10 +256,6 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
 
 /// Whether this core has room for the products of taps, known when it is compiled.
 const TAPS_FIT: bool = select::TILING.tap_bytes() > 0;
-
-/// Pixels from which a host uses Winograd's algorithm unasked. With 4×4, of 256 channels, the weights' transformation takes longer than
-/// the direct products; with 8×8 all of it takes as long as them.
-const WINOGRAD_PIXELS: usize = 64;
 
 /// Whether it has kernels for Winograd's algorithm.
 const WINOGRAD_FITS: bool = select::TILING.winograd > 0;
