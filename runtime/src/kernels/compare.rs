@@ -5,7 +5,10 @@
 
 use super::scalar::TABLE as SCALAR;
 use super::scratch::{COEFFICIENTS, TAPS};
-use super::{Channels, Exponential, Kernels, NormConstants, Strided, Sums, Window, WinogradTile, select};
+use super::{
+    Channels, Exponential, Kernels, NormConstants, Requantization, Requantize, Residual, Strided, Sums, Window,
+    WinogradTile, select,
+};
 use crate::Aligned;
 use crate::format::op::Table;
 use crate::sampler::noise::chacha8;
@@ -29,7 +32,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 20] = [
+    let all: [(&'static str, Same); 21] = [
         ("copy", copy),
         ("widen", widen),
         ("load", load),
@@ -40,6 +43,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("add_i8", add_i8),
         ("add_i16", add_i16),
         ("store_i8", store_i8),
+        ("requantize", requantize),
         ("sums_i8", sums_i8),
         ("sums_i16", sums_i16),
         ("norm_i8", norm_i8),
@@ -297,6 +301,47 @@ fn store_i8(table: &Kernels, random: &mut Random) -> bool {
         len,
         [&|out| (table.store_i8)(out, acc, zero_point), &|out| (SCALAR.store_i8)(out, acc, zero_point)],
     )
+}
+
+/// Some channels of wider pixels, of one source or two, with a residual or without.
+fn requantize(table: &Kernels, random: &mut Random) -> bool {
+    const C: usize = 40;
+    let bias: [i32; 2 * C] = core::array::from_fn(|_| random.value(i32::MIN / 2, i32::MAX / 2));
+    let multiplier: [i32; 2 * C] = core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1));
+    let sums: [[i32; OUT_LEN]; 2] =
+        [0, 1].map(|_| core::array::from_fn(|_| random.value(i32::MIN, i32::MAX) >> random.below(24)));
+    let (elems, held) = (random.i8s(), random.i8s());
+    let (c, sources) = (1 + random.below(C), 1 + random.below(2));
+    let out_c = c + random.below(3) * random.below(30);
+    let pixels = random.below(OUT_LEN / out_c + 1);
+    let shift = if random.below(2) == 0 { 0 } else { random.below(16) as u32 };
+    let channels = [0, 1].map(|source| {
+        let some = source * C..source * C + c;
+        Channels {
+            bias: bias.get(some.clone()).unwrap_or_default(),
+            multiplier: multiplier.get(some).unwrap_or_default(),
+            shift,
+        }
+    });
+    let at = random.offset();
+    let residual = (random.below(3) > 0).then(|| Residual {
+        elems: if random.below(2) == 0 { None } else { elems.get(at..at + pixels * out_c) },
+        zero_point: random.value(-128, 127),
+        multiplier: random.value(-(1 << 30) + 1, (1 << 30) - 1),
+    });
+    let constants = Requantization { channels, residual, zero_point: random.value(-128, 127) };
+    let run = |requantize: Requantize| {
+        move |out: &mut [i8]| {
+            out.iter_mut().zip(held).for_each(|(out, held)| *out = held);
+            let [mut first, mut second] = sums;
+            let len = |sums: usize| if sums < sources { pixels * c } else { 0 };
+            let [first, second] = [first.get_mut(..len(0)), second.get_mut(..len(1))].map(Option::unwrap_or_default);
+            requantize(out, out_c, [first, second], constants);
+        }
+    };
+    // A last pixel may end with the channels that are meant.
+    let len = (pixels * out_c).saturating_sub(random.below(2) * (out_c - c));
+    both::<i8, OUT_LEN>(0, len, [&run(table.requantize), &run(SCALAR.requantize)])
 }
 
 /// Sums of a few groups that lie somewhere among a pixel's channels; short ones, and ones that fill a word, are frequent.

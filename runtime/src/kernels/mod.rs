@@ -120,6 +120,28 @@ pub struct Channels<'a> {
     pub shift: u32,
 }
 
+/// A residual that is added to an output as wide as itself: `mul_round((q − zero_point) << 16, multiplier)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Residual<'a> {
+    /// Its elements, placed as the output's are; `None` where they are what the output holds.
+    pub elems: Option<&'a [i8]>,
+    /// Its zero point.
+    pub zero_point: i32,
+    /// Its multiplier.
+    pub multiplier: i32,
+}
+
+/// What becomes of the sums of a convolution's sources: [`Kernels::requantize`].
+#[derive(Clone, Copy, Debug)]
+pub struct Requantization<'a> {
+    /// Constants of each source's channels, as many for the second where there is one.
+    pub channels: [Channels<'a>; 2],
+    /// What is added.
+    pub residual: Option<Residual<'a>>,
+    /// The output's zero point.
+    pub zero_point: i32,
+}
+
 /// Constants of a group norm's application.
 #[derive(Clone, Copy, Debug)]
 pub struct NormConstants<'a> {
@@ -159,6 +181,9 @@ impl Exponential<'_> {
 
 /// Weights, totals, scores, what is taken off those, constants: [`Kernels::softmax_rows`].
 pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_>);
+
+/// Outputs, channels a pixel of them, sums of each source, constants: [`Kernels::requantize`].
+pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
 /// Totals, rows, channels a pixel, the first group's first, a group's channels: [`Kernels::sums_i8`].
 pub type Sums<T> = fn(&mut [[u64; 2]], &[T], usize, usize, usize);
@@ -214,6 +239,10 @@ pub struct Kernels {
     pub add_i16: fn(acc: &mut [i32], elems: &[i16], zero_point: i32, multiplier: i32),
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
+    /// `scale` of each source's sums, `add_i8` and `store_i8` in one pass, for hosts
+    /// ([`Tiling::requantizes`](scratch::Tiling::requantizes)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
+    /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
+    pub requantize: Requantize,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
     /// as many behind them. `row` is a row or several.
     pub sums_i8: Sums<i8>,
@@ -274,6 +303,9 @@ impl Kernels {
         }
         if !attention || select::TILING.score_bytes() == 0 {
             table.softmax_rows = |_, _, _, _, _| {};
+        }
+        if !select::TILING.requantizes() {
+            table.requantize = |_, _, _, _| {};
         }
         if !links(ops, opset::RESIDUAL) {
             table.add_i8 = |_, _, _, _| {};

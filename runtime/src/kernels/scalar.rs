@@ -5,7 +5,7 @@
 
 use super::scratch::TAPS;
 use super::winograd;
-use super::{Channels, Exponential, Kernels, NormConstants, Strided, Window};
+use super::{Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window};
 use crate::format::op::Table;
 use crate::opset::OpSet;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
@@ -32,6 +32,7 @@ pub const KERNELS: Kernels = Kernels {
     add_i8: |acc, elems, zero, m| add::<i8, 16>(acc, elems, zero, m, mul_round),
     add_i16: |acc, elems, zero, m| add::<i16, 8>(acc, elems, zero, m, mul_round),
     store_i8,
+    requantize,
     sums_i8: sums::<i8>,
     sums_i16: sums::<i16>,
     norm_i8: |out, out_c, src, src_c, k| norm::<i8, 16>(out, out_c, src, src_c, k, mul_round, clamp_i8),
@@ -195,6 +196,23 @@ pub(super) fn add<T: Element, const SHIFT: u32>(
 fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
     for (q, &sum) in out.iter_mut().zip(acc) {
         *q = clamp_i8(round_sum(sum).saturating_add(zero_point));
+    }
+}
+
+#[inline(always)]
+fn requantize(out: &mut [i8], out_c: usize, [first, second]: [&mut [i32]; 2], k: Requantization<'_>) {
+    scale(first, k.channels[0]);
+    scale(second, k.channels[1]);
+    first.iter_mut().zip(second).for_each(|(sum, &mut x)| *sum = sum.wrapping_add(x));
+    let c = k.channels[0].bias.len();
+    for (p, sums) in first.chunks_exact_mut(c.max(1)).enumerate() {
+        let place = p * out_c..p * out_c + c;
+        let Some(out) = out.get_mut(place.clone()) else { return };
+        if let Some(Residual { elems, zero_point, multiplier }) = k.residual {
+            let elems = elems.map_or(&*out, |elems| elems.get(place).unwrap_or_default());
+            add::<i8, 16>(sums, elems, zero_point, multiplier, mul_round);
+        }
+        store_i8(out, sums, k.zero_point);
     }
 }
 

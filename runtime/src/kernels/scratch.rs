@@ -50,6 +50,12 @@ impl Tiling {
         if self.pixels < 32 { in_c } else { in_c + 4 }
     }
 
+    /// Whether sums become int8 in one pass: on a host every pass over them costs as much as their products in small layers. Elsewhere
+    /// the passes are linked by need.
+    pub const fn requantizes(self) -> bool {
+        self.pixels >= 32
+    }
+
     /// Bytes for the products of an upsampling convolution's taps; 0 for none, where it is done as any other.
     pub const fn tap_bytes(self) -> usize {
         if self.pixels < 32 { 0 } else { 32 << 10 }

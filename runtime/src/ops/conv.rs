@@ -21,7 +21,7 @@ use crate::format::op::Conv;
 use crate::format::{DType, Encoding, NONE, Op, Tensor, Weights};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, Widening, is_direct};
-use crate::kernels::{Channels, Kernels, select};
+use crate::kernels::{Channels, Kernels, Requantization, Residual, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for};
 use crate::shape::row_macs;
@@ -191,6 +191,19 @@ pub(super) struct Finish<'a, const OPS: OpSet> {
 }
 
 impl<const OPS: OpSet> Finish<'_, OPS> {
+    /// Constants of some channels of a source.
+    #[inline(always)]
+    fn channels(&self, source: usize, some: Range<usize>) -> Channels<'_> {
+        let out_c = self.out.c as usize;
+        let per_source = self.constants.len() / if self.two { 2 } else { 1 };
+        let constants = self.constants.get(source * per_source..).unwrap_or_default();
+        Channels {
+            bias: constants.get(some.clone()).unwrap_or_default(),
+            multiplier: constants.get(out_c + some.start..out_c + some.end).unwrap_or_default(),
+            shift: self.constants.get(2 * out_c).copied().unwrap_or(0) as u32,
+        }
+    }
+
     /// From the sums of each source to output elements; `out_bytes` begins with row `first_row`.
     pub fn store(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
         let (out, kernels) = (self.out, self.ctx.kernels);
@@ -201,27 +214,38 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         let in_passes = TAPS_FIT || by_winograd || links(OPS, opset::WEIGHTS_I4);
         let piece_len = if !in_passes || some_c == out_c { sums[0].len() } else { some_c }.max(1);
         let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
-        let per_source = self.constants.len() / if self.two { 2 } else { 1 };
-        let shift = self.constants.get(2 * out_c).copied().unwrap_or(0) as u32;
+        let channels = [0, if self.two { 1 } else { 0 }].map(|source| self.channels(source, channel..channel + some_c));
+        let of_elems = !(links(OPS, opset::RESIDUAL_I16) && self.residual_i16);
+        if select::TILING.requantizes() && out.dtype == DType::I8 && of_elems {
+            // From the same element on as the output.
+            let residual = self.residual.map(|residual| Residual {
+                elems: (!self.residual_in_place)
+                    .then(|| cast(residual).get(first_row * out.row_elems() + first_elem..).unwrap_or_default()),
+                zero_point: self.residual_zero,
+                multiplier: self.residual_multiplier,
+            });
+            let to = cast_mut(out_bytes).get_mut(first_elem..).unwrap_or_default();
+            let sums = if self.two { sums } else { [&mut *sums[0], &mut []] };
+            return (kernels.requantize)(
+                to,
+                out_c,
+                sums,
+                Requantization { channels, residual, zero_point: self.zero_point },
+            );
+        }
         let [first, second] = sums;
         for (k, acc) in [&mut *first, &mut *second].into_iter().enumerate() {
             if k == 1 && !self.two {
                 break;
             }
-            let constants = self.constants.get(k * per_source..).unwrap_or_default();
-            let channels = Channels {
-                bias: constants.get(channel..channel + some_c).unwrap_or_default(),
-                multiplier: constants.get(out_c + channel..out_c + channel + some_c).unwrap_or_default(),
-                shift,
-            };
             if let DType::F32 = out.dtype {
                 for (i, acc) in acc.chunks_exact(piece_len).enumerate() {
                     let at = first_elem + i * out_c;
                     let to = cast_mut::<f32>(out_bytes).get_mut(at..at + acc.len()).unwrap_or_default();
-                    store_f32(to, acc, channels, k > 0);
+                    store_f32(to, acc, channels[k], k > 0);
                 }
             } else {
-                (kernels.scale)(acc, channels);
+                (kernels.scale)(acc, channels[k]);
             }
         }
         if self.two {

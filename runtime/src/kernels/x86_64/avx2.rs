@@ -7,7 +7,7 @@
 
 use super::super::scalar::KERNELS as SCALAR;
 use super::super::{Kernels, Window};
-use super::{norm, rows, winograd};
+use super::{norm, requantize, rows, winograd};
 use core::arch::x86_64::*;
 
 /// The table, where it lies. Only [`super::tables`] hands it out.
@@ -39,7 +39,9 @@ pub(super) const KERNELS: Kernels = Kernels {
     scale: |acc, channels| unsafe { rows::scale(acc, channels) },
     add_i8: |acc, elems, zero, m| unsafe { rows::add::<i8, 16>(acc, elems, zero, m) },
     add_i16: |acc, elems, zero, m| unsafe { rows::add::<i16, 8>(acc, elems, zero, m) },
-    store_i8: |out, acc, zero| unsafe { rows::store_i8(out, acc, zero) },
+    // Never called: `requantize` stands for it.
+    store_i8: SCALAR.store_i8,
+    requantize: |out, out_c, sums, k| unsafe { requantize::requantize(out, out_c, sums, k) },
     sums_i8: |totals, row, c, first, group_c| unsafe { norm::sums_i8(totals, row, c, first, group_c) },
     sums_i16: |totals, row, c, first, group_c| unsafe { norm::sums_i16(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe { norm::norm::<i8, 0>(out, out_c, src, src_c, k, SCALAR.norm_i8) },

@@ -10,6 +10,8 @@ mod avx2;
 mod avx_vnni;
 mod norm;
 mod norm512;
+mod requantize;
+mod requantize512;
 mod rows;
 mod rows512;
 mod vnni;

@@ -1,8 +1,8 @@
 //! AVX2 over rows: everything that is not a convolution. Tails shorter than a vector go to scalar.
 
-use super::super::scalar::{self, KERNELS as SCALAR, round_sum};
+use super::super::scalar::{self, KERNELS as SCALAR};
 use super::super::{Channels, Exponential};
-use crate::quant::{SUM_FRACTION_BITS, mul_round};
+use crate::quant::mul_round;
 use core::arch::x86_64::*;
 
 /// Elements of both types of tensor.
@@ -57,22 +57,42 @@ pub(super) fn store(to: &mut [i32; 8], x: __m256i) {
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), x) }
 }
 
-/// [`mul_round`]: the even lanes' products moved down to bit 0, the odd lanes' up to bit 32.
+/// Multipliers m of eight lanes for [`mul_round`](crate::quant::mul_round), which is the upper half of a·2m + 2³¹.
+#[derive(Clone, Copy)]
+pub(super) struct Multiplier {
+    even: __m256i,
+    odd: __m256i,
+}
+
+impl Multiplier {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) fn new(m: __m256i) -> Multiplier {
+        let even = _mm256_slli_epi32::<1>(m);
+        Multiplier { even, odd: upper(even) }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) fn mul_round(self, a: __m256i) -> __m256i {
+        let half = _mm256_set1_epi64x(1 << 31);
+        let even = _mm256_add_epi64(_mm256_mul_epi32(a, self.even), half);
+        let odd = _mm256_add_epi64(_mm256_mul_epi32(upper(a), self.odd), half);
+        _mm256_blend_epi32::<0b1010_1010>(upper(even), odd)
+    }
+}
+
+/// The upper halves of lanes of 64 bits, at the place of the lower ones. By a shuffle, not a shift: LLVM sees through that and
+/// multiplies in three pieces where it knows the sign.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn mul_round_lanes(a: __m256i, m: __m256i) -> __m256i {
-    let half = _mm256_set1_epi64x(1 << 30);
-    let even = _mm256_add_epi64(_mm256_mul_epi32(a, m), half);
-    // By shuffles, not shifts: LLVM sees through those and multiplies in three pieces where it knows the sign.
-    let [a, m] = [_mm256_shuffle_epi32::<0b11_11_01_01>(a), _mm256_shuffle_epi32::<0b11_11_01_01>(m)];
-    let odd = _mm256_mul_epi32(a, m);
-    let odd = _mm256_add_epi64(odd, half);
-    _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<31>(even), _mm256_add_epi64(odd, odd))
+fn upper(x: __m256i) -> __m256i {
+    _mm256_shuffle_epi32::<0b11_11_01_01>(x)
 }
 
 /// A left shift that saturates, the same for all lanes.
 #[derive(Clone, Copy)]
-struct Shift {
+pub(super) struct Shift {
     low: __m256i,
     high: __m256i,
     count: __m128i,
@@ -81,7 +101,7 @@ struct Shift {
 impl Shift {
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn new(shift: u32) -> Shift {
+    pub(super) fn new(shift: u32) -> Shift {
         Shift {
             low: _mm256_set1_epi32(i32::MIN >> shift),
             high: _mm256_set1_epi32(i32::MAX >> shift),
@@ -91,7 +111,7 @@ impl Shift {
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn of(self, x: __m256i) -> __m256i {
+    pub(super) fn of(self, x: __m256i) -> __m256i {
         _mm256_sll_epi32(_mm256_min_epi32(_mm256_max_epi32(x, self.low), self.high), self.count)
     }
 }
@@ -123,7 +143,7 @@ pub(super) fn scale(acc: &mut [i32], channels: Channels<'_>) {
         let (lanes, rest) = pixel.as_chunks_mut::<8>();
         for ((acc, bias), m) in lanes.iter_mut().zip(bias).zip(multiplier) {
             let sum = _mm256_add_epi32(load(acc), load(bias));
-            store(acc, mul_round_lanes(shift.of(sum), load(m)));
+            store(acc, Multiplier::new(load(m)).mul_round(shift.of(sum)));
         }
         if !rest.is_empty() {
             (SCALAR.scale)(rest, tail);
@@ -134,38 +154,15 @@ pub(super) fn scale(acc: &mut [i32], channels: Channels<'_>) {
 /// `SHIFT` is that of the element type.
 #[target_feature(enable = "avx2")]
 pub(super) fn add<T: Element, const SHIFT: i32>(acc: &mut [i32], elems: &[T], zero_point: i32, multiplier: i32) {
-    let (zero, m) = (_mm256_set1_epi32(zero_point), _mm256_set1_epi32(multiplier));
+    let (zero, m) = (_mm256_set1_epi32(zero_point), Multiplier::new(_mm256_set1_epi32(multiplier)));
     let (acc_lanes, acc_tail) = acc.as_chunks_mut::<8>();
     let (elem_lanes, elem_tail) = elems.as_chunks::<8>();
     for (acc, elems) in acc_lanes.iter_mut().zip(elem_lanes) {
         let centred = _mm256_slli_epi32::<SHIFT>(_mm256_sub_epi32(T::lanes(elems), zero));
-        store(acc, _mm256_add_epi32(load(acc), mul_round_lanes(centred, m)));
+        store(acc, _mm256_add_epi32(load(acc), m.mul_round(centred)));
     }
     for (acc, &q) in acc_tail.iter_mut().zip(elem_tail) {
         *acc = acc.wrapping_add(mul_round((q.into() - zero_point) << SHIFT, multiplier));
-    }
-}
-
-/// Eight lanes to eight bytes, saturated.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn narrow(x: __m256i) -> [i8; 8] {
-    let words = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
-    _mm_cvtsi128_si64(_mm_packs_epi16(words, words)).to_le_bytes().map(|byte| byte as i8)
-}
-
-#[target_feature(enable = "avx2")]
-pub(super) fn store_i8(out: &mut [i8], acc: &[i32], zero_point: i32) {
-    let half = _mm256_set1_epi32(1 << (SUM_FRACTION_BITS - 1));
-    let zero = _mm256_set1_epi32(zero_point);
-    let (out_lanes, out_tail) = out.as_chunks_mut::<8>();
-    let (acc_lanes, acc_tail) = acc.as_chunks::<8>();
-    for (out, acc) in out_lanes.iter_mut().zip(acc_lanes) {
-        let rounded = _mm256_srai_epi32::<{ SUM_FRACTION_BITS as i32 }>(_mm256_add_epi32(load(acc), half));
-        *out = narrow(_mm256_add_epi32(rounded, zero));
-    }
-    for (out, &sum) in out_tail.iter_mut().zip(acc_tail) {
-        *out = round_sum(sum).saturating_add(zero_point).clamp(-128, 127) as i8;
     }
 }
 
@@ -219,7 +216,7 @@ struct Softmax {
     coarse: Words,
     fine: Words,
     shift: Shift,
-    multiplier: __m256i,
+    multiplier: Multiplier,
     right: __m128i,
 }
 
@@ -234,7 +231,7 @@ impl Softmax {
             // The distance is exact without a sign, then saturated.
             let below = _mm256_sub_epi32(_mm256_add_epi32(most, load(added)), load(scores));
             let shifted = _mm256_sll_epi32(_mm256_min_epu32(below, self.shift.high), self.shift.count);
-            *index = mul_round_lanes(shifted, self.multiplier);
+            *index = self.multiplier.mul_round(shifted);
         }
         let last = _mm256_set1_epi16(Exponential::INDEX_MAX as i16);
         // In the order 0, 2, 1, 3 of each pair's quarters, which `unpack` keeps.
@@ -265,7 +262,7 @@ pub(super) fn softmax_rows(weights: &mut [i16], totals: &mut [i32], scores: &[i3
         coarse: Words::new(coarse.map(|entry| entry << 1)),
         fine: Words::new(*fine),
         shift: Shift::new(k.shift),
-        multiplier: _mm256_set1_epi32(k.multiplier),
+        multiplier: Multiplier::new(_mm256_set1_epi32(k.multiplier)),
         right: _mm_cvtsi32_si128(k.right as i32 - 15),
     };
     let len = added.len().max(1);

@@ -10,7 +10,7 @@
 
 use super::super::{Kernels, Window};
 use super::rows512::{self, fold};
-use super::{avx2, norm512};
+use super::{avx2, norm512, requantize512};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -26,8 +26,7 @@ pub(super) static TABLE: Kernels = Kernels {
     // Its products would be of 16 bits: half as many an instruction, for 4/9 of them and two transforms.
     winograd_from: usize::MAX,
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
-    add_i8: |acc, elems, zero, m| unsafe { rows512::add_i8(acc, elems, zero, m) },
-    store_i8: |out, acc, zero| unsafe { rows512::store_i8(out, acc, zero) },
+    requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe { norm512::norm_i8(out, out_c, src, src_c, k) },
     softmax_rows: |weights, totals, scores, added, k| unsafe {

@@ -1,0 +1,128 @@
+//! AVX-512, from sums to int8: as `requantize`, sixteen channels a vector, the last ones masked.
+
+use super::super::{Channels, Requantization};
+use super::requantize::pixels;
+use super::rows512::{Multiplier, Shift, first16, load};
+use crate::quant::SUM_FRACTION_BITS;
+use core::arch::x86_64::*;
+
+/// Constants of sixteen channels of a source.
+#[derive(Clone, Copy)]
+struct Source {
+    bias: __m512i,
+    multiplier: Multiplier,
+    /// None where nothing is shifted, as in most layers.
+    shift: Option<Shift>,
+}
+
+impl Source {
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    fn new(channels: Channels<'_>, first: usize) -> Source {
+        let [bias, m] =
+            [channels.bias, channels.multiplier].map(|constants| load(constants.get(first..).unwrap_or_default()));
+        let shift = (channels.shift > 0).then(|| Shift::new(channels.shift));
+        Source { bias, multiplier: Multiplier::new(m), shift }
+    }
+
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    fn scale(self, sum: __m512i) -> __m512i {
+        let sum = _mm512_add_epi32(sum, self.bias);
+        self.multiplier.mul_round(self.shift.map_or(sum, |shift| shift.of(sum)))
+    }
+}
+
+/// The place of some channels of all pixels.
+struct Block<'a> {
+    /// Of the first pixel, in the sums of each source.
+    sums: [*const i32; 2],
+    residual: *const i8,
+    out: *mut i8,
+    pixels: usize,
+    out_c: usize,
+    /// The first, and how many.
+    first: usize,
+    lanes: usize,
+    k: &'a Requantization<'a>,
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn requantize(out: &mut [i8], out_c: usize, [first, second]: [&mut [i32]; 2], k: Requantization<'_>) {
+    let pixels = pixels(out, out_c, [first, second], &k);
+    let c = k.channels[0].bias.len();
+    let to = out.as_mut_ptr();
+    let residual = k.residual.and_then(|residual| residual.elems).map_or(to.cast_const(), <[i8]>::as_ptr);
+    for at in (0..if pixels > 0 { c } else { 0 }).step_by(16) {
+        let lanes = (c - at).min(16);
+        // SAFETY (of the block too): pixels below `pixels` have c channels in the sums, the output and the residual, and these are
+        // `lanes` of them.
+        unsafe {
+            let sums = [&*first, &*second].map(|sums| sums.as_ptr().wrapping_add(at));
+            let block =
+                Block { sums, residual: residual.add(at), out: to.add(at), pixels, out_c, first: at, lanes, k: &k };
+            match (second.is_empty(), k.residual.is_none()) {
+                (true, true) => block.run::<false, false>(),
+                (true, false) => block.run::<false, true>(),
+                (false, true) => block.run::<true, false>(),
+                (false, false) => block.run::<true, true>(),
+            }
+        }
+    }
+}
+
+impl Block<'_> {
+    /// With a second source or without, with a residual or without.
+    ///
+    /// # Safety
+    /// Each pixel has `lanes` channels, at most 16, from `first` on.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn run<const TWO: bool, const RESIDUAL: bool>(&self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.lanes {
+                16 => self.lanes::<TWO, RESIDUAL, true>(),
+                _ => self.lanes::<TWO, RESIDUAL, false>(),
+            }
+        }
+    }
+
+    /// All sixteen lanes, or fewer.
+    ///
+    /// # Safety
+    /// As of `run`.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn lanes<const TWO: bool, const RESIDUAL: bool, const ALL: bool>(&self) {
+        let (c, k) = (self.k.channels[0].bias.len(), self.k);
+        let sources = k.channels.map(|channels| Source::new(channels, self.first));
+        // As in `requantize`.
+        let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
+        let [zero, high, low] = [zero, (m >> 15) & 0xffff, m & 0x7fff].map(|x| _mm512_set1_epi32(x));
+        let half = _mm512_set1_epi32(1 << (SUM_FRACTION_BITS - 1));
+        let out_zero = _mm512_set1_epi32(k.zero_point);
+        let mask = if ALL { !0 } else { first16(self.lanes) };
+        for p in 0..self.pixels {
+            // SAFETY: the caller's promise; other lanes are masked off.
+            let load_sums = |sums: *const i32| unsafe { _mm512_maskz_loadu_epi32(mask, sums.add(p * c)) };
+            let mut sum = sources[0].scale(load_sums(self.sums[0]));
+            if TWO {
+                sum = _mm512_add_epi32(sum, sources[1].scale(load_sums(self.sums[1])));
+            }
+            if RESIDUAL {
+                // SAFETY: as above.
+                let elems = unsafe { _mm_maskz_loadu_epi8(mask, self.residual.add(p * self.out_c)) };
+                let centred = _mm512_sub_epi32(_mm512_cvtepi8_epi32(elems), zero);
+                let below = _mm512_dpwssd_epi32(_mm512_set1_epi32(1 << 14), centred, low);
+                let below = _mm512_add_epi32(_mm512_srai_epi32::<15>(below), sum);
+                sum = _mm512_dpwssd_epi32(below, centred, high);
+            }
+            let rounded = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(_mm512_add_epi32(sum, half));
+            let bytes = _mm512_cvtsepi32_epi8(_mm512_add_epi32(rounded, out_zero));
+            // SAFETY: as above.
+            unsafe {
+                let to = self.out.add(p * self.out_c);
+                if ALL { _mm_storeu_si128(to.cast(), bytes) } else { _mm_mask_storeu_epi8(to, mask, bytes) }
+            }
+        }
+    }
+}
