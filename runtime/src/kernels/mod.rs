@@ -240,7 +240,7 @@ pub struct Kernels {
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
     /// `scale` of each source's sums, `add_i8` and `store_i8` in one pass, for hosts
-    /// ([`Tiling::requantizes`](scratch::Tiling::requantizes)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
+    /// ([`Tiling::is_host`](scratch::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
     /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
     pub requantize: Requantize,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
@@ -304,7 +304,7 @@ impl Kernels {
         if !attention || select::TILING.score_bytes() == 0 {
             table.softmax_rows = |_, _, _, _, _| {};
         }
-        if !select::TILING.requantizes() {
+        if !select::TILING.is_host() {
             table.requantize = |_, _, _, _| {};
         }
         if !links(ops, opset::RESIDUAL) {

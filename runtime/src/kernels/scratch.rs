@@ -23,47 +23,63 @@ pub struct Tiling {
 }
 
 impl Tiling {
+    /// Whether this is a host's, where memory and code need no thrift: sums become int8 in one pass
+    /// ([`Kernels::requantize`](super::Kernels::requantize)), tiles have several rows ([`Tiling::rows`]).
+    pub const fn is_host(self) -> bool {
+        self.pixels >= 32
+    }
+
     /// Bytes that a group norm in place copies at a time, a row at least: hosts spare a kernel's set-up for every row.
     const fn norm_copy(self) -> usize {
-        if self.pixels < 32 { 0 } else { 16 << 10 }
+        if self.is_host() { 16 << 10 } else { 0 }
     }
 
     /// Whether Winograd's convolution is used wherever it can be, whether the file says so or not: hosts have the memory.
     pub const fn winograd_always(self) -> bool {
-        self.winograd > 0 && self.pixels >= 32
+        self.winograd > 0 && self.is_host()
     }
 
     /// Output channels that Winograd's convolution takes at a time, within those of a pass.
     pub const fn winograd_group(self) -> usize {
-        if self.pixels < 32 { 4 } else { 16 }
+        if self.is_host() { 16 } else { 4 }
     }
 
     /// Tiles of 2×2 output pixels that it takes at a time.
     pub const fn winograd_tiles(self) -> usize {
-        if self.pixels < 32 { 2 } else { self.pixels / 2 }
+        if self.is_host() { self.pixels / 2 } else { 2 }
     }
 
     /// Elements from one of Winograd's coefficients to the next, for a channel or a tile with `in_c` inputs. On hosts four more than there
     /// are: where `in_c` is a power of two, all 16 coefficients would share a set of the first cache, which has twelve or eight ways, and
     /// the 3×3 convolutions of a net of 6.2 G multiply-adds take 1.25 times as long.
     pub const fn winograd_row(self, in_c: usize) -> usize {
-        if self.pixels < 32 { in_c } else { in_c + 4 }
+        if self.is_host() { in_c + 4 } else { in_c }
     }
 
-    /// Whether sums become int8 in one pass: on a host every pass over them costs as much as their products in small layers. Elsewhere
-    /// the passes are linked by need.
-    pub const fn requantizes(self) -> bool {
-        self.pixels >= 32
+    /// Rows of a convolution's tile: on a host as many whole rows of the output as are no more pixels than a tile's, and have a window
+    /// no larger. The rows that theirs share are loaded once.
+    pub const fn rows(self, op: &Conv, out: &Tensor) -> usize {
+        let [kh, kw, stride] = [op.kernel[0] as usize, op.kernel[1] as usize, op.stride as usize];
+        let w = out.w as usize;
+        if !self.is_host() || w == 0 {
+            return 1;
+        }
+        let most = kh * ((self.pixels - 1) * stride + kw);
+        let mut rows = self.pixels / w;
+        while rows > 1 && ((rows - 1) * stride + kh) * ((w - 1) * stride + kw) > most {
+            rows -= 1;
+        }
+        if rows > 1 { rows } else { 1 }
     }
 
     /// Bytes for the products of an upsampling convolution's taps; 0 for none, where it is done as any other.
     pub const fn tap_bytes(self) -> usize {
-        if self.pixels < 32 { 0 } else { 32 << 10 }
+        if self.is_host() { 32 << 10 } else { 0 }
     }
 
     /// Bytes of an attention's scores, some queries at a time; 0 for one query at a time, without anything packed.
     pub const fn score_bytes(self) -> usize {
-        if self.pixels < 32 { 0 } else { 96 << 10 }
+        if self.is_host() { 96 << 10 } else { 0 }
     }
 }
 
@@ -241,9 +257,9 @@ impl ConvScratch {
     ) -> ConvScratch {
         let two = op.sources[1] != NONE;
         let out_c = out.c as usize;
-        let mut window = window_bytes(op, first, tiling);
-        if two && window_bytes(op, second, tiling) > window {
-            window = window_bytes(op, second, tiling);
+        let mut window = window_bytes(op, first, out, tiling);
+        if two && window_bytes(op, second, out, tiling) > window {
+            window = window_bytes(op, second, out, tiling);
         }
         let rows = [
             if packed[0] { patch_len(op, first) } else { 0 },
@@ -301,19 +317,21 @@ const fn patch_len(op: &Conv, input: &Tensor) -> usize {
     (op.kernel[0] as usize * op.kernel[1] as usize * input.c as usize).next_multiple_of(4)
 }
 
-const fn window_bytes(op: &Conv, input: &Tensor, tiling: Tiling) -> usize {
+const fn window_bytes(op: &Conv, input: &Tensor, out: &Tensor, tiling: Tiling) -> usize {
     let narrow = matches!(input.dtype, DType::I8) && matches!(tiling.widening, Widening::Never);
-    if narrow && is_direct(op, input) {
+    if narrow && is_direct(op, input, out) {
         return 0;
     }
-    let shape = WindowShape::new(op, input, tiling);
+    let shape = WindowShape::new(op, input, [1, tiling.pixels]);
     align((shape.staged + shape.runs * shape.run_stride) * if narrow { 1 } else { 2 })
 }
 
 /// Whether input pixels are patches already: 1×1, stride 1, nothing padded or upsampled, whole groups of four.
-pub const fn is_direct(op: &Conv, input: &Tensor) -> bool {
+pub const fn is_direct(op: &Conv, input: &Tensor, out: &Tensor) -> bool {
     let one = op.kernel[0] == 1 && op.kernel[1] == 1 && op.stride == 1 && op.pad[0] == 0 && op.pad[1] == 0;
-    one && !op.upsample && input.c.is_multiple_of(4)
+    // Nothing behind the input's pixels either.
+    let same = out.h == input.h && out.w == input.w;
+    one && same && !op.upsample && input.c.is_multiple_of(4)
 }
 
 /// The geometry of a convolution's [`Window`](super::Window), in elements.
@@ -332,17 +350,18 @@ pub struct WindowShape {
 }
 
 impl WindowShape {
-    /// Where channels come in groups of four, a run is a kernel row and neighbouring patches share elements. Else each
-    /// pixel has a patch of its own, a single run, padded.
-    pub const fn new(op: &Conv, input: &Tensor, tiling: Tiling) -> WindowShape {
+    /// The window of a tile of `rows` × `pixels` output pixels. Where channels come in groups of four, a run is a kernel row and
+    /// neighbouring patches share elements. Else each pixel has a patch of its own, a single run, padded.
+    pub const fn new(op: &Conv, input: &Tensor, [rows, pixels]: [usize; 2]) -> WindowShape {
         let [kh, kw] = [op.kernel[0] as usize, op.kernel[1] as usize];
         let [c, stride] = [input.c as usize, op.stride as usize];
-        let row = ((tiling.pixels - 1) * stride + kw) * c;
+        let row = ((pixels - 1) * stride + kw) * c;
         if c.is_multiple_of(4) {
             WindowShape { runs: kh, run_len: kw * c, run_stride: row, pixel_stride: stride * c, staged: 0 }
         } else {
-            let (patch, staged) = (patch_len(op, input), (kh * row).next_multiple_of(4));
-            WindowShape { runs: 1, run_len: patch, run_stride: tiling.pixels * patch, pixel_stride: patch, staged }
+            let patch = patch_len(op, input);
+            let staged = (((rows - 1) * stride + kh) * row).next_multiple_of(4);
+            WindowShape { runs: 1, run_len: patch, run_stride: pixels * patch, pixel_stride: patch, staged }
         }
     }
 }

@@ -124,6 +124,7 @@ fn direct<const OPS: OpSet>(
     let tile_len = accumulators.len() / if finish.two { 2 } else { 1 };
     let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
     let tap_scratch = take_front(&mut scratch, parts.taps);
+    let rows_at_once = if by_taps { 1 } else { select::TILING.rows(op, finish.out) };
     // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
     let mut channel = 0;
     while channel < out_c {
@@ -141,25 +142,29 @@ fn direct<const OPS: OpSet>(
             }
         }
         let mut taps = by_taps.then(|| Taps::new(ctx, &tensors[0], some_c, codes[0], &mut *tap_scratch));
-        for y in rows.clone() {
+        let mut y = rows.start;
+        while y < rows.end {
+            let some_rows = rows_at_once.min(rows.end - y);
             let mut x = 0;
             while x < out_w {
-                let pixels = select::TILING.pixels.min(out_w - x);
-                let sums = sums.get_mut(..pixels * some_c).unwrap_or_default();
-                let second_sums = second_sums.get_mut(..pixels * some_c).unwrap_or_default();
+                let pixels = if some_rows > 1 { out_w } else { select::TILING.pixels.min(out_w - x) };
+                let sums = sums.get_mut(..some_rows * pixels * some_c).unwrap_or_default();
+                let second_sums = second_sums.get_mut(..some_rows * pixels * some_c).unwrap_or_default();
                 for k in 0..if finish.two { 2 } else { 1 } {
-                    let (tensor, elems, codes, sums) = match k {
+                    let (input, elems, codes, sums) = match k {
                         0 => (&tensors[0], elems[0], codes[0], &mut *sums),
                         _ => (&tensors[1], elems[1], codes[1], &mut *second_sums),
                     };
+                    let tile = Tile { op, input, y, x, rows: some_rows, pixels };
                     match &mut taps {
                         Some(taps) => taps.row(ctx, cast(elems), codes, y, sums),
-                        None => accumulate(ctx, op, tensor, elems, codes, window, sums, some_c, [y, x]),
+                        None => accumulate(ctx, &tile, finish.out, elems, codes, window, sums, some_c),
                     }
                 }
                 finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, second_sums]);
                 x += select::TILING.pixels;
             }
+            y += some_rows;
         }
         channel += some_c;
     }
@@ -216,7 +221,7 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
         let channels = [0, if self.two { 1 } else { 0 }].map(|source| self.channels(source, channel..channel + some_c));
         let of_elems = !(links(OPS, opset::RESIDUAL_I16) && self.residual_i16);
-        if select::TILING.requantizes() && out.dtype == DType::I8 && of_elems {
+        if select::TILING.is_host() && out.dtype == DType::I8 && of_elems {
             // From the same element on as the output.
             let residual = self.residual.map(|residual| Residual {
                 elems: (!self.residual_in_place)
@@ -381,37 +386,35 @@ pub(super) fn is_wide(kernels: &Kernels) -> bool {
 #[allow(clippy::too_many_arguments)] // all of them change from call to call
 fn accumulate<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
-    op: &Conv,
-    input: &Tensor,
+    tile: &Tile<'_>,
+    out: &Tensor,
     elems: &[u8],
     weights: &[i8],
     window: &mut [u8],
     sums: &mut [i32],
     channels: usize,
-    [y, x]: [usize; 2],
 ) {
-    let tile = Tile { op, input, y, x, pixels: sums.len() / channels.max(1) };
     let kernels = ctx.kernels;
-    let zero = ctx.model.quant(input, ctx.row).zero_point;
+    let zero = ctx.model.quant(tile.input, ctx.row).zero_point;
     match tile.input.dtype {
         DType::I8 if links(OPS, opset::CONV_I8) && !is_wide(kernels) => {
             let elems = cast(elems);
-            let window = if is_direct(op, tile.input) {
+            let window = if is_direct(tile.op, tile.input, out) {
                 tile.in_place(elems)
             } else {
                 tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy)
             };
-            (kernels.conv_i8)(sums, channels, window, weights);
+            tile.each_row(window, sums, |window, sums| (kernels.conv_i8)(sums, channels, window, weights));
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);
             let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.exchanged, kernels.widen);
-            (kernels.conv_i16)(sums, channels, window, weights);
+            tile.each_row(window, sums, |window, sums| (kernels.conv_i16)(sums, channels, window, weights));
         }
         DType::I16 if links(OPS, opset::CONV_I16) => {
             let elems: &[i16] = cast(elems);
             let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load);
-            (kernels.conv_i16)(sums, channels, window, weights);
+            tile.each_row(window, sums, |window, sums| (kernels.conv_i16)(sums, channels, window, weights));
         }
         DType::I8 | DType::I16 | DType::F32 => {}
     }

@@ -8,21 +8,27 @@ use crate::opset::{self, OpSet, links};
 use crate::shape::window_start;
 use core::ops::Range;
 
-/// Some output pixels of row y, from x on.
+/// Some output pixels of some rows, from (y, x) on; where the rows are several, they are whole.
 pub(super) struct Tile<'a> {
     pub op: &'a Conv,
     pub input: &'a Tensor,
     pub y: usize,
     pub x: usize,
+    pub rows: usize,
     pub pixels: usize,
 }
 
 impl Tile<'_> {
+    /// Output rows: one, but for hosts.
+    fn rows(&self) -> usize {
+        if select::TILING.is_host() { self.rows } else { 1 }
+    }
+
     /// The window of a 1×1 convolution: the pixels themselves.
     pub fn in_place<'a>(&self, elems: &'a [i8]) -> Window<'a, i8> {
         let c = self.input.c as usize;
         let elems = elems.get(self.y * self.input.row_elems() + self.x * c..).unwrap_or_default();
-        Window { elems, runs: 1, run_len: c, run_stride: c, pixel_stride: c }
+        Window { elems, runs: 1, run_len: c, run_stride: self.pixels * c, pixel_stride: c }
     }
 
     /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four.
@@ -34,33 +40,55 @@ impl Tile<'_> {
         exchanged: bool,
         load: impl Fn(&mut [D], &[S]),
     ) -> Window<'a, D> {
-        let shape = WindowShape::new(self.op, self.input, select::TILING);
+        let out_rows = self.rows();
+        let shape = WindowShape::new(self.op, self.input, [out_rows, self.pixels]);
         let WindowShape { runs, run_len, run_stride, pixel_stride, staged } = shape;
         let [c, stride] = [self.input.c as usize, self.op.stride as usize];
         let [kh, kw] = self.op.kernel.map(usize::from);
         let columns = (self.pixels - 1) * stride + kw;
+        let rows = (out_rows - 1) * stride + kh;
         let row_len = columns * c;
         if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) {
-            for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(runs).enumerate() {
+            for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(rows).enumerate() {
                 self.load_row::<OPS, _, _>(elems, run, [ky, columns], pad, &load);
             }
             return Window { elems: to, runs, run_len, run_stride, pixel_stride };
         }
         // Rows as they lie, of which each patch copies its own, each group of four as the kernel wants it.
-        let (rows, to) = to.split_at_mut_checked(staged).unwrap_or_default();
+        let (staged, to) = to.split_at_mut_checked(staged).unwrap_or_default();
         let plain = |to: &mut [D], from: &[S]| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
-        for (ky, row) in rows.chunks_exact_mut(row_len.max(1)).take(kh).enumerate() {
+        for (ky, row) in staged.chunks_exact_mut(row_len.max(1)).take(rows).enumerate() {
             self.load_row::<OPS, _, _>(elems, row, [ky, columns], pad, plain);
         }
-        for (p, patch) in to.chunks_exact_mut(run_len.max(1)).take(self.pixels).enumerate() {
-            gather(patch, rows.get(p * stride * c..).unwrap_or_default(), row_len, (kw * c).max(1));
-            if exchanged {
-                for [_, second, third, _] in patch.as_chunks_mut::<4>().0 {
-                    core::mem::swap(second, third);
+        for y in 0..out_rows {
+            let rows = staged.get(y * stride * row_len..).unwrap_or_default();
+            for p in 0..self.pixels {
+                let to = to.get_mut((y * self.pixels + p) * run_len..).unwrap_or_default();
+                gather(to, rows.get(p * stride * c..).unwrap_or_default(), row_len, [kh, kw * c]);
+                if exchanged {
+                    for [_, second, third, _] in to.get_mut(..run_len).unwrap_or_default().as_chunks_mut::<4>().0 {
+                        core::mem::swap(second, third);
+                    }
                 }
             }
         }
         Window { elems: to, runs, run_len, run_stride, pixel_stride }
+    }
+
+    /// A kernel's call for each output row, or one for all where their patches lie one behind the other: 1×1, or no groups of four.
+    #[inline(always)]
+    pub fn each_row<T>(&self, window: Window<'_, T>, sums: &mut [i32], call: impl Fn(Window<'_, T>, &mut [i32])) {
+        let Window { elems, runs, run_stride, pixel_stride, .. } = window;
+        let stride = self.op.stride as usize;
+        let no_gap = runs == 1 && run_stride == self.pixels * pixel_stride;
+        if self.rows() == 1 || no_gap && (stride == 1 || !self.input.c.is_multiple_of(4)) {
+            return call(window, sums);
+        }
+        let row_stride = stride * run_stride;
+        let row_len = sums.len() / self.rows();
+        for (y, sums) in sums.chunks_exact_mut(row_len.max(1)).enumerate() {
+            call(Window { elems: elems.get(y * row_stride..).unwrap_or_default(), ..window }, sums);
+        }
     }
 
     /// Loads the `columns` that kernel row `ky` reads of the input, padded.
@@ -125,14 +153,21 @@ impl Tile<'_> {
     }
 }
 
-/// A patch: the first `run_len` elements of each row. Not by `chunks_exact`, which divides: that takes a Cortex-M0+ longer
+/// A patch, at the front of `patch`: the first `run_len` elements of `runs` rows. Not by `chunks_exact`, which divides: that takes a Cortex-M0+ longer
 /// than the copy; and apart, because within the tile's loop it has no registers left.
 #[inline(never)]
-fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, run_len: usize) {
+fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, [runs, run_len]: [usize; 2]) {
     let mut rest = patch;
-    while let Some((run, after)) = rest.split_at_mut_checked(run_len) {
-        let Some(row) = rows.get(..run_len) else { return };
-        run.iter_mut().zip(row).for_each(|(to, &from)| *to = from);
-        (rest, rows) = (after, rows.get(row_len..).unwrap_or_default());
+    for _ in 0..runs {
+        // On a host sixteen elements at once; the next run, or the next patch, takes the place of what is too much.
+        if let (true, Some(to), Some(from)) =
+            (select::TILING.is_host() && run_len <= 16, rest.first_chunk_mut::<16>(), rows.first_chunk::<16>())
+        {
+            *to = *from;
+        } else {
+            let (Some(to), Some(from)) = (rest.get_mut(..run_len), rows.get(..run_len)) else { return };
+            to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+        }
+        (rest, rows) = (rest.get_mut(run_len..).unwrap_or_default(), rows.get(row_len..).unwrap_or_default());
     }
 }

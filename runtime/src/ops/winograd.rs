@@ -67,7 +67,7 @@ pub(super) fn run<const OPS: OpSet>(
                 }
                 let tiles = pixels.div_ceil(2);
                 let columns = 2 * tiles + 2;
-                let tile = Tile { op, input, y, x, pixels };
+                let tile = Tile { op, input, y, x, rows: 2, pixels };
                 let window = window.get_mut(..4 * columns * in_c).unwrap_or_default();
                 for (ky, row) in window.chunks_exact_mut((columns * in_c).max(1)).enumerate() {
                     tile.load_row::<OPS, _, _>(elems, row, [ky, columns], zero, kernels.widen);

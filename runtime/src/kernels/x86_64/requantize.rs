@@ -109,11 +109,8 @@ impl Block<'_> {
     #[target_feature(enable = "avx2")]
     unsafe fn vectors<const TWO: bool, const RESIDUAL: bool, const V: usize>(&self) {
         let (c, k) = (self.k.channels[0].bias.len(), self.k);
-        let mut sources = [[Source::new(k.channels[0], self.first); V]; 2];
-        for v in 0..V {
-            sources[0][v] = Source::new(k.channels[0], self.first + 8 * v);
-            sources[1][v] = Source::new(k.channels[1], self.first + 8 * v);
-        }
+        let sources =
+            k.channels.map(|channels| core::array::from_fn::<_, V, _>(|v| Source::new(channels, self.first + 8 * v)));
         // `mul_round` of an element q less its zero point z, shifted left by 16, is ((q − z)·m + 2¹⁴) >> 15. With m in two halves of
         // 15 bits that is (q − z)·high + (((q − z)·low + 2¹⁴) >> 15), all of it 32 bits.
         let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
