@@ -32,10 +32,10 @@ struct Source {
 impl Source {
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn new(channels: Channels<'_>, first: usize) -> Source {
+    fn new(channels: Channels<'_>, first: usize, more: i32) -> Source {
         let [bias, multiplier] = [channels.bias, channels.multiplier].map(|constants| load(&eight(constants, first)));
         let shift = (channels.shift > 0).then(|| Shift::new(channels.shift));
-        Source { bias, multiplier: Multiplier::new(multiplier), shift }
+        Source { bias, multiplier: Multiplier::adding(multiplier, more), shift }
     }
 
     #[target_feature(enable = "avx2")]
@@ -109,8 +109,11 @@ impl Block<'_> {
     #[target_feature(enable = "avx2")]
     unsafe fn vectors<const TWO: bool, const RESIDUAL: bool, const V: usize>(&self) {
         let (c, k) = (self.k.channels[0].bias.len(), self.k);
-        let sources =
-            k.channels.map(|channels| core::array::from_fn::<_, V, _>(|v| Source::new(channels, self.first + 8 * v)));
+        // Half of what the last shift drops is added together with the first product's half.
+        let sources = [(k.channels[0], 1 << (SUM_FRACTION_BITS - 1)), (k.channels[1], 0)];
+        let sources = sources.map(|(channels, more)| {
+            core::array::from_fn::<_, V, _>(|v| Source::new(channels, self.first + 8 * v, more))
+        });
         // `mul_round` of an element q less its zero point z, shifted left by 16, is ((q − z)·m + 2¹⁴) >> 15. With m in two halves of
         // 15 bits that is (q − z)·high + (((q − z)·low + 2¹⁴) >> 15), all of it 32 bits.
         let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
@@ -138,8 +141,7 @@ impl Block<'_> {
                     let below = _mm256_add_epi32(_mm256_srai_epi32::<15>(below), *sum);
                     *sum = _mm256_add_epi32(_mm256_madd_epi16(centred, high), below);
                 }
-                let half = _mm256_set1_epi32(1 << (SUM_FRACTION_BITS - 1));
-                *sum = _mm256_srai_epi32::<{ SUM_FRACTION_BITS as i32 }>(_mm256_add_epi32(*sum, half));
+                *sum = _mm256_srai_epi32::<{ SUM_FRACTION_BITS as i32 }>(*sum);
             }
             // Saturated twice, which a zero point between them does not change.
             let words = _mm256_adds_epi16(_mm256_packs_epi32(sums[0], sums[V - 1]), out_zero);

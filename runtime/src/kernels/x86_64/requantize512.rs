@@ -18,11 +18,11 @@ struct Source {
 impl Source {
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    fn new(channels: Channels<'_>, first: usize) -> Source {
+    fn new(channels: Channels<'_>, first: usize, more: i32) -> Source {
         let [bias, m] =
             [channels.bias, channels.multiplier].map(|constants| load(constants.get(first..).unwrap_or_default()));
         let shift = (channels.shift > 0).then(|| Shift::new(channels.shift));
-        Source { bias, multiplier: Multiplier::new(m), shift }
+        Source { bias, multiplier: Multiplier::adding(m, more), shift }
     }
 
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -94,11 +94,15 @@ impl Block<'_> {
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn lanes<const TWO: bool, const RESIDUAL: bool, const ALL: bool>(&self) {
         let (c, k) = (self.k.channels[0].bias.len(), self.k);
-        let sources = k.channels.map(|channels| Source::new(channels, self.first));
+        // Half of what the last shift drops is added together with the first product's half, and so is the zero point where nothing can
+        // take the sum out of 32 bits.
+        let alone = !TWO && !RESIDUAL;
+        let more = if alone { k.zero_point << SUM_FRACTION_BITS } else { 0 } + (1 << (SUM_FRACTION_BITS - 1));
+        let sources = [(k.channels[0], more), (k.channels[1], 0)];
+        let sources = sources.map(|(channels, more)| Source::new(channels, self.first, more));
         // As in `requantize`.
         let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
         let [zero, high, low] = [zero, (m >> 15) & 0xffff, m & 0x7fff].map(|x| _mm512_set1_epi32(x));
-        let half = _mm512_set1_epi32(1 << (SUM_FRACTION_BITS - 1));
         let out_zero = _mm512_set1_epi32(k.zero_point);
         let mask = if ALL { !0 } else { first16(self.lanes) };
         for p in 0..self.pixels {
@@ -116,8 +120,11 @@ impl Block<'_> {
                 let below = _mm512_add_epi32(_mm512_srai_epi32::<15>(below), sum);
                 sum = _mm512_dpwssd_epi32(below, centred, high);
             }
-            let rounded = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(_mm512_add_epi32(sum, half));
-            let bytes = _mm512_cvtsepi32_epi8(_mm512_add_epi32(rounded, out_zero));
+            sum = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(sum);
+            if !alone {
+                sum = _mm512_add_epi32(sum, out_zero);
+            }
+            let bytes = _mm512_cvtsepi32_epi8(sum);
             // SAFETY: as above.
             unsafe {
                 let to = self.out.add(p * self.out_c);

@@ -62,22 +62,30 @@ pub(super) fn store(to: &mut [i32; 8], x: __m256i) {
 pub(super) struct Multiplier {
     even: __m256i,
     odd: __m256i,
+    half: __m256i,
 }
 
 impl Multiplier {
     #[target_feature(enable = "avx2")]
     #[inline]
     pub(super) fn new(m: __m256i) -> Multiplier {
+        Multiplier::adding(m, 0)
+    }
+
+    /// For [`mul_round`](crate::quant::mul_round) and a small number added to it.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(super) fn adding(m: __m256i, more: i32) -> Multiplier {
         let even = _mm256_slli_epi32::<1>(m);
-        Multiplier { even, odd: upper(even) }
+        let half = _mm256_set1_epi64x(((more as i64) << 32) + (1 << 31));
+        Multiplier { even, odd: upper(even), half }
     }
 
     #[target_feature(enable = "avx2")]
     #[inline]
     pub(super) fn mul_round(self, a: __m256i) -> __m256i {
-        let half = _mm256_set1_epi64x(1 << 31);
-        let even = _mm256_add_epi64(_mm256_mul_epi32(a, self.even), half);
-        let odd = _mm256_add_epi64(_mm256_mul_epi32(upper(a), self.odd), half);
+        let even = _mm256_add_epi64(_mm256_mul_epi32(a, self.even), self.half);
+        let odd = _mm256_add_epi64(_mm256_mul_epi32(upper(a), self.odd), self.half);
         _mm256_blend_epi32::<0b1010_1010>(upper(even), odd)
     }
 }

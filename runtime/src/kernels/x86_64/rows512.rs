@@ -39,24 +39,32 @@ fn store(to: &mut [i32], x: __m512i) {
 pub(super) struct Multiplier {
     even: __m512i,
     odd: __m512i,
+    half: __m512i,
 }
 
 impl Multiplier {
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     pub(super) fn new(m: __m512i) -> Multiplier {
+        Multiplier::adding(m, 0)
+    }
+
+    /// For [`mul_round`](crate::quant::mul_round) and a small number added to it.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn adding(m: __m512i, more: i32) -> Multiplier {
         let even = _mm512_slli_epi32::<1>(m);
-        Multiplier { even, odd: _mm512_shuffle_epi32::<0b11_11_01_01>(even) }
+        let half = _mm512_set1_epi64(((more as i64) << 32) + (1 << 31));
+        Multiplier { even, odd: _mm512_shuffle_epi32::<0b11_11_01_01>(even), half }
     }
 
     /// By shuffles, as in `rows`.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     pub(super) fn mul_round(self, a: __m512i) -> __m512i {
-        let half = _mm512_set1_epi64(1 << 31);
-        let even = _mm512_add_epi64(_mm512_mul_epi32(a, self.even), half);
+        let even = _mm512_add_epi64(_mm512_mul_epi32(a, self.even), self.half);
         let odd = _mm512_mul_epi32(_mm512_shuffle_epi32::<0b11_11_01_01>(a), self.odd);
-        let odd = _mm512_add_epi64(odd, half);
+        let odd = _mm512_add_epi64(odd, self.half);
         _mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0b0101_0101_0101_0101, even)
     }
 }
