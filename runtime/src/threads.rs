@@ -15,8 +15,7 @@
 //! }
 //! ```
 //!
-//! Beyond the arena a part takes as much scratch as the operator that takes most, on the heap: twice the threads are the
-//! parts. Several pictures at a time are [`draw_batch`]'s, which gives each thread whole pictures: that scales better, but
+//! Beyond the arena a thread takes as much scratch as the operator that takes most, on the heap. Several pictures at a time are [`draw_batch`]'s, which gives each thread whole pictures: that scales better, but
 //! takes an arena for each.
 
 #![allow(unsafe_code)]
@@ -60,29 +59,35 @@ type RowJob<'j> = dyn Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync + 'j;
 pub struct Threads {
     shared: Arc<Shared>,
     handles: Vec<JoinHandle<()>>,
-    /// One for each part.
+    /// One for each thread, so that all its parts find the same in its cache.
     scratch: Vec<Mutex<Vec<u128>>>,
     /// Held while a job runs: a second sampler on the same threads runs alone meanwhile.
     /// Counts jobs.
     running: Mutex<usize>,
 }
 
-/// What to do with a part.
-type Run = *const (dyn Fn(usize) + Sync);
+/// What a thread does with a part: its own number, and the part's.
+type PartJob<'j> = dyn Fn(usize, usize) + Sync + 'j;
+
+/// The job that is open. All of it in what a cache hands over at a time, and nothing else: who sees it open has the rest, too.
+#[repr(align(128))]
+struct Job {
+    /// Its number; 0 for none.
+    open: AtomicUsize,
+    /// Read by those who are active on an open job, written while none is open; what it points to is gone then.
+    run: UnsafeCell<Option<*const PartJob<'static>>>,
+    parts: AtomicUsize,
+}
 
 /// Alone in what a cache hands over at a time: threads that watch one of these would slow whoever writes a neighbour.
 #[repr(align(128))]
 struct Line<T>(T);
 
-/// A job opens by a new number in `open` and closes by 0 there. A thread counts itself as active and then looks at `open`; who closes
+/// A job opens by a new number in `job.open` and closes by 0 there. A thread counts itself as active and then looks at `open`; who closes
 /// writes 0 and then waits until nobody is active. Both in one order for all (`SeqCst`), so a thread that has seen the job open is
 /// waited for. Locks are for sleepers alone: an operator of some microseconds has no time for them.
 struct Shared {
-    /// The number of the job that is open; 0 for none.
-    open: Line<AtomicUsize>,
-    /// Read by those who are active on an open job, written while none is open; what it points to is gone then.
-    run: UnsafeCell<Option<Run>>,
-    parts: AtomicUsize,
+    job: Job,
     /// Threads that were asked for.
     count: usize,
     /// Threads at work on the open job, or about to see that there is none; the caller not among them.
@@ -99,7 +104,7 @@ struct Shared {
     left: Condvar,
 }
 
-// SAFETY: `run` is the only field that is not `Sync`. It is written while no job is open and nobody is active, and read between: the
+// SAFETY: `job.run` is the only field that is not `Sync`. It is written while no job is open and nobody is active, and read between: the
 // job's opening and closing order the two. What it points to is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer is never used by whoever owns this.
@@ -120,9 +125,7 @@ impl Threads {
     /// `count` threads, the caller's own among them; 0 counts as 1. Where the system gives fewer, there are fewer.
     pub fn new(count: usize) -> Threads {
         let shared = Arc::new(Shared {
-            open: Line(AtomicUsize::new(0)),
-            run: UnsafeCell::new(None),
-            parts: AtomicUsize::new(0),
+            job: Job { open: AtomicUsize::new(0), run: UnsafeCell::new(None), parts: AtomicUsize::new(0) },
             count: count.max(1),
             active: Line(AtomicUsize::new(0)),
             sleepers: AtomicUsize::new(0),
@@ -139,8 +142,7 @@ impl Threads {
                 std::thread::Builder::new().name("mote".into()).spawn(move || shared.work(index)).ok()
             })
             .collect();
-        let parts = if handles.is_empty() { 1 } else { PARTS_A_THREAD * (handles.len() + 1) };
-        let scratch = (0..parts).map(|_| Mutex::default()).collect();
+        let scratch = (0..handles.len() + 1).map(|_| Mutex::default()).collect();
         Threads { shared, handles, scratch, running: Mutex::default() }
     }
 
@@ -164,11 +166,10 @@ impl Threads {
         cost: usize,
         job: &RowJob<'_>,
     ) -> bool {
-        let most = if cost < WHOLE_COST { self.scratch.len().div_ceil(PARTS_A_THREAD) } else { self.scratch.len() };
-        let parts = most.min(rows.len());
+        let parts = (self.count() * if cost < WHOLE_COST { 1 } else { PARTS_A_THREAD }).min(rows.len());
         // The last row may be short: of a pair of image rows there may be one.
         let fits = row_bytes > 0 && out.len().div_ceil(row_bytes) == rows.len();
-        if parts < 2 || cost < LEAST_COST || !fits {
+        if self.handles.is_empty() || parts < 2 || cost < LEAST_COST || !fits {
             return false;
         }
         let mut jobs = match self.running.try_lock() {
@@ -189,8 +190,8 @@ impl Threads {
                 Mutex::new(Some((rows, piece)))
             })
             .collect();
-        self.run(parts, *jobs, &|part| {
-            let (Some(piece), Some(scratch)) = (pieces.get(part), self.scratch.get(part)) else { return };
+        self.run(parts, *jobs, &|thread, part| {
+            let (Some(piece), Some(scratch)) = (pieces.get(part), self.scratch.get(thread)) else { return };
             let Some((rows, out)) = lock(piece).take() else { return };
             let mut scratch = lock(scratch);
             let need = scratch_bytes.div_ceil(size_of::<u128>());
@@ -204,17 +205,17 @@ impl Threads {
     }
 
     /// Runs `job` for each part, here and on the threads, and returns when all are done. Only with `running` held.
-    fn run(&self, parts: usize, number: usize, job: &(dyn Fn(usize) + Sync)) {
+    fn run(&self, parts: usize, number: usize, job: &PartJob<'_>) {
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes. `_end` closes the job and waits for everyone who is at work on it, however this
         // function ends; who comes later finds none open.
-        let run = unsafe { core::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(job) };
+        let run = unsafe { core::mem::transmute::<&PartJob<'_>, &'static PartJob<'static>>(job) };
         // SAFETY: no job is open, and the last one's end has waited for all who had seen it open; `running` keeps other callers out.
-        unsafe { *shared.run.get() = Some(run) };
-        shared.parts.store(parts, Ordering::Relaxed);
+        unsafe { *shared.job.run.get() = Some(run) };
+        shared.job.parts.store(parts, Ordering::Relaxed);
         // The last job's caller may have panicked too, and not have read it.
         shared.panicked.store(false, Ordering::Relaxed);
-        shared.open.0.store(number, Ordering::SeqCst);
+        shared.job.open.store(number, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             drop(lock(&shared.sleep));
             shared.wake.notify_all();
@@ -242,7 +243,7 @@ struct End<'a>(&'a Shared);
 impl Drop for End<'_> {
     fn drop(&mut self) {
         let shared = self.0;
-        shared.open.0.store(0, Ordering::SeqCst);
+        shared.job.open.store(0, Ordering::SeqCst);
         let at_work = || shared.active.0.load(Ordering::SeqCst) > 0;
         if at_work() && spin_while(at_work) {
             let mut sleep = lock(&shared.sleep);
@@ -257,10 +258,10 @@ impl Drop for End<'_> {
 
 impl Shared {
     /// All parts, from the thread's own on; what has been taken is nothing to do any more.
-    fn take_parts(&self, index: usize, run: &(dyn Fn(usize) + Sync)) {
-        let parts = self.parts.load(Ordering::Relaxed);
+    fn take_parts(&self, index: usize, run: &PartJob<'_>) {
+        let parts = self.job.parts.load(Ordering::Relaxed);
         let own = index * parts / self.count;
-        (own..own + parts).for_each(|part| run(part % parts));
+        (own..own + parts).for_each(|part| run(index, part % parts));
     }
 
     /// What thread `index` does until it is told to end; the caller's is 0.
@@ -268,10 +269,10 @@ impl Shared {
         let mut seen = 0;
         loop {
             let nothing = |open| (open == 0 || open == seen) && !self.quit.load(Ordering::SeqCst);
-            if spin_while(|| nothing(self.open.0.load(Ordering::Relaxed))) {
+            if spin_while(|| nothing(self.job.open.load(Ordering::Relaxed))) {
                 let mut sleep = lock(&self.sleep);
                 self.sleepers.fetch_add(1, Ordering::SeqCst);
-                while nothing(self.open.0.load(Ordering::SeqCst)) {
+                while nothing(self.job.open.load(Ordering::SeqCst)) {
                     sleep = self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
                 }
                 self.sleepers.fetch_sub(1, Ordering::SeqCst);
@@ -281,12 +282,12 @@ impl Shared {
             }
             // Counted before it looks, so that `End` waits.
             self.active.0.fetch_add(1, Ordering::SeqCst);
-            let open = self.open.0.load(Ordering::SeqCst);
+            let open = self.job.open.load(Ordering::SeqCst);
             let mut ended = Ok(());
             if open != 0 {
                 seen = open;
                 // SAFETY: the job is open, and `End` waits until this thread is no longer active.
-                let run = unsafe { (*self.run.get()).map(|run| &*run) };
+                let run = unsafe { (*self.job.run.get()).map(|run| &*run) };
                 ended = catch_unwind(AssertUnwindSafe(|| run.into_iter().for_each(|run| self.take_parts(index, run))));
             }
             if ended.is_err() {
