@@ -5,6 +5,7 @@
 //! same everywhere. The converter's float sampler calls this same function.
 
 use crate::format::schedule::{Clip, HISTORY, Row, Store};
+use crate::kernels::select;
 use crate::opset::{self, OpSet, links};
 
 /// Applies a row: `x` becomes x' where the row advances, `model` becomes x₀ (the preview).
@@ -31,10 +32,22 @@ pub fn update<const OPS: OpSet>(
         Store::None => None,
         _ => Some(row.store_slot as usize),
     };
+    // x₀, ε and x' of an element and its model output.
+    let element = |x: f32, model: f32| {
+        let x0 = clip.apply(row.p * x + row.q * model);
+        let eps = row.r * x + row.s * model;
+        (x0, eps, row.a * x + row.b * x0 + row.c * eps)
+    };
+    let no_history = !links(OPS, opset::HISTORY) || stored.is_none() && row.e == [0.0; HISTORY];
+    if select::TILING.is_host() && row.advance && row.d == 0.0 && no_history {
+        // Most rows; without branches, a fifth of the time.
+        for (x, model) in x.iter_mut().zip(model) {
+            (*model, _, *x) = element(*x, *model);
+        }
+        return;
+    }
     for (i, (x, model)) in x.iter_mut().zip(model).enumerate() {
-        let x0 = clip.apply(row.p * *x + row.q * *model);
-        let eps = row.r * *x + row.s * *model;
-        let mut next = row.a * *x + row.b * x0 + row.c * eps;
+        let (x0, eps, mut next) = element(*x, *model);
         if row.d != 0.0 {
             next += row.d * noise(i);
         }
