@@ -79,25 +79,31 @@ pub(super) fn run<const OPS: OpSet>(
     });
 }
 
-/// Sums to the output's scale, with the factor of each query: one call of the kernel for all that are shifted alike, which
-/// are all of them unless a file's scales are strange.
-fn scale(kernels: &Kernels, terms: &Terms<'_>, sums: &mut [i32], totals: &[i32], [bias, multipliers]: [&mut [i32]; 2]) {
+/// Sums to the output's scale, with the factor of each query, whose shift takes its total's place: one call of the kernel for all that
+/// are shifted alike, which are all of them unless a file's scales are strange.
+fn scale(
+    kernels: &Kernels,
+    terms: &Terms<'_>,
+    sums: &mut [i32],
+    totals: &mut [i32],
+    [bias, multipliers]: [&mut [i32]; 2],
+) {
     let head_dim = terms.head_dim.max(1);
     let queries = bias.chunks_exact_mut(head_dim).zip(multipliers.chunks_exact_mut(head_dim));
-    for ((bias, multipliers), &total) in queries.zip(totals) {
-        let factor = terms.factor(total);
+    for ((bias, multipliers), total) in queries.zip(&mut *totals) {
+        let factor = terms.factor(*total);
         bias.fill(factor.zero.wrapping_neg());
         multipliers.fill(factor.multiplier);
+        *total = factor.shift as i32;
     }
-    let shift = |total: &i32| terms.factor(*total).shift;
     let mut first = 0;
-    for alike in totals.chunk_by(|a, b| shift(a) == shift(b)) {
-        let place = first * head_dim..(first + alike.len()) * head_dim;
-        first += alike.len();
+    for shifts in totals.chunk_by(|a, b| a == b) {
+        let place = first * head_dim..(first + shifts.len()) * head_dim;
+        first += shifts.len();
         let channels = Channels {
             bias: bias.get(place.clone()).unwrap_or_default(),
             multiplier: multipliers.get(place.clone()).unwrap_or_default(),
-            shift: alike.first().map_or(0, shift),
+            shift: shifts.first().map_or(0, |&shift| shift as u32),
         };
         (kernels.scale)(sums.get_mut(place).unwrap_or_default(), channels);
     }
