@@ -105,23 +105,33 @@ fn quad<T: Element>(acc: [i32; 4], x: &[T; 4], w: &[i8; 16]) -> [i32; 4] {
     [row(a0, [b0, b1, b2, b3]), row(a1, [c0, c1, c2, c3]), row(a2, [d0, d1, d2, d3]), row(a3, [e0, e1, e2, e3])]
 }
 
+/// Four channels at a time, along the row: a pixel's taps of each kernel column are added once, for all outputs that take them.
 #[inline(always)]
 pub(super) fn sum_taps(out: &mut [i32], channels: usize, rows: [&[i32]; 3]) {
-    for (x, out) in out.chunks_exact_mut(channels.max(1)).enumerate() {
-        // Kernel row by column, and in each the blocks of a pixel.
-        let pixels = rows.map(|row| [0, 1, 2].map(|kx| blocks(row, (x + kx).div_ceil(2) * TAPS * channels)));
-        for (block, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let tap = |ky: usize, kx: usize| pixels[ky][kx].get(block).map_or([0; 4], |taps| taps[3 * ky + kx]);
-            let row = |ky: usize| plus(plus(tap(ky, 0), tap(ky, 1)), tap(ky, 2));
-            *out = plus(plus(row(0), row(1)), row(2));
+    let rows: [&[[[i32; 4]; TAPS]]; 3] = rows.map(|row| row.as_chunks().0.as_chunks().0);
+    let (blocks, pixels) = (channels / 4, out.len() / channels.max(1));
+    for block in 0..blocks {
+        let column = |pixel: usize, kx: usize| {
+            let tap = |ky: usize| rows[ky].get(pixel * blocks + block).map_or([0; 4], |taps| taps[3 * ky + kx]);
+            plus(plus(tap(0), tap(1)), tap(2))
+        };
+        let mut put = |x: usize, sums: [i32; 4]| {
+            let to = out.get_mut(x * channels + 4 * block..).and_then(|rest| rest.first_chunk_mut());
+            to.into_iter().for_each(|to| *to = sums);
+        };
+        // Input pixel p, at p + 1 behind a pixel of padding, is read by output pixels 2p − 1 to 2p + 2.
+        let (mut left, mut both) = (column(0, 0), [0; 4]);
+        for pixel in 0..=pixels / 2 {
+            let [first, second, third] = [0, 1, 2].map(|kx| column(pixel + 1, kx));
+            if pixel > 0 {
+                put(2 * pixel - 1, plus(both, third));
+            }
+            if 2 * pixel < pixels {
+                put(2 * pixel, plus(left, plus(second, third)));
+            }
+            (left, both) = (first, plus(first, second));
         }
     }
-}
-
-/// Nine taps of four channels each, from an element on.
-#[inline(always)]
-fn blocks(row: &[i32], at: usize) -> &[[[i32; 4]; TAPS]] {
-    row.get(at..).unwrap_or_default().as_chunks().0.as_chunks().0
 }
 
 /// Four sums.
