@@ -56,6 +56,11 @@ impl Tiling {
         if self.is_host() { in_c + 4 } else { in_c }
     }
 
+    /// Parts of the rows that a group norm sums apart: on a host several threads may take them.
+    pub const fn norm_parts(self) -> usize {
+        if self.is_host() { 8 } else { 1 }
+    }
+
     /// Rows of a convolution's tile: on a host as many whole rows of the output as are no more pixels than a tile's, and have a window
     /// no larger. The rows that theirs share are loaded once.
     pub const fn rows(self, op: &Conv, out: &Tensor) -> usize {
@@ -477,7 +482,7 @@ impl BlockScratch {
 pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: [bool; 2], tiling: Tiling) -> usize {
     match op {
         Op::Conv(op) => ConvScratch::new(op, first, second, out, packed, tiling).len_bytes(),
-        Op::NormStats(NormStats { groups, .. }) => align(2 * *groups as usize * GROUP_SUM_BYTES),
+        Op::NormStats(NormStats { groups, .. }) => tiling.norm_parts() * align(2 * *groups as usize * GROUP_SUM_BYTES),
         Op::NormApply(op) => NormScratch::new(op, first, out, tiling).len_bytes(),
         Op::Attention(op) if tiling.score_bytes() > 0 => BlockScratch::new(op, out, tiling).len_bytes(),
         Op::Attention(op) => {

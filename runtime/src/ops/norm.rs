@@ -22,6 +22,9 @@ use crate::shape::row_macs;
 use crate::sqrt::sqrt;
 use core::ops::Range;
 
+/// Parts of the rows that are summed apart.
+const PARTS: usize = select::TILING.norm_parts();
+
 /// The part of a group that lies in one source.
 #[derive(Clone, Copy)]
 struct Part {
@@ -80,48 +83,56 @@ pub(super) fn stats<const OPS: OpSet>(
     let out = ctx.model.tensor(op.out);
     let groups = (op.groups as usize).max(1);
     let group_c = (sources[0].c as usize + sources[1].c as usize) / groups;
-    let scratch = live_end..live_end + align(2 * groups * GROUP_SUM_BYTES);
+    let part_bytes = align(2 * groups * GROUP_SUM_BYTES);
+    let scratch = live_end..live_end + PARTS * part_bytes;
     let [first, second, out_bytes, scratch] =
         pieces(arena, [sources[0].range(), second_range(op.sources, &sources), out.range(), scratch]);
     let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
-    // Σq and Σq² of every group's channels in the first source, then in the second.
+    // Σq and Σq² of every group's channels in the first source, then in the second; those of some rows in each part.
     if rows.start == 0 {
         scratch.fill(0);
     }
     let (first, last) = (&*first, rows.end == sources[0].h as usize);
     // A host's vectors add several elements in the time that others take for one.
     let cost = rows.len() * row_macs(&Op::NormStats(*op), ctx.model) as usize / 8;
-    let sums_len = groups * op.sources.iter().filter(|&&id| id != NONE).count();
-    let sums = scratch.get_mut(..sums_len * GROUP_SUM_BYTES).unwrap_or_default();
-    // The parts are groups, not rows, so that no sum is in two of them.
-    over_rows(ctx, 0..sums_len, (sums, GROUP_SUM_BYTES), &mut [], cost, |some, sums, _| {
+    let begin = |part: usize| rows.start + rows.len() * part / PARTS;
+    over_rows(ctx, 0..PARTS, (&mut *scratch, part_bytes), &mut [], cost, |parts, sums, _| {
+        let rows = begin(parts.start)..begin(parts.end);
+        // All that is summed at once is in the first of its parts.
         let mut sums = cast_mut::<u64>(sums).as_chunks_mut().0;
-        let mut sum = some.start;
-        while sum < some.end {
-            let of_first = sum < groups;
-            let (tensor, bytes) = if of_first { (&sources[0], first) } else { (&sources[1], second) };
-            let (c, source_first) = (tensor.c as usize, if of_first { 0 } else { sources[0].c as usize });
-            let part = part_of(if of_first { sum } else { sum - groups }, group_c, source_first, c);
-            // Groups that lie in a source as a whole are one pass over its pixels.
-            let whole = if part.len() == group_c { (c - part.start) / group_c.max(1) } else { 1 };
-            let Some(totals) = sums.split_off_mut(..whole.min(some.end - sum).max(1)) else { return };
-            sum += totals.len();
-            if part.is_empty() {
-                continue;
+        let mut source_first = 0;
+        for (tensor, bytes) in sources.iter().zip([first, second]) {
+            let c = tensor.c as usize;
+            let Some(mut sums) = sums.split_off_mut(..groups) else { return };
+            let mut group = 0;
+            while group < groups && c > 0 {
+                let part = part_of(group, group_c, source_first, c);
+                // Groups that lie in a source as a whole are one pass over its pixels.
+                let whole = if part.len() == group_c { (c - part.start) / group_c.max(1) } else { 1 };
+                let Some(totals) = sums.split_off_mut(..whole.min(groups - group).max(1)) else { return };
+                group += totals.len();
+                if part.is_empty() {
+                    continue;
+                }
+                if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
+                    let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
+                    (ctx.kernels.sums_i16)(totals, elems, c, part.start, part.len());
+                } else {
+                    let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
+                    (ctx.kernels.sums_i8)(totals, elems, c, part.start, part.len());
+                }
             }
-            if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
-                let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
-                (ctx.kernels.sums_i16)(totals, elems, c, part.start, part.len());
-            } else {
-                let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
-                (ctx.kernels.sums_i8)(totals, elems, c, part.start, part.len());
-            }
+            source_first += c;
         }
     });
     if !last {
         return;
     }
-    let (firsts, seconds) = cast_mut::<u64>(scratch).as_chunks().0.split_at_checked(groups).unwrap_or_default();
+    let (scratch, others) = cast_mut::<u64>(scratch).split_at_mut_checked(part_bytes / 8).unwrap_or_default();
+    for other in others.chunks_exact(scratch.len().max(1)) {
+        scratch.iter_mut().zip(other).for_each(|(sum, &more)| *sum = sum.wrapping_add(more));
+    }
+    let (firsts, seconds) = scratch.as_chunks().0.split_at_checked(groups).unwrap_or_default();
     let sums = firsts.iter().zip(seconds);
     for ((group, out), (first, second)) in cast_mut(out_bytes).chunks_exact_mut(2).enumerate().zip(sums) {
         let mut whole: Option<Part> = None;
