@@ -95,42 +95,44 @@ pub(super) fn stats<const OPS: OpSet>(
     let (first, last) = (&*first, rows.end == sources[0].h as usize);
     // A host's vectors add several elements in the time that others take for one.
     let cost = rows.len() * row_macs(&Op::NormStats(*op), ctx.model) as usize / 8;
+    let sums_len = groups * op.sources.iter().filter(|&&id| id != NONE).count();
     let begin = |part: usize| rows.start + rows.len() * part / PARTS;
     over_rows(ctx, 0..PARTS, (&mut *scratch, part_bytes), &mut [], cost, |parts, sums, _| {
         let rows = begin(parts.start)..begin(parts.end);
         // All that is summed at once is in the first of its parts.
         let mut sums = cast_mut::<u64>(sums).as_chunks_mut().0;
-        let mut source_first = 0;
-        for (tensor, bytes) in sources.iter().zip([first, second]) {
-            let c = tensor.c as usize;
-            let Some(mut sums) = sums.split_off_mut(..groups) else { return };
-            let mut group = 0;
-            while group < groups && c > 0 {
-                let part = part_of(group, group_c, source_first, c);
-                // Groups that lie in a source as a whole are one pass over its pixels.
-                let whole = if part.len() == group_c { (c - part.start) / group_c.max(1) } else { 1 };
-                let Some(totals) = sums.split_off_mut(..whole.min(groups - group).max(1)) else { return };
-                group += totals.len();
-                if part.is_empty() {
-                    continue;
-                }
-                if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
-                    let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
-                    (ctx.kernels.sums_i16)(totals, elems, c, part.start, part.len());
-                } else {
-                    let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
-                    (ctx.kernels.sums_i8)(totals, elems, c, part.start, part.len());
-                }
+        let mut sum = 0;
+        while sum < sums_len {
+            let of_first = sum < groups;
+            let (tensor, bytes) = if of_first { (&sources[0], first) } else { (&sources[1], second) };
+            let (c, source_first) = (tensor.c as usize, if of_first { 0 } else { sources[0].c as usize });
+            let part = part_of(if of_first { sum } else { sum - groups }, group_c, source_first, c);
+            // Groups that lie in a source as a whole are one pass over its pixels.
+            let whole = if part.len() == group_c { (c - part.start) / group_c.max(1) } else { 1 };
+            let Some(totals) = sums.split_off_mut(..whole.min(sums_len - sum).max(1)) else { return };
+            sum += totals.len();
+            if part.is_empty() {
+                continue;
             }
-            source_first += c;
+            if links(OPS, opset::NORM_I16) && tensor.dtype == DType::I16 {
+                let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
+                (ctx.kernels.sums_i16)(totals, elems, c, part.start, part.len());
+            } else {
+                let elems = rows_of(cast(bytes), tensor.row_elems(), rows.clone());
+                (ctx.kernels.sums_i8)(totals, elems, c, part.start, part.len());
+            }
         }
     });
     if !last {
         return;
     }
-    let (scratch, others) = cast_mut::<u64>(scratch).split_at_mut_checked(part_bytes / 8).unwrap_or_default();
-    for other in others.chunks_exact(scratch.len().max(1)) {
-        scratch.iter_mut().zip(other).for_each(|(sum, &more)| *sum = sum.wrapping_add(more));
+    let mut scratch = cast_mut::<u64>(scratch);
+    if PARTS > 1 {
+        let (sums, others) = scratch.split_at_mut_checked(part_bytes / 8).unwrap_or_default();
+        for other in others.chunks_exact(sums.len().max(1)) {
+            sums.iter_mut().zip(other).for_each(|(sum, &more)| *sum = sum.wrapping_add(more));
+        }
+        scratch = sums;
     }
     let (firsts, seconds) = scratch.as_chunks().0.split_at_checked(groups).unwrap_or_default();
     let sums = firsts.iter().zip(seconds);
