@@ -446,9 +446,9 @@ pub struct BlockScratch {
 }
 
 impl BlockScratch {
-    /// Queries of a block: four register tiles of six pixels, or one where there are so many positions that the scores
+    /// Queries of a block: eight register tiles of six pixels, or one where there are so many positions that the scores
     /// would leave the second cache.
-    const QUERIES: [usize; 2] = [6, 24];
+    const QUERIES: [usize; 2] = [6, 48];
 
     /// The parts for this output.
     pub const fn new(op: &Attention, out: &Tensor, tiling: Tiling) -> BlockScratch {
