@@ -24,9 +24,8 @@ impl Factors {
     #[inline]
     fn new(m: [__m256i; 8], add: [__m256i; 8]) -> Factors {
         let unpacked = |x: [__m256i; 8], half: usize| {
-            let [a, b] = [0, 2].map(|at| {
-                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(x[4 * half + at]), x[4 * half + at + 1])
-            });
+            let [a, b] = [0, 2]
+                .map(|at| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(x[4 * half + at]), x[4 * half + at + 1]));
             [_mm512_shuffle_i32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b)]
         };
         let m = [unpacked(m, 0), unpacked(m, 1)];
@@ -36,7 +35,9 @@ impl Factors {
                 _mm512_packus_epi32(a, b)
             }),
             // Bits 15 to 30 of m and of a number that has bit 16 there.
-            high: m.map(|m| m.map(|m| _mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srai_epi32::<15>(m), _mm512_set1_epi32(1 << 16)))),
+            high: m.map(|m| {
+                m.map(|m| _mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srai_epi32::<15>(m), _mm512_set1_epi32(1 << 16)))
+            }),
             add: [unpacked(add, 0), unpacked(add, 1)],
         }
     }
@@ -176,9 +177,16 @@ fn blocks(
 ) {
     let pixels = (out.len() + out_c).saturating_sub(src_c).checked_div(out_c).unwrap_or(0);
     let pixels = pixels.min(src.len().checked_div(src_c).unwrap_or(0));
+    if pixels == 0 {
+        return;
+    }
     let period = src_c << (6 - src_c.trailing_zeros().min(6));
     let direct = src_c == out_c || src_c.is_multiple_of(64);
-    if src_c > out_c || src_c > k.multiplier.len().min(k.offset.len()) || !src_c.is_multiple_of(8) || !direct && period > NORM_ELEMS {
+    if src_c > out_c
+        || src_c > k.multiplier.len().min(k.offset.len())
+        || !src_c.is_multiple_of(8)
+        || !direct && period > NORM_ELEMS
+    {
         return norm::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
     }
     // A table's index has no sign.
@@ -200,7 +208,8 @@ fn blocks(
             let mut channel = phase % src_c;
             let constants = [_mm256_setzero_si256(); 8].map(|_| {
                 // SAFETY: a channel that is a multiple of 8 below their number, which is one, too.
-                let [m, offset] = [k.multiplier, k.offset].map(|x| unsafe { _mm256_loadu_si256(x.as_ptr().add(channel).cast()) });
+                let [m, offset] =
+                    [k.multiplier, k.offset].map(|x| unsafe { _mm256_loadu_si256(x.as_ptr().add(channel).cast()) });
                 channel = if channel + 8 == src_c { 0 } else { channel + 8 };
                 (m, _mm256_add_epi32(offset, middle))
             });
@@ -217,7 +226,8 @@ fn blocks(
                         let elems = _mm512_maskz_loadu_epi8(first64(left), from);
                         [_mm512_castsi512_si256(elems), _mm512_extracti64x4_epi64::<1>(elems)]
                     };
-                    let sums = [0, 1].map(|half| factors.of(half, _mm512_sub_epi16(_mm512_cvtepi8_epi16(elems[half]), zero)));
+                    let sums =
+                        [0, 1].map(|half| factors.of(half, _mm512_sub_epi16(_mm512_cvtepi8_epi16(elems[half]), zero)));
                     let bytes = finish(sums);
                     if left >= 64 {
                         _mm512_storeu_si512(to.cast(), bytes);
@@ -233,7 +243,8 @@ fn blocks(
                     let mask = first64(src_c - channel);
                     // SAFETY: as above; what lies behind the pixel's channels is masked off.
                     unsafe {
-                        let bytes = _mm512_maskz_loadu_epi8(mask, buffer.as_ptr().cast::<i8>().add(pixel * src_c + channel));
+                        let bytes =
+                            _mm512_maskz_loadu_epi8(mask, buffer.as_ptr().cast::<i8>().add(pixel * src_c + channel));
                         _mm512_mask_storeu_epi8(out.as_mut_ptr().add((first + pixel) * out_c + channel), mask, bytes);
                     }
                 }

@@ -29,7 +29,12 @@ pub(super) static TABLE: Kernels = Kernels {
     add_i8: |acc, elems, zero, m| unsafe { rows512::add_i8(acc, elems, zero, m) },
     store_i8: |out, acc, zero| unsafe { rows512::store_i8(out, acc, zero) },
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
-    norm_i8: |out, out_c, src, src_c, k| unsafe { norm512::norm_i8_vbmi(out, out_c, src, src_c, k) },
+    norm_i8: |out, out_c, src, src_c, k| unsafe {
+        match super::has() & super::AVX512_VBMI {
+            0 => norm512::norm_i8(out, out_c, src, src_c, k),
+            _ => norm512::norm_i8_vbmi(out, out_c, src, src_c, k),
+        }
+    },
     softmax_rows: |weights, totals, scores, added, k| unsafe {
         rows512::softmax_rows(weights, totals, scores, added, k)
     },
