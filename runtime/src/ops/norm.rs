@@ -251,9 +251,8 @@ fn prepare<const OPS: OpSet>(
         // What all channels of a group have in common waits where their constants come, so that those are one loop without branches.
         for (group, &[mean, rstd]) in stats.as_chunks().0.iter().enumerate() {
             let part = part_of(group, group_c, first, source_c);
-            for (m, offset) in multipliers.iter_mut().zip(&mut *offsets).take(part.end).skip(part.start) {
-                (*m, *offset) = ((scale * rstd).to_bits() as i32, (mean / scale).to_bits() as i32);
-            }
+            multipliers.get_mut(part.clone()).unwrap_or_default().fill((scale * rstd).to_bits() as i32);
+            offsets.get_mut(part).unwrap_or_default().fill((mean / scale).to_bits() as i32);
         }
         let limit = if tensor.dtype == DType::I8 { 127.9 } else { 0.4999 };
         // slope·2^(8 + 31 − shift)/2³¹ of an element that was shifted left by `shift`.

@@ -7,7 +7,6 @@ use super::rows512::first64;
 use crate::format::op::Table;
 use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
-use core::mem::MaybeUninit;
 
 /// Factors of 64 words, 32 a half, for `(w·m + 2¹⁴ >> 15) + add`, where |w| < 2⁸. m has two halves of 15 bits: `vpmulhrsw` makes
 /// the rounded product with the lower one, a word, and `vpdpwssd` takes it beside w, against the higher one and a 1.
@@ -66,15 +65,14 @@ fn results(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> [__m512i; 16] {
     // Sixteen bits of m stand for the higher half, and 16 of the rounding; `vpmulhw` takes the lower ones as a number with a sign.
     let m = k.out_multiplier;
     let (low, high) = (_mm512_set1_epi16(m as i16), _mm512_set1_epi32((m + (1 << 15)) >> 16 & 0xffff | 1 << 16));
-    let half = _mm512_set1_epi32(1 << 14);
-    let zero = _mm512_set1_epi16(k.out_zero_point as i16);
+    let half = _mm512_set1_epi32((1 << 14) + (k.out_zero_point << 15));
     let words_of = |entries: &[i16; 32]| {
         // SAFETY: 64 bytes.
         let entries = unsafe { _mm512_loadu_si512(entries.as_ptr().cast()) };
         let product = _mm512_mulhi_epi16(entries, low);
         let pairs = [_mm512_unpacklo_epi16(entries, product), _mm512_unpackhi_epi16(entries, product)];
         let [a, b] = pairs.map(|pairs| _mm512_srai_epi32::<15>(_mm512_dpwssd_epi32(half, pairs, high)));
-        _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero)
+        _mm512_packs_epi32(a, b)
     };
     let mut bytes = [_mm512_setzero_si512(); 16];
     for (bytes, entries) in bytes.iter_mut().zip(table.as_chunks::<32>().0.as_chunks::<2>().0) {
@@ -136,15 +134,12 @@ pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k:
             let bytes = results(table, &k);
             blocks(out, out_c, src, src_c, k, |sums| packed(indices(sums).map(|index| look_up(&bytes, index))));
         }
-        None => {
-            let zero = _mm512_set1_epi16(k.out_zero_point as i16);
-            blocks(out, out_c, src, src_c, k, |sums| {
-                packed(sums.map(|sums| {
-                    let [a, b] = sums.map(|sum| _mm512_srai_epi32::<NORM_FRACTION_BITS>(sum));
-                    _mm512_adds_epi16(_mm512_packs_epi32(a, b), zero)
-                }))
-            });
-        }
+        None => blocks(out, out_c, src, src_c, k, |sums| {
+            packed(sums.map(|sums| {
+                let [a, b] = sums.map(|sum| _mm512_srai_epi32::<NORM_FRACTION_BITS>(sum));
+                _mm512_packs_epi32(a, b)
+            }))
+        }),
     }
 }
 
@@ -163,8 +158,8 @@ pub(super) fn norm_i8_vbmi(out: &mut [i8], out_c: usize, src: &[i8], src_c: usiz
 /// Elements at a time, so that they stay in the first cache while one set of constants after the other passes over them.
 const NORM_ELEMS: usize = 1 << 13;
 
-/// Pixels as one row of elements, 64 at a time, whose constants come back after a whole number of pixels; the results are those
-/// of `finish`.
+/// Pixels as one row of elements, 64 at a time, whose constants come back after `period` of them, a whole number of pixels; the
+/// results are those of `finish`. What has pixels of no whole number of eights is AVX2's.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn blocks(
@@ -175,77 +170,65 @@ fn blocks(
     k: NormConstants<'_>,
     finish: impl Fn([[__m512i; 2]; 2]) -> __m512i,
 ) {
-    let pixels = (out.len() + out_c).saturating_sub(src_c).checked_div(out_c).unwrap_or(0);
-    let pixels = pixels.min(src.len().checked_div(src_c).unwrap_or(0));
-    if pixels == 0 {
-        return;
-    }
-    let period = src_c << (6 - src_c.trailing_zeros().min(6));
-    let direct = src_c == out_c || src_c.is_multiple_of(64);
-    if src_c > out_c
-        || src_c > k.multiplier.len().min(k.offset.len())
-        || !src_c.is_multiple_of(8)
-        || !direct && period > NORM_ELEMS
-    {
+    let width = out_c.min(k.multiplier.len()).min(k.offset.len());
+    if src_c == 0 || !src_c.is_multiple_of(8) || src_c > width {
         return norm::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
     }
+    // The output's last pixel may end behind its channels.
+    let pixels = (src.len() / src_c).min((out.len() + out_c - src_c) / out_c);
+    let period = src_c << (6 - src_c.trailing_zeros().min(6));
     // A table's index has no sign.
-    let middle = _mm256_set1_epi32(if k.table.is_empty() { 0 } else { (Table::LEN as i32 / 2) << NORM_FRACTION_BITS });
+    let more = if k.table.is_empty() { k.out_zero_point } else { Table::LEN as i32 / 2 };
+    let more = _mm256_set1_epi32(more << NORM_FRACTION_BITS);
     let zero = _mm512_set1_epi16(k.zero_point as i16);
-    let mut buffer = [const { MaybeUninit::<i8>::uninit() }; NORM_ELEMS];
     let some = (NORM_ELEMS / period).max(1) * period / src_c;
     for first in (0..pixels).step_by(some) {
-        let some = some.min(pixels - first);
-        let len = some * src_c;
-        // From a block to the next with the same constants.
-        let (to, step) = if direct {
-            // SAFETY: a pixel below `pixels`.
-            (unsafe { out.as_mut_ptr().add(first * out_c) }, period / src_c * out_c)
-        } else {
-            (buffer.as_mut_ptr().cast(), period)
-        };
+        let len = some.min(pixels - first) * src_c;
         for phase in (0..period.min(len)).step_by(64) {
-            let mut channel = phase % src_c;
-            let constants = [_mm256_setzero_si256(); 8].map(|_| {
+            // Where each eight of a block go, from those of the first pixel on.
+            let (mut channel, mut place) = (phase % src_c, (first + phase / src_c) * out_c + phase % src_c);
+            let eights = [(); 8].map(|()| {
                 // SAFETY: a channel that is a multiple of 8 below their number, which is one, too.
                 let [m, offset] =
                     [k.multiplier, k.offset].map(|x| unsafe { _mm256_loadu_si256(x.as_ptr().add(channel).cast()) });
-                channel = if channel + 8 == src_c { 0 } else { channel + 8 };
-                (m, _mm256_add_epi32(offset, middle))
+                let to = place;
+                (channel, place) = (channel + 8, place + 8);
+                if channel == src_c {
+                    (channel, place) = (0, place + out_c - src_c);
+                }
+                (m, _mm256_add_epi32(offset, more), to)
             });
-            let factors = Factors::new(constants.map(|c| c.0), constants.map(|c| c.1));
+            let factors = Factors::new(eights.map(|eight| eight.0), eights.map(|eight| eight.1));
+            let places = eights.map(|eight| eight.2);
+            let together = src_c == out_c || src_c.is_multiple_of(64);
             for (i, at) in (phase..len).step_by(period).enumerate() {
-                // SAFETY: `len` elements are there, and those of `out`, each a whole number of pixels behind the first.
-                unsafe {
+                let left = len - at;
+                // SAFETY: of the elements of `pixels` pixels those from here on, which are `left`.
+                let elems = unsafe {
                     let from = src.as_ptr().add(first * src_c + at);
-                    let to = to.add(phase + i * step);
-                    let left = len - at;
-                    let elems = if left >= 64 {
+                    if left >= 64 {
                         [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())]
                     } else {
                         let elems = _mm512_maskz_loadu_epi8(first64(left), from);
                         [_mm512_castsi512_si256(elems), _mm512_extracti64x4_epi64::<1>(elems)]
-                    };
-                    let sums =
-                        [0, 1].map(|half| factors.of(half, _mm512_sub_epi16(_mm512_cvtepi8_epi16(elems[half]), zero)));
-                    let bytes = finish(sums);
-                    if left >= 64 {
-                        _mm512_storeu_si512(to.cast(), bytes);
-                    } else {
-                        _mm512_mask_storeu_epi8(to, first64(left), bytes);
                     }
-                }
-            }
-        }
-        if !direct {
-            for pixel in 0..some {
-                for channel in (0..src_c).step_by(64) {
-                    let mask = first64(src_c - channel);
-                    // SAFETY: as above; what lies behind the pixel's channels is masked off.
-                    unsafe {
-                        let bytes =
-                            _mm512_maskz_loadu_epi8(mask, buffer.as_ptr().cast::<i8>().add(pixel * src_c + channel));
-                        _mm512_mask_storeu_epi8(out.as_mut_ptr().add((first + pixel) * out_c + channel), mask, bytes);
+                };
+                let bytes = finish(
+                    [0, 1].map(|half| factors.of(half, _mm512_sub_epi16(_mm512_cvtepi8_epi16(elems[half]), zero))),
+                );
+                // SAFETY: the results' places are in as many pixels, which `out` has.
+                unsafe {
+                    let out = out.as_mut_ptr().add(i * (period / src_c) * out_c);
+                    if !together {
+                        let mut eights = [[0i8; 8]; 8];
+                        _mm512_storeu_si512(eights.as_mut_ptr().cast(), bytes);
+                        for (&eight, &place) in eights.iter().zip(&places).take(left / 8) {
+                            out.add(place).cast::<[i8; 8]>().write(eight);
+                        }
+                    } else if left >= 64 {
+                        _mm512_storeu_si512(out.add(places[0]).cast(), bytes);
+                    } else {
+                        _mm512_mask_storeu_epi8(out.add(places[0]), first64(left), bytes);
                     }
                 }
             }
