@@ -254,9 +254,10 @@ fn prepare<const OPS: OpSet>(
             multipliers.get_mut(part.clone()).unwrap_or_default().fill((scale * rstd).to_bits() as i32);
             offsets.get_mut(part).unwrap_or_default().fill((mean / scale).to_bits() as i32);
         }
-        let limit = if tensor.dtype == DType::I8 { 127.9 } else { 0.4999 };
+        let dtype = if links(OPS, opset::NORM_I16) { tensor.dtype } else { DType::I8 };
+        let limit = if dtype == DType::I8 { 127.9 } else { 0.4999 };
         // slope·2^(8 + 31 − shift)/2³¹ of an element that was shifted left by `shift`.
-        let unit = exp2_neg(element_shift(tensor.dtype));
+        let unit = exp2_neg(element_shift(dtype));
         let constants = |m: &mut i32, offset: &mut i32, gamma: f32, beta: f32, factor: f32, shift_by: f32| {
             let [common, mean] = [*m, *offset].map(|x| f32::from_bits(x as u32));
             let slope = (common * (gamma * factor) / in_step).max(-limit).min(limit);
@@ -266,14 +267,13 @@ fn prepare<const OPS: OpSet>(
             *offset = rounded + (1 << (NORM_FRACTION_BITS - 1));
         };
         let affine = gammas.iter().zip(betas).skip(first);
-        let channels = multipliers.iter_mut().zip(offsets).zip(affine).enumerate();
+        let channels = multipliers.iter_mut().zip(offsets).zip(affine);
         if links(OPS, opset::NORM_MODULATED) && op.modulation != Modulation::None {
-            for (i, ((m, offset), (&gamma, &beta))) in channels {
-                let channel = first + i;
+            for (((m, offset), (&gamma, &beta)), channel) in channels.zip(first..) {
                 constants(m, offset, gamma, beta, 1.0 + modulation(channel), modulation(c + channel));
             }
         } else {
-            for (_, ((m, offset), (&gamma, &beta))) in channels {
+            for ((m, offset), (&gamma, &beta)) in channels {
                 constants(m, offset, gamma, beta, 1.0, 0.0);
             }
         }
