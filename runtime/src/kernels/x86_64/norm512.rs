@@ -236,8 +236,8 @@ fn blocks(
     }
 }
 
-/// Vectors whose sums surely fit 32 bits: a lane takes at most 4·255·128 of each.
-const SUM_VECTORS: usize = 1 << 13;
+/// Vectors whose sums surely fit 32 bits: a lane takes at most 4·255·128 of each, and sixteen lanes may be added.
+const SUM_VECTORS: usize = 1 << 9;
 
 /// As many pixels as 64 bytes hold, or 64 channels of one. A lane sums four bytes, or one for each of `PARTS` parts of those, so that
 /// no part has channels of two groups; one pass is all groups'.
@@ -265,32 +265,57 @@ fn sums<const PARTS: usize>(totals: &mut [[u64; 2]], row: &[i8], channels: usize
     }
     let ones = chosen.map(|chosen| _mm512_and_si512(chosen, _mm512_set1_epi8(1)));
     let row = row.get(..row.len() / c * c).unwrap_or_default();
+    let fold = c.is_power_of_two() && c >= 4;
     for block in (0..width).step_by(64) {
         let block_c = (width - block).min(64);
         let mask = (0..pixels).fold(0, |mask, pixel| mask | first64(block_c) << (pixel * c));
         for row in row.chunks(c * pixels * SUM_VECTORS) {
-            let (mut sums, mut products) = ([_mm512_setzero_si512(); PARTS], [_mm512_setzero_si512(); PARTS]);
-            for some in row.chunks(c * pixels) {
-                let Some(some) = some.get(first + block..) else { continue };
-                // SAFETY: what lies behind the slice is masked off.
-                let elems = unsafe { _mm512_maskz_loadu_epi8(mask & first64(some.len()), some.as_ptr()) };
-                let flipped = _mm512_xor_si512(elems, sign);
-                for part in 0..PARTS {
-                    sums[part] = _mm512_dpbusd_epi32(sums[part], ones[part], elems);
-                    let factor = _mm512_and_si512(flipped, chosen[part]);
-                    products[part] = _mm512_dpbusd_epi32(products[part], factor, elems);
+            // Two vectors take turns, so that neither waits for its own sum.
+            let mut sums = [[_mm512_setzero_si512(); PARTS]; 2];
+            let mut products = sums;
+            for two in row.chunks(2 * c * pixels) {
+                for turn in 0..2 {
+                    let Some(some) = two.get(turn * c * pixels + first + block..) else { continue };
+                    // SAFETY: what lies behind the slice is masked off.
+                    let elems = unsafe { _mm512_maskz_loadu_epi8(mask & first64(some.len()), some.as_ptr()) };
+                    let flipped = _mm512_xor_si512(elems, sign);
+                    for part in 0..PARTS {
+                        sums[turn][part] = _mm512_dpbusd_epi32(sums[turn][part], ones[part], elems);
+                        let factor = _mm512_and_si512(flipped, chosen[part]);
+                        products[turn][part] = _mm512_dpbusd_epi32(products[turn][part], factor, elems);
+                    }
                 }
             }
             let mut lanes = [[[0; 16]; 2]; PARTS];
             for (part, [to_sums, to_squares]) in lanes.iter_mut().enumerate() {
-                let squares = _mm512_sub_epi32(products[part], _mm512_slli_epi32::<7>(sums[part]));
+                let folded = |x: [[__m512i; PARTS]; 2]| {
+                    // Lanes of several pixels' same channels.
+                    let mut x = _mm512_add_epi32(x[0][part], x[1][part]);
+                    if fold {
+                        if c < 64 {
+                            x = _mm512_add_epi32(x, _mm512_alignr_epi32::<8>(x, x));
+                        }
+                        if c < 32 {
+                            x = _mm512_add_epi32(x, _mm512_alignr_epi32::<4>(x, x));
+                        }
+                        if c < 16 {
+                            x = _mm512_add_epi32(x, _mm512_alignr_epi32::<2>(x, x));
+                        }
+                        if c < 8 {
+                            x = _mm512_add_epi32(x, _mm512_alignr_epi32::<1>(x, x));
+                        }
+                    }
+                    x
+                };
+                let (sums, products) = (folded(sums), folded(products));
+                let squares = _mm512_sub_epi32(products, _mm512_slli_epi32::<7>(sums));
                 // SAFETY: 64 bytes each.
                 unsafe {
-                    _mm512_storeu_si512(to_sums.as_mut_ptr().cast(), sums[part]);
+                    _mm512_storeu_si512(to_sums.as_mut_ptr().cast(), sums);
                     _mm512_storeu_si512(to_squares.as_mut_ptr().cast(), squares);
                 }
             }
-            for pixel in 0..pixels {
+            for pixel in 0..if fold { 1 } else { pixels } {
                 add_up(totals, group_c, block..block + block_c, &lanes, 4, pixel * c);
             }
         }
