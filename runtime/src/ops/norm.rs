@@ -242,26 +242,26 @@ fn prepare<const OPS: OpSet>(
     let table = model.modulation_table(op.modulation, ctx.row, ctx.class, 2 * c);
     let modulation = |i: usize| table.get(i).map_or_else(|| given.get(i).copied().unwrap_or(0.0), |x| x.to_f32());
     let group_c = (c / (op.groups as usize).max(1)).max(1);
+    // A group's statistics wait where its channels' constants come, so that those are one loop without branches.
+    let groups = multipliers.chunks_mut(group_c).zip(offsets.chunks_mut(group_c)).zip(stats.as_chunks().0);
+    for ((multipliers, offsets), &[mean, rstd]) in groups {
+        multipliers.fill(rstd.to_bits() as i32);
+        offsets.fill(mean.to_bits() as i32);
+    }
     let mut first = 0;
     for tensor in sources {
         let (scale, source_c) = (model.quant(tensor, ctx.row).scale, tensor.c as usize);
         let channels = first..first + source_c;
         let multipliers = multipliers.get_mut(channels.clone()).unwrap_or_default();
         let offsets = offsets.get_mut(channels.clone()).unwrap_or_default();
-        // What all channels of a group have in common waits where their constants come, so that those are one loop without branches.
-        for (group, &[mean, rstd]) in stats.as_chunks().0.iter().enumerate() {
-            let part = part_of(group, group_c, first, source_c);
-            multipliers.get_mut(part.clone()).unwrap_or_default().fill((scale * rstd).to_bits() as i32);
-            offsets.get_mut(part).unwrap_or_default().fill((mean / scale).to_bits() as i32);
-        }
         let dtype = if links(OPS, opset::NORM_I16) { tensor.dtype } else { DType::I8 };
         let limit = if dtype == DType::I8 { 127.9 } else { 0.4999 };
         // slope·2^(8 + 31 − shift)/2³¹ of an element that was shifted left by `shift`.
         let unit = exp2_neg(element_shift(dtype));
         let constants = |m: &mut i32, offset: &mut i32, gamma: f32, beta: f32, factor: f32, shift_by: f32| {
-            let [common, mean] = [*m, *offset].map(|x| f32::from_bits(x as u32));
-            let slope = (common * (gamma * factor) / in_step).max(-limit).min(limit);
-            let centre = (beta * factor + shift_by) / in_step - mean * slope;
+            let [rstd, mean] = [*m, *offset].map(|x| f32::from_bits(x as u32));
+            let slope = (scale * rstd * (gamma * factor) / in_step).max(-limit).min(limit);
+            let centre = (beta * factor + shift_by) / in_step - mean / scale * slope;
             *m = multiplier(slope * (1 << NORM_FRACTION_BITS) as f32 * unit);
             let rounded = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32).clamp(-(1 << 29), 1 << 29);
             *offset = rounded + (1 << (NORM_FRACTION_BITS - 1));
