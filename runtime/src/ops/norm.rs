@@ -245,8 +245,9 @@ fn prepare<const OPS: OpSet>(
     // A group's statistics wait where its channels' constants come, so that those are one loop without branches.
     let groups = multipliers.chunks_mut(group_c).zip(offsets.chunks_mut(group_c)).zip(stats.as_chunks().0);
     for ((multipliers, offsets), &[mean, rstd]) in groups {
-        multipliers.fill(rstd.to_bits() as i32);
-        offsets.fill(mean.to_bits() as i32);
+        for (m, offset) in multipliers.iter_mut().zip(offsets) {
+            (*m, *offset) = (rstd.to_bits() as i32, mean.to_bits() as i32);
+        }
     }
     let mut first = 0;
     for tensor in sources {
