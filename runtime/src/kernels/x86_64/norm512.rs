@@ -200,22 +200,29 @@ fn blocks(
     for first in (0..pixels).step_by(some) {
         let len = some.min(pixels - first) * src_c;
         for phase in (0..period.min(len)).step_by(64) {
-            // Where each eight of a block go, from those of the first pixel on.
+            // What lies together in the output, too: which bytes of a block, and where its first byte would be, from those of the
+            // first pixel on.
+            let (mut pieces, mut last) = ([(0, 0); 8], 0);
             let (mut channel, mut place) = (phase % src_c, (first + phase / src_c) * out_c + phase % src_c);
+            pieces[0].1 = place;
+            let mut eight = 0;
             let eights = [(); 8].map(|()| {
                 // SAFETY: a channel that is a multiple of 8 below their number, which is one, too.
                 let [m, offset] =
                     [k.multiplier, k.offset].map(|x| unsafe { _mm256_loadu_si256(x.as_ptr().add(channel).cast()) });
-                let to = place;
+                pieces[last].0 |= 0xff << (8 * eight);
+                eight += 1;
                 (channel, place) = (channel + 8, place + 8);
                 if channel == src_c {
                     (channel, place) = (0, place + out_c - src_c);
+                    if out_c > src_c && eight < 8 {
+                        last += 1;
+                        pieces[last].1 = place - 8 * eight;
+                    }
                 }
-                (m, _mm256_add_epi32(offset, more), to)
+                (m, _mm256_add_epi32(offset, more))
             });
             let factors = Factors::new(eights.map(|eight| eight.0), eights.map(|eight| eight.1));
-            let places = eights.map(|eight| eight.2);
-            let together = src_c == out_c || src_c.is_multiple_of(64);
             for (at, words) in (phase..len).step_by(period).zip(&mut buffer) {
                 let left = len - at;
                 // SAFETY: of the elements of `pixels` pixels those from here on, which are `left`.
@@ -236,21 +243,16 @@ fn blocks(
                 let left = len - at;
                 // SAFETY: the loop above has written as many.
                 let bytes = bytes_of(unsafe { words.assume_init() });
-                // SAFETY: the results' places are in as many pixels, which `out` has.
-                unsafe {
-                    let out = out.as_mut_ptr().add(i * (period / src_c) * out_c);
-                    if !together {
-                        let mut eights = [[0i8; 8]; 8];
-                        _mm512_storeu_si512(eights.as_mut_ptr().cast(), bytes);
-                        for (&eight, &place) in eights.iter().zip(&places).take(left / 8) {
-                            out.add(place).cast::<[i8; 8]>().write(eight);
-                        }
-                    } else if left >= 64 {
-                        _mm512_storeu_si512(out.add(places[0]).cast(), bytes);
-                    } else {
-                        _mm512_mask_storeu_epi8(out.add(places[0]), first64(left), bytes);
+                let inside = first64(left);
+                let mut store = |(mask, place): (__mmask64, usize)| {
+                    // SAFETY: the bytes that the masks leave belong to as many pixels, which `out` has; others are not touched.
+                    unsafe {
+                        let to = out.as_mut_ptr().wrapping_add(i * (period / src_c) * out_c + place);
+                        _mm512_mask_storeu_epi8(to, mask & inside, bytes);
                     }
-                }
+                };
+                store(pieces[0]);
+                pieces.iter().take(last + 1).skip(1).for_each(|&piece| store(piece));
             }
         }
     }
