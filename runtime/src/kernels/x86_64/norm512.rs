@@ -1,5 +1,5 @@
-//! AVX-512, group norm. A pointwise table of 1,024 entries becomes 1,024 bytes of results in sixteen registers, and sums of bytes
-//! are `vpdpbusd`.
+//! AVX-512, group norm, 64 elements at a time. A pointwise table of 1,024 entries becomes 1,024 bytes of results in sixteen
+//! registers, and sums of bytes are `vpdpbusd`.
 
 use super::super::{NormConstants, scalar};
 use super::norm::{add_up, norm, unit};
@@ -63,9 +63,11 @@ fn packed([a, b]: [__m512i; 2]) -> __m512i {
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn results(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> [__m512i; 16] {
-    // Sixteen bits of m stand for the higher half, and 16 of the rounding; `vpmulhw` takes the lower ones as a number with a sign.
+    // Halves of 16 bits: `vpmulhw` takes the lower one with its sign, so the higher one is rounded.
     let m = k.out_multiplier;
-    let (low, high) = (_mm512_set1_epi16(m as i16), _mm512_set1_epi32((m + (1 << 15)) >> 16 & 0xffff | 1 << 16));
+    let (low, high) =
+        (_mm512_set1_epi16(m as i16), _mm512_set1_epi32(m.wrapping_add(1 << 15) >> 16 & 0xffff | 1 << 16));
+    // The result is rounded at bit 31, which is bit 15 here.
     let half = _mm512_set1_epi32((1 << 14) + (k.out_zero_point << 15));
     let words_of = |entries: &[i16; 32]| {
         // SAFETY: 64 bytes.
