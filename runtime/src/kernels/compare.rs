@@ -371,12 +371,14 @@ fn sums_i16(table: &Kernels, random: &mut Random) -> bool {
 
 /// A norm's constants, within what `prepare` makes; with a table or without one.
 fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usize, NormConstants<'_>, bool)) -> bool {
-    const C: usize = 24;
+    const C: usize = 72;
     let limit = if dtype_i8 { 1 << 30 } else { 1 << 29 };
     let multiplier: [i32; C] = core::array::from_fn(|_| random.value(1 - limit, limit - 1) >> random.below(12));
     let offset: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 29), 1 << 29) >> random.below(16));
     let table: [i16; Table::LEN] = core::array::from_fn(|_| random.value(-32_767, 32_767) as i16);
-    let (src_c, more) = (1 + random.below(C), random.below(8));
+    // Multiples of 8 are frequent, and so is a single source.
+    let src_c = if random.below(2) == 0 { 1 + random.below(C) } else { 8 + 8 * random.below(C / 8) };
+    let more = random.below(16).saturating_sub(8);
     let pixels = random.below(OUT_LEN / (src_c + more) + 1);
     let constants = NormConstants {
         multiplier: multiplier.get(..src_c).unwrap_or_default(),

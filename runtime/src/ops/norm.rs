@@ -12,7 +12,7 @@
 use super::parts::over_rows;
 use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces, take_front};
-use crate::format::op::{NormApply, NormStats, Op};
+use crate::format::op::{Modulation, NormApply, NormStats, Op};
 use crate::format::{DType, NONE, Tensor};
 use crate::kernels::scratch::{GROUP_SUM_BYTES, NormScratch, align};
 use crate::kernels::{NormConstants, select};
@@ -251,29 +251,46 @@ fn prepare<const OPS: OpSet>(
     offsets: &mut [i32],
 ) {
     let (model, c) = (ctx.model, multipliers.len());
-    let affine = model.floats(op.affine, 2 * c);
+    let (gammas, betas) = model.floats(op.affine, 2 * c).split_at_checked(c).unwrap_or_default();
     let table = model.modulation_table(op.modulation, ctx.row, ctx.class, 2 * c);
-    let modulation = |i: usize| {
-        if !links(OPS, opset::NORM_MODULATED) {
-            return 0.0;
-        }
-        table.get(i).map_or_else(|| given.get(i).copied().unwrap_or(0.0), |x| x.to_f32())
-    };
-    let at = |values: &[f32], i: usize| values.get(i).copied().unwrap_or(0.0);
+    let modulation = |i: usize| table.get(i).map_or_else(|| given.get(i).copied().unwrap_or(0.0), |x| x.to_f32());
     let group_c = (c / (op.groups as usize).max(1)).max(1);
-    let source = |tensor: &Tensor| (model.quant(tensor, ctx.row).scale, tensor.dtype);
-    let both = [source(&sources[0]), source(&sources[1])];
-    for (channel, (to_m, to_offset)) in multipliers.iter_mut().zip(offsets).enumerate() {
-        let (scale, dtype) = if channel < sources[0].c as usize { both[0] } else { both[1] };
+    // A group's statistics wait where its channels' constants come, so that those are one loop without branches.
+    let groups = multipliers.chunks_mut(group_c).zip(offsets.chunks_mut(group_c)).zip(stats.as_chunks().0);
+    for ((multipliers, offsets), &[mean, rstd]) in groups {
+        for (m, offset) in multipliers.iter_mut().zip(offsets) {
+            (*m, *offset) = (rstd.to_bits() as i32, mean.to_bits() as i32);
+        }
+    }
+    let mut first = 0;
+    for tensor in sources {
+        let (scale, source_c) = (model.quant(tensor, ctx.row).scale, tensor.c as usize);
+        let channels = first..first + source_c;
+        let multipliers = multipliers.get_mut(channels.clone()).unwrap_or_default();
+        let offsets = offsets.get_mut(channels.clone()).unwrap_or_default();
+        let dtype = if links(OPS, opset::NORM_I16) { tensor.dtype } else { DType::I8 };
         let limit = if dtype == DType::I8 { 127.9 } else { 0.4999 };
-        let group = 2 * (channel / group_c);
-        let (mean, rstd) = (at(stats, group), at(stats, group + 1));
-        let (factor, shift_by) = (1.0 + modulation(channel), modulation(c + channel));
-        let slope = (scale * rstd * (at(affine, channel) * factor) / in_step).max(-limit).min(limit);
-        let centre = (at(affine, c + channel) * factor + shift_by) / in_step - mean / scale * slope;
         // slope·2^(8 + 31 − shift)/2³¹ of an element that was shifted left by `shift`.
-        *to_m = multiplier(slope * (1 << NORM_FRACTION_BITS) as f32 * exp2_neg(element_shift(dtype)));
-        let offset = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32).clamp(-(1 << 29), 1 << 29);
-        *to_offset = offset + (1 << (NORM_FRACTION_BITS - 1));
+        let unit = exp2_neg(element_shift(dtype));
+        let constants = |m: &mut i32, offset: &mut i32, gamma: f32, beta: f32, factor: f32, shift_by: f32| {
+            let [rstd, mean] = [*m, *offset].map(|x| f32::from_bits(x as u32));
+            let slope = (scale * rstd * (gamma * factor) / in_step).max(-limit).min(limit);
+            let centre = (beta * factor + shift_by) / in_step - mean / scale * slope;
+            *m = multiplier(slope * (1 << NORM_FRACTION_BITS) as f32 * unit);
+            let rounded = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32).clamp(-(1 << 29), 1 << 29);
+            *offset = rounded + (1 << (NORM_FRACTION_BITS - 1));
+        };
+        let affine = gammas.iter().zip(betas).skip(first);
+        let channels = multipliers.iter_mut().zip(offsets).zip(affine);
+        if links(OPS, opset::NORM_MODULATED) && op.modulation != Modulation::None {
+            for (((m, offset), (&gamma, &beta)), channel) in channels.zip(first..) {
+                constants(m, offset, gamma, beta, 1.0 + modulation(channel), modulation(c + channel));
+            }
+        } else {
+            for ((m, offset), (&gamma, &beta)) in channels {
+                constants(m, offset, gamma, beta, 1.0, 0.0);
+            }
+        }
+        first += source_c;
     }
 }

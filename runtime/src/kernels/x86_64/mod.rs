@@ -29,6 +29,8 @@ const ASKED: u8 = 1;
 const AVX2: u8 = 2;
 const AVX_VNNI: u8 = 4;
 const AVX512_VNNI: u8 = 8;
+/// With [`AVX512_VNNI`] only; a norm's application takes 0.7 of the time with it, on a Zen 5.
+const AVX512_VBMI: u8 = 16;
 
 /// The fastest table that this machine can run, whole: on a host nobody counts a kernel's bytes.
 pub fn kernels<const OPS: OpSet>() -> &'static Kernels {
@@ -92,6 +94,10 @@ fn detect() -> u8 {
     // (bits 16, 30 and 31) and VNNI (bit 11).
     if has(saved, &[5, 6, 7]) && has(extended.ebx, &[16, 30, 31]) && has(extended.ecx, &[11]) {
         found |= AVX512_VNNI;
+        // Bit 1: all of these but Cascade Lake and Cooper Lake.
+        if has(extended.ecx, &[1]) {
+            found |= AVX512_VBMI;
+        }
     }
     found
 }
@@ -104,4 +110,25 @@ fn detect() -> u8 {
 unsafe fn os_saves() -> u32 {
     // SAFETY: the caller's promise; register 0 always exists.
     unsafe { _xgetbv(0) as u32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a processor with VBMI never runs.
+    #[test]
+    fn norm_without_vbmi_equals_scalar() {
+        if has() & AVX512_VNNI == 0 {
+            return;
+        }
+        // SAFETY: as the condition says.
+        let norm_i8 = |out: &mut [i8], out_c, src: &[i8], src_c, k: super::super::NormConstants<'_>| unsafe {
+            norm512::norm_i8(out, out_c, src, src_c, k)
+        };
+        let table = Kernels { norm_i8, ..scalar::KERNELS };
+        for seed in 0..2_000 {
+            assert_eq!(super::super::compare::compare(&table, seed), Ok(()));
+        }
+    }
 }

@@ -7,47 +7,44 @@ use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
 use core::ops::Range;
 
-/// Factors m of eight channels, for words w of two pixels: `(w·m >> 15) + (half >> 15)`, rounded down once. m has two halves
-/// of 15 bits, so that it is w·high + ((w·low + half) >> 15), all of it 32 bits; `vpmaddwd` multiplies every other word, and
-/// the word beside it meets a zero.
-struct Factors {
+/// Factors m of sixteen words w: `(w·m + 2¹⁴) >> 15` for |w| < 2⁸ where `EXTRA` is 0, else `w·m >> 16`. The product with the lower
+/// bits of m is a word, of `vpmulhrsw` or `vpmulhw`, and `vpmaddwd` takes it beside w, against the higher bits and a 1.
+struct Factors<const EXTRA: i32> {
+    low: __m256i,
+    /// For the words that `vpunpcklwd` takes, and for those that `vpunpckhwd` takes.
     high: [__m256i; 2],
-    low: [__m256i; 2],
-    half: __m256i,
 }
 
-/// Lanes of eight channels, the even ones and the odd ones, for two pixels.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn even_and_odd(x: __m256i) -> [__m256i; 2] {
-    let even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
-    [even, _mm256_add_epi32(even, _mm256_set1_epi32(1))].map(|lanes| _mm256_permutevar8x32_epi32(x, lanes))
-}
-
-impl Factors {
+impl<const EXTRA: i32> Factors<EXTRA> {
+    /// From those of words 0 to 3 and 8 to 11, and of the others.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn new(m: __m256i, half: i32) -> Factors {
-        let [even, odd] = even_and_odd(m);
-        let word = _mm256_set1_epi32(0xffff);
-        let high = [
-            _mm256_and_si256(_mm256_srai_epi32::<15>(even), word),
-            _mm256_andnot_si256(word, _mm256_slli_epi32::<1>(odd)),
-        ];
-        let low = _mm256_set1_epi32(0x7fff);
-        let low = [_mm256_and_si256(even, low), _mm256_slli_epi32::<16>(_mm256_and_si256(odd, low))];
-        Factors { high, low, half: _mm256_set1_epi32(half) }
+    fn new(m: [__m256i; 2]) -> Self {
+        let [low, high] = if EXTRA == 0 {
+            let low = |m| _mm256_and_si256(m, _mm256_set1_epi32(0x7fff));
+            [m.map(low), m.map(|m| _mm256_srai_epi32::<15>(m))]
+        } else {
+            // The lower half counts with its sign, so the higher one is rounded.
+            let low = |m| _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(m));
+            [m.map(low), m.map(|m| _mm256_srai_epi32::<16>(_mm256_add_epi32(m, _mm256_set1_epi32(1 << 15))))]
+        };
+        let one = _mm256_set1_epi32(1 << 16);
+        Factors {
+            low: _mm256_packs_epi32(low[0], low[1]),
+            high: high.map(|high| _mm256_blend_epi16::<0b1010_1010>(high, one)),
+        }
     }
 
-    /// Lanes of the even words and of the odd ones; packed, each eight words are in the order 0, 2, 4, 6, 1, 3, 5, 7.
+    /// Lanes that pack to the order of the words.
     #[target_feature(enable = "avx2")]
     #[inline]
     fn of(&self, words: __m256i) -> [__m256i; 2] {
-        let one = |i: usize| {
-            let low = _mm256_add_epi32(_mm256_madd_epi16(words, self.low[i]), self.half);
-            _mm256_add_epi32(_mm256_madd_epi16(words, self.high[i]), _mm256_srai_epi32::<15>(low))
+        let low = match EXTRA {
+            0 => _mm256_mulhrs_epi16(words, self.low),
+            _ => _mm256_mulhi_epi16(words, self.low),
         };
-        [one(0), one(1)]
+        let pairs = [_mm256_unpacklo_epi16(words, low), _mm256_unpackhi_epi16(words, low)];
+        [_mm256_madd_epi16(pairs[0], self.high[0]), _mm256_madd_epi16(pairs[1], self.high[1])]
     }
 }
 
@@ -55,16 +52,15 @@ impl Factors {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn results(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> [i8; Table::LEN] {
-    let factors = Factors::new(_mm256_set1_epi32(k.out_multiplier), 0);
-    let zero = _mm256_set1_epi16(k.out_zero_point as i16);
+    let factors = Factors::<8>::new([_mm256_set1_epi32(k.out_multiplier); 2]);
+    // Rounded at bit 31, which is bit 15 here.
+    let half = _mm256_set1_epi32((1 << 14) + (k.out_zero_point << 15));
     let mut bytes = [0; Table::LEN];
     for (bytes, entries) in bytes.as_chunks_mut::<16>().0.iter_mut().zip(table.as_chunks::<16>().0) {
         // SAFETY: 32 bytes.
         let entries = unsafe { _mm256_loadu_si256(entries.as_ptr().cast()) };
-        // Rounded at bit 31, which is bit 16 here; a result has 15 bits.
-        let [even, odd] = factors.of(entries).map(|x| _mm256_add_epi32(x, _mm256_set1_epi32(1 << 15)));
-        let words = _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi32::<16>(even), odd);
-        let words = _mm256_add_epi16(words, zero);
+        let [a, b] = factors.of(entries).map(|x| _mm256_srai_epi32::<15>(_mm256_add_epi32(x, half)));
+        let words = _mm256_packs_epi32(a, b);
         let packed = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
         // SAFETY: sixteen bytes.
         unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), packed) };
@@ -92,10 +88,9 @@ pub(super) fn norm<T: Element, const EXTRA: i32>(
     }
     let table: Option<[i8; Table::LEN]> = k.table.first_chunk().map(|table| results(table, &k));
     let zero = _mm256_set1_epi16(k.zero_point as i16);
-    let out_zero = _mm256_set1_epi16(k.out_zero_point as i16);
     // A table's index has no sign.
-    let middle = if table.is_some() { (Table::LEN as i32 / 2) << NORM_FRACTION_BITS } else { 0 };
-    let in_order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
+    let more = if table.is_some() { Table::LEN as i32 / 2 } else { k.out_zero_point };
+    let more = _mm256_set1_epi32(more << NORM_FRACTION_BITS);
     // Those whose channels are all there; the output's last pixel may end behind them.
     let pixels = (src.len() / src_c).min((out.len() + out_c - width) / out_c);
     let mut indices = [[[0u16; 8]; 2]; NORM_PIXELS / 2];
@@ -103,9 +98,13 @@ pub(super) fn norm<T: Element, const EXTRA: i32>(
         let end = pixels.min(some + NORM_PIXELS);
         for first in (0..width).step_by(8) {
             let first = first.min(width - 8);
-            let factors = Factors::new(load(&eight(k.multiplier, first)), 1 << (14 + EXTRA));
-            let offset = _mm256_add_epi32(load(&eight(k.offset, first)), _mm256_set1_epi32(middle));
-            let offset = even_and_odd(offset);
+            // Four channels twice, of either pixel.
+            let fours = |constants: &[i32]| {
+                let eight = load(&eight(constants, first));
+                [_mm256_permute2x128_si256::<0>(eight, eight), _mm256_permute2x128_si256::<0x11>(eight, eight)]
+            };
+            let factors = Factors::<EXTRA>::new(fours(k.multiplier));
+            let offset = fours(k.offset).map(|offset| _mm256_add_epi32(offset, more));
             for (pixel, indices) in (some..end).step_by(2).zip(&mut indices) {
                 let pair = [pixel, (pixel + 1).min(end - 1)];
                 // SAFETY: a pixel below `pixels` has `width` channels in both, of which these are eight.
@@ -113,15 +112,17 @@ pub(super) fn norm<T: Element, const EXTRA: i32>(
                 let to = pair.map(|pixel| unsafe { out.as_mut_ptr().add(pixel * out_c + first).cast::<[i8; 8]>() });
                 let sums = factors.of(_mm256_sub_epi16(T::words(a, b), zero));
                 // Both summands are below 2³⁰: nothing saturates.
-                let index = |x: __m256i, offset: __m256i| {
-                    let sum = _mm256_add_epi32(_mm256_srai_epi32::<EXTRA>(x), offset);
-                    _mm256_srai_epi32::<{ NORM_FRACTION_BITS as i32 }>(sum)
+                let index = |i: usize| {
+                    let mut sum = sums[i];
+                    if EXTRA > 0 {
+                        sum = _mm256_srai_epi32::<7>(_mm256_add_epi32(sum, _mm256_set1_epi32(1 << 6)));
+                    }
+                    _mm256_srai_epi32::<{ NORM_FRACTION_BITS as i32 }>(_mm256_add_epi32(sum, offset[i]))
                 };
-                let (even, odd) = (index(sums[0], offset[0]), index(sums[1], offset[1]));
+                let [first_four, last_four] = [index(0), index(1)];
                 match &table {
                     None => {
-                        let words = _mm256_adds_epi16(_mm256_packs_epi32(even, odd), out_zero);
-                        let words = _mm256_shuffle_epi8(words, in_order);
+                        let words = _mm256_packs_epi32(first_four, last_four);
                         let bytes = _mm256_packs_epi16(words, words);
                         // SAFETY: as above.
                         unsafe {
@@ -131,7 +132,7 @@ pub(super) fn norm<T: Element, const EXTRA: i32>(
                     }
                     Some(_) => {
                         let last = _mm256_set1_epi16(Table::LEN as i16 - 1);
-                        let index = _mm256_min_epu16(_mm256_packus_epi32(even, odd), last);
+                        let index = _mm256_min_epu16(_mm256_packus_epi32(first_four, last_four), last);
                         // SAFETY: 32 bytes.
                         unsafe { _mm256_storeu_si256(indices.as_mut_ptr().cast(), index) };
                     }
@@ -141,8 +142,8 @@ pub(super) fn norm<T: Element, const EXTRA: i32>(
                 for (pixel, at) in (some..end).zip(indices.as_flattened()) {
                     // SAFETY: as above; no index is above `last`.
                     unsafe {
-                        let to = out.as_mut_ptr().add(pixel * out_c + first).cast::<[i8; 8]>();
-                        to.write(look_up(table, at));
+                        let to = out.as_mut_ptr().add(pixel * out_c + first);
+                        _mm_storel_epi64(to.cast(), look_up(table, at));
                     }
                 }
             }
@@ -150,16 +151,23 @@ pub(super) fn norm<T: Element, const EXTRA: i32>(
     }
 }
 
-/// Eight entries; their indices lie in the order of [`Factors::of`]. A block of pixels later, indices come from the cache, and
-/// the norms of a net of 6.2 G take 4.4 ms in four steps of a Zen 5; read back at once, from the store that was just made, 5.9, and
-/// with a gather 6.2. Hence also a promise and no mask: a compiler would mask all eight at once and take them out of the register.
+/// Eight entries. A block of pixels later, indices come from the cache, and the norms of a net of 6.2 G take 4.4 ms in four steps of
+/// a Zen 5; read back at once, from the store that was just made, 5.9, and with a gather 6.2. Hence also a promise and no mask: a
+/// compiler would mask all eight at once and take them out of the register. `vpinsrb` takes an entry where it lies; with shifts in
+/// general registers, which are too few for eight entries and their indices, the kernel takes 1.2 times as long.
 ///
 /// # Safety
 /// Indices lie within the table.
-#[inline(always)]
-unsafe fn look_up(table: &[i8; Table::LEN], at: &[u16; 8]) -> [i8; 8] {
+#[target_feature(enable = "avx2")]
+#[inline]
+unsafe fn look_up(table: &[i8; Table::LEN], at: &[u16; 8]) -> __m128i {
     // SAFETY: the caller's promise.
-    [0, 4, 1, 5, 2, 6, 3, 7].map(|i| unsafe { *table.get_unchecked(at[i] as usize) })
+    let entry = |i: usize| unsafe { *table.get_unchecked(at[i] as usize) as i32 };
+    let four = |i: usize| {
+        let two = _mm_insert_epi8::<1>(_mm_cvtsi32_si128(entry(i)), entry(i + 1));
+        _mm_insert_epi8::<3>(_mm_insert_epi8::<2>(two, entry(i + 2)), entry(i + 3))
+    };
+    _mm_unpacklo_epi32(four(0), four(4))
 }
 
 /// Bytes at a time, which stay in the first cache while one block of channels after the other is summed; 2¹⁵ is the most that a vector

@@ -28,7 +28,12 @@ pub(super) static TABLE: Kernels = Kernels {
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
-    norm_i8: |out, out_c, src, src_c, k| unsafe { norm512::norm_i8(out, out_c, src, src_c, k) },
+    norm_i8: |out, out_c, src, src_c, k| unsafe {
+        match super::has() & super::AVX512_VBMI {
+            0 => norm512::norm_i8(out, out_c, src, src_c, k),
+            _ => norm512::norm_i8_vbmi(out, out_c, src, src_c, k),
+        }
+    },
     softmax_rows: |weights, totals, scores, added, k| unsafe {
         rows512::softmax_rows(weights, totals, scores, added, k)
     },
