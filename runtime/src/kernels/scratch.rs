@@ -58,7 +58,7 @@ impl Tiling {
 
     /// Parts of the rows that a group norm sums apart: on a host several threads may take them.
     pub const fn norm_parts(self) -> usize {
-        if self.is_host() { 8 } else { 1 }
+        if self.is_host() { 4 } else { 1 }
     }
 
     /// Rows of a convolution's tile: on a host as many whole rows of the output as are no more pixels than a tile's, and have a window
