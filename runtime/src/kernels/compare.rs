@@ -429,7 +429,18 @@ fn winograd(table: &Kernels, random: &mut Random) -> bool {
     let row_len = (2 * tiles + 2) * in_c;
     let mut rows = [0i16; LEN];
     rows.iter_mut().zip(elems).for_each(|(to, elem)| *to = elem.into());
-    let window = rows.get(..4 * row_len).unwrap_or_default();
+    let upsampled = select::TILING.winograd_always() && random.below(2) == 1;
+    let mut larger = [0i16; LEN];
+    if upsampled {
+        for (at, pixel) in larger.chunks_exact_mut(in_c).take(4 * (2 * tiles + 2)).enumerate() {
+            let (y, x) = (at / (2 * tiles + 2), at % (2 * tiles + 2));
+            let from = y.div_ceil(2) * (tiles + 2) + x.div_ceil(2);
+            pixel.iter_mut().zip(rows.get(from * in_c..).unwrap_or_default()).for_each(|(to, &elem)| *to = elem);
+        }
+    }
+    let direct = if upsampled { &larger } else { &rows };
+    let window_len = if upsampled { 3 * (tiles + 2) * in_c } else { 4 * row_len };
+    let window = rows.get(..window_len).unwrap_or_default();
     let mut ordered = Aligned([0; LEN]);
     exchanged(&mut ordered.0, window, table.exchanged);
 
@@ -444,7 +455,8 @@ fn winograd(table: &Kernels, random: &mut Random) -> bool {
     let [mut got, mut want] = [[-1i32; 80 * TILES]; 2];
     let half = 2 * tiles * channels;
     let tile = WinogradTile {
-        window: ordered.0.get_mut(..4 * row_len).unwrap_or_default(),
+        window: ordered.0.get_mut(..window_len).unwrap_or_default(),
+        upsampled,
         in_c,
         weights: &transformed.0,
         values: &mut values.0,
@@ -453,7 +465,7 @@ fn winograd(table: &Kernels, random: &mut Random) -> bool {
     (table.winograd)(got.get_mut(..2 * half).unwrap_or_default(), channels, tile);
     let (first, second) = want.split_at_mut_checked(half).unwrap_or_default();
     for (row, sums) in [first, second.get_mut(..half).unwrap_or_default()].into_iter().enumerate() {
-        let elems = window.get(row * row_len..).unwrap_or_default();
+        let elems = direct.get(row * row_len..4 * row_len).unwrap_or_default();
         let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: row_len, pixel_stride: in_c };
         (SCALAR.conv_i16)(sums, channels, window, &weights);
     }

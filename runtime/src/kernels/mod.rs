@@ -85,6 +85,9 @@ impl<T> Window<'_, T> {
 pub struct WinogradTile<'a> {
     /// Four input rows, padded, `[4][2·tiles + 2][in_c]`, `exchanged` or not, of at least two tiles; may be overwritten.
     pub window: &'a mut [i16],
+    /// On hosts, whether the input has yet to be upsampled: the window is `[3][tiles + 2][in_c]`, and of the four rows and columns
+    /// of a tile those in the middle are equal, so that what belongs to their difference, 7 of 16 coefficients, is 0.
+    pub upsampled: bool,
     /// Input channels, a multiple of 4.
     pub in_c: usize,
     /// What `winograd_weights` has made of the weights of all its channels.
@@ -99,9 +102,9 @@ impl WinogradTile<'_> {
     /// Tiles, where all that is read for them is there and the weights of `channels` output channels, else 0: what a kernel that
     /// reads without bounds checks asks first.
     pub(crate) fn tiles(&self, channels: usize) -> usize {
-        let row_len = 4 * self.in_c;
-        let columns = self.window.len().checked_div(row_len).unwrap_or(0);
-        let tiles = columns.saturating_sub(2) / 2;
+        let (rows, columns_a_tile) = if self.upsampled { (3, 1) } else { (4, 2) };
+        let columns = self.window.len().checked_div(rows * self.in_c).unwrap_or(0);
+        let tiles = columns.saturating_sub(2) / columns_a_tile;
         let row = scratch::COEFFICIENTS * select::TILING.winograd_row(self.in_c);
         let weights = channels.next_multiple_of(select::TILING.winograd_group()) * row;
         let whole = self.in_c.is_multiple_of(4) && channels.is_multiple_of(4) && weights <= self.weights.len();

@@ -72,16 +72,18 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) 
 /// The kernel: tile by tile, four output channels at a time.
 pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>) {
     let tiles = tile.tiles(channels);
-    let WinogradTile { window, in_c, weights, values, .. } = tile;
-    let row_len = window.len() / 4;
+    let WinogradTile { window, upsampled, in_c, weights, values, .. } = tile;
+    // Rows and columns of the window that a tile's four are, and columns from a tile to the next.
+    let (of_four, step) = if upsampled { ([0, 1, 1, 2], 1) } else { ([0, 1, 2, 3], 2) };
+    let row_len = window.len() / (of_four[3] + 1);
     let (first, second) = out.split_at_mut_checked(out.len() / 2).unwrap_or_default();
     let pairs = (2 * channels).max(1);
     let pairs = first.chunks_exact_mut(pairs).zip(second.chunks_exact_mut(pairs));
     for (t, (first, second)) in pairs.take(tiles).enumerate() {
         for k in 0..in_c {
-            let d = [0, 1, 2, 3].map(|row| {
-                [0, 1, 2, 3].map(|column| {
-                    let at = row * row_len + (2 * t + column) * in_c + k;
+            let d = of_four.map(|row| {
+                of_four.map(|column| {
+                    let at = row * row_len + (step * t + column) * in_c + k;
                     window.get(at).copied().unwrap_or(0)
                 })
             });

@@ -56,12 +56,15 @@ pub(super) fn run<const OPS: OpSet>(
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
     let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
     let in_c = tensors[0].c as usize;
-    let by_taps = TAPS_FIT && links(OPS, opset::CONV_UPSAMPLED) && parts.taps > 0 && in_c >= ctx.kernels.taps_from;
     let pairs = links(OPS, opset::WINOGRAD) && op.winograd;
     let by_winograd = WINOGRAD_FITS
         && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0)
-        && !by_taps
         && in_c >= ctx.kernels.winograd_from;
+    let by_taps = TAPS_FIT
+        && links(OPS, opset::CONV_UPSAMPLED)
+        && parts.taps > 0
+        && !by_winograd
+        && in_c >= ctx.kernels.taps_from;
     if rows.start == 0 {
         let per_source = constants.len() / if two { 2 } else { 1 };
         // What `conv_i8` adds to each element.

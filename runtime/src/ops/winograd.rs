@@ -7,6 +7,10 @@
 //!
 //! The transformed weights are not in the file, where they would take 3.6 times the flash, but made in scratch, some output
 //! channels at a time, and all pixels run over them. On a Cortex-M4 that is a tenth of a layer of 7×7 pixels, and less of larger ones.
+//!
+//! Behind a nearest upsampling a tile's 4×4 inputs are 3×3 pixels, the middle ones twice. Then 7 of the 16 coefficients are 0, and the
+//! products are as few as those with taps ([`upsampled`](super::upsampled)), but each serves one tile and four outputs take 10 additions
+//! instead of 32.
 
 use super::Context;
 use super::conv::{Finish, Place, unpack};
@@ -16,7 +20,7 @@ use crate::format::Tensor;
 use crate::format::op::Conv;
 use crate::kernels::scratch::WinogradScratch;
 use crate::kernels::{WinogradTile, select};
-use crate::opset::{OpSet, WEIGHTS_I4, links};
+use crate::opset::{CONV_UPSAMPLED, OpSet, WEIGHTS_I4, links};
 use core::ops::Range;
 
 /// Output rows `rows`, in pairs from the first.
@@ -41,6 +45,10 @@ pub(super) fn run<const OPS: OpSet>(
     let sums: &mut [i32] = cast_mut(take_front(&mut scratch, parts.sums));
     let zero = ctx.model.quant(input, ctx.row).zero_point;
     let [out_w, out_c, in_c] = [finish.out.w, finish.out.c, input.c].map(usize::from);
+    // A host's kernels upsample by themselves, tiles of equal pixels: then pairs begin at even rows, and the window is that of half the place.
+    let upsampled = links(OPS, CONV_UPSAMPLED) && select::TILING.winograd_always() && op.upsample;
+    let plain = Conv { upsample: op.upsample && !upsampled, ..*op };
+    let (up, window_rows) = if upsampled { (1, 3) } else { (0, 4) };
     let mut channel = 0;
     while channel < out_c {
         let some_c = parts.channels.min(out_c - channel);
@@ -55,7 +63,7 @@ pub(super) fn run<const OPS: OpSet>(
             }
             (kernels.winograd_weights)(weights, block, codes, in_c);
         }
-        let mut y = rows.start;
+        let mut y = rows.start & !up;
         while y < rows.end {
             let mut x = 0;
             while x < out_w {
@@ -66,19 +74,20 @@ pub(super) fn run<const OPS: OpSet>(
                     pixels -= 2;
                 }
                 let tiles = pixels.div_ceil(2);
-                let columns = 2 * tiles + 2;
-                let tile = Tile { op, input, y, x, pixels };
-                let window = window.get_mut(..4 * columns * in_c).unwrap_or_default();
+                let columns = (2 * tiles >> up) + 2;
+                let tile = Tile { op: &plain, input, y: y >> up, x: x >> up, pixels };
+                let window = window.get_mut(..window_rows * columns * in_c).unwrap_or_default();
                 for (ky, row) in window.chunks_exact_mut((columns * in_c).max(1)).enumerate() {
                     tile.load_row::<OPS, _, _>(elems, row, [ky, columns], zero, kernels.widen);
                 }
                 let row_len = 2 * tiles * some_c;
                 let sums = sums.get_mut(..2 * row_len).unwrap_or_default();
-                let tile = WinogradTile { window, in_c, weights, values: &mut *values, products: &mut *products };
+                let (values, products) = (&mut *values, &mut *products);
+                let tile = WinogradTile { window, upsampled, in_c, weights, values, products };
                 (kernels.winograd)(sums, some_c, tile);
                 let (first, second) = sums.split_at_mut_checked(row_len).unwrap_or_default();
                 for (y, sums) in [(y, first), (y + 1, second)] {
-                    if y < rows.end {
+                    if rows.contains(&y) {
                         let sums = sums.get_mut(..pixels * some_c).unwrap_or_default();
                         finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, &mut []]);
                     }

@@ -69,7 +69,7 @@ unsafe fn transform(to: *mut i32, from: *const i32, quads: usize, extend: impl F
 
 pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>) {
     let tiles = tile.tiles(channels);
-    let WinogradTile { window, in_c, weights, values, products } = tile;
+    let WinogradTile { window, in_c, weights, values, products, .. } = tile;
     let holds = values.len() >= 2 * COEFFICIENTS * in_c
         && products.len() >= 8 * COEFFICIENTS
         && out.len() >= 4 * tiles * channels;

@@ -16,6 +16,9 @@ const GROUP: usize = 2 * LANES;
 /// Tiles of a register tile: 2 × 6 accumulators, two weight vectors, an input and a product.
 const TILES: usize = 6;
 
+/// Rows and columns of the window that a tile's four are: as they lie, and upsampled, where coefficients 2 of both are 0.
+const ROWS: [[usize; 4]; 2] = [[0, 1, 2, 3], [0, 1, 1, 2]];
+
 /// The four coefficients of a column, of vectors, by [`super::super::winograd`]'s formula for inputs.
 macro_rules! input_1d {
     ($d:expr, $add:ident, $sub:ident) => {{
@@ -71,7 +74,7 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) 
 #[target_feature(enable = "avx2")]
 pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>) {
     let tiles = tile.tiles(channels);
-    let WinogradTile { window, in_c, weights, values, products } = tile;
+    let WinogradTile { window, upsampled, in_c, weights, values, products } = tile;
     let row = TILING.winograd_row(in_c);
     let holds = tiles * COEFFICIENTS * row <= values.len()
         && tiles * COEFFICIENTS * GROUP <= products.len()
@@ -79,14 +82,20 @@ pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
     if tiles == 0 || !holds {
         return;
     }
-    // SAFETY: `tiles` says that the window has 4·(2·tiles + 2)·in_c elements; `values` has room for all tiles.
-    unsafe { input(values.as_mut_ptr(), window.as_ptr(), in_c, tiles) };
+    // SAFETY: `tiles` says that the window has 4·(2·tiles + 2)·in_c elements, or those that `upsampled` means; `values` has room for
+    // all tiles.
+    unsafe {
+        match upsampled {
+            true => input::<true>(values.as_mut_ptr(), window.as_ptr(), in_c, tiles),
+            false => input::<false>(values.as_mut_ptr(), window.as_ptr(), in_c, tiles),
+        }
+    }
     // Tiles of nearly equal size.
     let size = tiles.div_ceil(tiles.div_ceil(TILES));
     let group_len = COEFFICIENTS * LANES * row;
     for first in (0..channels).step_by(GROUP) {
         let two = channels - first > LANES;
-        for i in 0..COEFFICIENTS {
+        for i in (0..COEFFICIENTS).filter(|i| !(upsampled && (i % 4 == 2 || i / 4 == 2))) {
             for t in (0..tiles).step_by(size) {
                 // SAFETY: coefficient i of groups first / 8 and, where there are more channels, the next: `tiles` says that all
                 // channels' weights, up to a multiple of 16, are there. Tiles t to t + size of the values and products, at most `tiles`.
@@ -116,7 +125,11 @@ pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
             // `lane` on there are as many as the last argument says.
             unsafe {
                 let m = products.as_ptr().add(lane - first);
-                output(out.as_mut_ptr().add(lane), m, tiles, channels, channels - lane);
+                let out = out.as_mut_ptr().add(lane);
+                match upsampled {
+                    true => output::<true>(out, m, tiles, channels, channels - lane),
+                    false => output::<false>(out, m, tiles, channels, channels - lane),
+                }
             }
         }
     }
@@ -161,22 +174,23 @@ unsafe fn multiply<const GROUPS: usize, const COUNT: usize>(
 /// All tiles of the input, transformed.
 ///
 /// # Safety
-/// From `window` on there are four rows of (2·tiles + 2)·in_c elements; from `values` on, 16 times `tiles` rows as
-/// long as `winograd_row` says can be written.
+/// From `window` on there are four rows of (2·tiles + 2)·in_c elements, or three of tiles + 2 where it has yet to be upsampled; from
+/// `values` on, 16 times `tiles` rows as long as `winograd_row` says can be written.
 #[target_feature(enable = "avx2")]
-unsafe fn input(values: *mut i16, window: *const i16, in_c: usize, tiles: usize) {
-    let row_len = (2 * tiles + 2) * in_c;
+unsafe fn input<const UPSAMPLED: bool>(values: *mut i16, window: *const i16, in_c: usize, tiles: usize) {
+    let step = if UPSAMPLED { 1 } else { 2 };
+    let row_len = (step * tiles + 2) * in_c;
     let stride = tiles * TILING.winograd_row(in_c);
     if in_c < 16 {
         for k in (0..in_c).step_by(4) {
             // SAFETY: four channels from k on.
             let column = |column: usize| unsafe {
                 let at = window.add(column * in_c + k);
-                let d = [0, 1, 2, 3].map(|row| _mm_loadl_epi64(at.add(row * row_len).cast()));
+                let d = ROWS[UPSAMPLED as usize].map(|row| _mm_loadl_epi64(at.add(row * row_len).cast()));
                 input_1d!(d, _mm_add_epi16, _mm_sub_epi16)
             };
             for t in 0..tiles {
-                let columns = [0, 1, 2, 3].map(|x| column(2 * t + x));
+                let columns = ROWS[UPSAMPLED as usize].map(|x| column(step * t + x));
                 for y in 0..4 {
                     let row = input_1d!(columns.map(|column| column[y]), _mm_add_epi16, _mm_sub_epi16);
                     for (x, value) in row.into_iter().enumerate() {
@@ -194,21 +208,22 @@ unsafe fn input(values: *mut i16, window: *const i16, in_c: usize, tiles: usize)
         // SAFETY: sixteen channels from k on.
         let column = |column: usize| unsafe {
             let at = window.add(column * in_c + k);
-            let d = [0, 1, 2, 3].map(|row| _mm256_loadu_si256(at.add(row * row_len).cast()));
+            let d = ROWS[UPSAMPLED as usize].map(|row| _mm256_loadu_si256(at.add(row * row_len).cast()));
             input_1d!(d, _mm256_add_epi16, _mm256_sub_epi16)
         };
         let [mut first, mut second] = [column(0), column(1)];
         for t in 0..tiles {
-            let [third, fourth] = [column(2 * t + 2), column(2 * t + 3)];
-            for y in 0..4 {
+            let third = if UPSAMPLED { second } else { column(2 * t + 2) };
+            let fourth = column(step * t + ROWS[UPSAMPLED as usize][3]);
+            for y in (0..4).filter(|&y| !(UPSAMPLED && y == 2)) {
                 let row = [first[y], second[y], third[y], fourth[y]];
                 let row = input_1d!(row, _mm256_add_epi16, _mm256_sub_epi16);
-                for (x, value) in row.into_iter().enumerate() {
+                for (x, value) in row.into_iter().enumerate().filter(|&(x, _)| !(UPSAMPLED && x == 2)) {
                     // SAFETY: sixteen channels of coefficient 4·y + x of tile t.
                     unsafe { _mm256_storeu_si256(values.add((4 * y + x) * stride + t * in_c + k).cast(), value) };
                 }
             }
-            [first, second] = [third, fourth];
+            [first, second] = if UPSAMPLED { [second, fourth] } else { [third, fourth] };
         }
     }
 }
@@ -219,15 +234,20 @@ unsafe fn input(values: *mut i16, window: *const i16, in_c: usize, tiles: usize)
 /// From `m` on there are 16·tiles times sixteen products, less those before; from `out` on two rows of 2·tiles times `channels` sums,
 /// less those before `lanes` of them.
 #[target_feature(enable = "avx2")]
-unsafe fn output(out: *mut i32, m: *const i32, tiles: usize, channels: usize, lanes: usize) {
+unsafe fn output<const UPSAMPLED: bool>(out: *mut i32, m: *const i32, tiles: usize, channels: usize, lanes: usize) {
     let sum = |[m0, m1, m2, m3]: [__m256i; 4]| {
         let (both, apart) = (_mm256_add_epi32(m1, m2), _mm256_sub_epi32(m1, m2));
         [_mm256_add_epi32(m0, both), _mm256_sub_epi32(apart, m3)]
     };
     for t in 0..tiles {
         // SAFETY: eight channels of a coefficient of tile t.
-        let product = |i: usize| unsafe { _mm256_loadu_si256(m.add((i * tiles + t) * GROUP).cast()) };
-        let columns = [0, 1, 2, 3].map(|x| sum([product(x), product(4 + x), product(8 + x), product(12 + x)]));
+        let product = |y: usize, x: usize| unsafe {
+            match UPSAMPLED && (y == 2 || x == 2) {
+                true => _mm256_setzero_si256(),
+                false => _mm256_loadu_si256(m.add(((4 * y + x) * tiles + t) * GROUP).cast()),
+            }
+        };
+        let columns = [0, 1, 2, 3].map(|x| sum([product(0, x), product(1, x), product(2, x), product(3, x)]));
         for y in 0..2 {
             for (x, sums) in sum(columns.map(|column| column[y])).into_iter().enumerate() {
                 let sums = _mm256_srai_epi32::<2>(sums);
