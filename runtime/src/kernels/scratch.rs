@@ -38,9 +38,30 @@ impl Tiling {
         if self.pixels < 32 { 4 } else { 16 }
     }
 
-    /// Tiles of 2×2 output pixels that it takes at a time.
+    /// Tiles that it takes at a time.
     pub const fn winograd_tiles(self) -> usize {
         if self.pixels < 32 { 2 } else { self.pixels / 2 }
+    }
+
+    /// Output pixels of the largest tile, each way.
+    const fn winograd_size(self) -> usize {
+        if self.pixels < 32 { 2 } else { 4 }
+    }
+
+    /// Coefficients of the largest tile.
+    pub const fn winograd_coefficients(self) -> usize {
+        if self.pixels < 32 { COEFFICIENTS } else { 36 }
+    }
+
+    /// Rows of tiles of `size` pixels that it takes at a time of such an output.
+    pub const fn winograd_rows(self, out: &Tensor, size: usize) -> usize {
+        let w = out.w as usize;
+        let columns = if w < self.pixels { w } else { self.pixels }.div_ceil(size);
+        let rows = (out.h as usize).div_ceil(size);
+        match self.winograd_tiles().checked_div(columns) {
+            Some(fit) if fit > 1 && self.winograd_always() => if fit < rows { fit } else { rows },
+            _ => 1,
+        }
     }
 
     /// Elements from one of Winograd's coefficients to the next, for a channel or a tile with `in_c` inputs. On hosts four more than there
@@ -162,13 +183,13 @@ pub struct WinogradScratch {
     pub weights: usize,
     /// Unpacked weights of four output channels; 0 where they are int8 in the file.
     pub codes: usize,
-    /// Four input rows below `pixels` pixels of two output rows: i16.
+    /// The input below some tiles: i16.
     pub window: usize,
     /// Tiles of the input, transformed: i16.
     pub values: usize,
     /// Their products with the weights of a group of channels: i32.
     pub products: usize,
-    /// i32 sums, two rows of `pixels` × `channels`.
+    /// i32 sums of their pixels, `channels` of each.
     pub sums: usize,
 }
 
@@ -177,7 +198,7 @@ pub struct WinogradScratch {
 /// upsampling, against taps: with 4×4 1.35 times as long, with 8×8 0.96 times.
 const WINOGRAD_PIXELS: usize = 64;
 
-/// Coefficients of a tile, and of a channel's weights, that Winograd's convolution multiplies: 4×4.
+/// Coefficients of a tile of 2×2 pixels, and of a channel's weights, that Winograd's convolution multiplies: 4×4.
 pub const COEFFICIENTS: usize = 16;
 
 impl WinogradScratch {
@@ -191,20 +212,26 @@ impl WinogradScratch {
             return WinogradScratch::NONE;
         }
         let c = input.c as usize;
-        let row = COEFFICIENTS * tiling.winograd_row(c) * 2;
+        let row = tiling.winograd_coefficients() * tiling.winograd_row(c) * 2;
         let (group, tiles) = (tiling.winograd_group(), tiling.winograd_tiles());
         let channels = match tiling.winograd.checked_div(row) {
             Some(fit) => fewer(out.c as usize, fit),
             None => 0,
         };
+        let upsampled = tiling.winograd_always() && op.upsample;
+        let size = if upsampled { 2 } else { tiling.winograd_size() };
+        let step = if upsampled { 1 } else { size };
+        let rows = tiling.winograd_rows(out, size);
+        let pixels = if tiling.winograd_always() && (out.w as usize) < tiling.pixels { out.w as usize } else { tiling.pixels };
+        let columns = pixels.div_ceil(size);
         WinogradScratch {
             channels,
             weights: align(channels.next_multiple_of(group) * row),
             codes: if packed { align(4 * patch_len(op, input)) } else { 0 },
-            window: align(4 * (tiling.pixels + 2) * c * 2),
+            window: align((step * rows + 2) * (step * columns + 2) * c * 2),
             values: align(tiles * row),
-            products: align(tiles * COEFFICIENTS * group * 4),
-            sums: align(2 * tiling.pixels * channels * 4),
+            products: align(tiles * tiling.winograd_coefficients() * group * 4),
+            sums: align(size * rows * size * columns * channels * 4),
         }
     }
 

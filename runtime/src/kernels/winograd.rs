@@ -49,7 +49,7 @@ pub(super) fn output(products: [[i32; 4]; 4]) -> [[i32; 2]; 2] {
 }
 
 /// Block `block` of `out`, `[16][in_c][4 rows]`.
-pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
+pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, _upsampled: bool) {
     let block_len = 4 * COEFFICIENTS * in_c;
     let Some(out) = out.get_mut(block * block_len..) else { return };
     for k in 0..in_c {
@@ -71,7 +71,7 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) 
 
 /// The kernel: tile by tile, four output channels at a time.
 pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>) {
-    let tiles = tile.tiles(channels);
+    let tiles = tile.tiles(channels, 2, COEFFICIENTS);
     let WinogradTile { window, upsampled, in_c, weights, values, .. } = tile;
     // Rows and columns of the window that a tile's four are, and columns from a tile to the next.
     let (of_four, step) = if upsampled { ([0, 1, 1, 2], 1) } else { ([0, 1, 2, 3], 2) };

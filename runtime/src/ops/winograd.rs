@@ -48,7 +48,13 @@ pub(super) fn run<const OPS: OpSet>(
     // A host's kernels upsample by themselves, tiles of equal pixels: then pairs begin at even rows, and the window is that of half the place.
     let upsampled = links(OPS, CONV_UPSAMPLED) && select::TILING.winograd_always() && op.upsample;
     let plain = Conv { upsample: op.upsample && !upsampled, ..*op };
-    let (up, window_rows) = if upsampled { (1, 3) } else { (0, 4) };
+    let size = if upsampled { 2 } else { kernels.winograd_size };
+    let up = upsampled as usize;
+    let (step, start) = (size >> up, rows.start & !up);
+    // Portable kernels take a row of tiles at a time.
+    let most = if kernels.winograd_size == 2 { 1 } else { select::TILING.winograd_rows(finish.out, size) };
+    // One call for all pixels: the input is transformed once.
+    let whole = rows.end - start <= size * most && out_w <= select::TILING.pixels && kernels.winograd_size > 2;
     let mut channel = 0;
     while channel < out_c {
         let some_c = parts.channels.min(out_c - channel);
@@ -61,10 +67,11 @@ pub(super) fn run<const OPS: OpSet>(
             if codes.is_empty() {
                 codes = cast(ctx.model.weight_rows(op.weights[0], first));
             }
-            (kernels.winograd_weights)(weights, block, codes, in_c);
+            (kernels.winograd_weights)(weights, block, codes, in_c, upsampled);
         }
-        let mut y = rows.start & !up;
+        let mut y = start;
         while y < rows.end {
+            let tile_rows = (rows.end - y).div_ceil(size).min(most);
             let mut x = 0;
             while x < out_w {
                 let left = out_w - x;
@@ -73,20 +80,31 @@ pub(super) fn run<const OPS: OpSet>(
                 if left > pixels && left <= pixels + 2 {
                     pixels -= 2;
                 }
-                let tiles = pixels.div_ceil(2);
-                let columns = (2 * tiles >> up) + 2;
-                let tile = Tile { op: &plain, input, y: y >> up, x: x >> up, pixels };
-                let window = window.get_mut(..window_rows * columns * in_c).unwrap_or_default();
-                for (ky, row) in window.chunks_exact_mut((columns * in_c).max(1)).enumerate() {
-                    tile.load_row::<OPS, _, _>(elems, row, [ky, columns], zero, kernels.widen);
+                let tile_columns = pixels.div_ceil(size);
+                let [h, w] = [step * tile_rows + 2, step * tile_columns + 2];
+                let window = window.get_mut(..h * w * in_c).unwrap_or_default();
+                let known = whole && channel > 0;
+                if !known {
+                    let tile = Tile { op: &plain, input, y: y >> up, x: x >> up, pixels };
+                    for (ky, row) in window.chunks_exact_mut((w * in_c).max(1)).enumerate() {
+                        tile.load_row::<OPS, _, _>(elems, row, [ky, w], zero, kernels.widen);
+                    }
                 }
-                let row_len = 2 * tiles * some_c;
-                let sums = sums.get_mut(..2 * row_len).unwrap_or_default();
-                let (values, products) = (&mut *values, &mut *products);
-                let tile = WinogradTile { window, upsampled, in_c, weights, values, products };
+                let row_len = size * tile_columns * some_c;
+                let sums = sums.get_mut(..size * tile_rows * row_len).unwrap_or_default();
+                let tile = WinogradTile {
+                    window,
+                    upsampled,
+                    known,
+                    in_c,
+                    rows: tile_rows,
+                    columns: tile_columns,
+                    weights,
+                    values: &mut *values,
+                    products: &mut *products,
+                };
                 (kernels.winograd)(sums, some_c, tile);
-                let (first, second) = sums.split_at_mut_checked(row_len).unwrap_or_default();
-                for (y, sums) in [(y, first), (y + 1, second)] {
+                for (y, sums) in (y..).zip(sums.chunks_exact_mut(row_len.max(1))) {
                     if rows.contains(&y) {
                         let sums = sums.get_mut(..pixels * some_c).unwrap_or_default();
                         finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, &mut []]);
@@ -94,7 +112,7 @@ pub(super) fn run<const OPS: OpSet>(
                 }
                 x += pixels;
             }
-            y += 2;
+            y += size * tile_rows;
         }
         channel += some_c;
     }
