@@ -86,7 +86,7 @@ fn weights_1d<const N: usize>([g0, g1, g2]: [__m256i; 3]) -> [__m256i; N] {
 /// The pixels' sums from the coefficients' products: 24 times the four of six, or the two of three.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn output_1d<const N: usize>(m: [__m256i; N]) -> [__m256i; SIZE] {
+fn output_1d<const N: usize>(m: &[__m256i; N]) -> [__m256i; SIZE] {
     match m.as_slice() {
         &[m0, m1, m2] => {
             let second = _mm256_sub_epi32(m1, m2);
@@ -129,6 +129,7 @@ fn transform<const N: usize>(out: &mut [i16], block: usize, codes: &[i8], in_c: 
     // The even pairs of the four channels, then the odd ones.
     let order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
     let half = block % 2 * LANES;
+    let mut down = [[_mm256_setzero_si256(); 3]; N];
     for quad in 0..quads {
         // The next block of the file, as many bytes as are read here: of a net of 6.2 G, 4.5 % of a step instead of 8.4.
         for line in 0..3 {
@@ -142,9 +143,14 @@ fn transform<const N: usize>(out: &mut [i16], block: usize, codes: &[i8], in_c: 
                 order,
             ))
         };
-        let columns = [0, 1, 2].map(|kx| weights_1d::<N>([tap(kx), tap(3 + kx), tap(6 + kx)]));
+        for kx in 0..3 {
+            let column = weights_1d::<N>([tap(kx), tap(3 + kx), tap(6 + kx)]);
+            for y in 0..N {
+                down[y][kx] = column[y];
+            }
+        }
         for y in 0..N {
-            let row = weights_1d::<N>(columns.map(|column| column[y]));
+            let row = weights_1d::<N>(down[y]);
             for (x, weights) in row.into_iter().enumerate() {
                 let at = (N * y + x) * stride + quad * 4 * LANES + half;
                 // SAFETY: of the coefficient's quads·32 elements, eight from `at` and eight from `at + 16` on, because half is at most 8.
@@ -285,6 +291,7 @@ unsafe fn input<const N: usize, const SOME: usize>(
     let step = N - 2;
     let row_len = (step * columns + 2) * in_c;
     let stride = rows * columns * TILING.winograd_row(in_c);
+    let mut down = [[_mm256_setzero_si256(); N]; N];
     for k in (0..in_c).step_by(SOME) {
         // The last ones may be computed twice.
         let k = k.min(in_c - SOME);
@@ -297,16 +304,22 @@ unsafe fn input<const N: usize, const SOME: usize>(
                     _ => _mm256_castsi128_si256(_mm_loadl_epi64(at.add(row * row_len).cast())),
                 }))
             };
-            let [mut before, mut here] = [column(0), column(1)];
+            let [before, here] = [column(0), column(1)];
+            for y in 0..N {
+                [down[y][step], down[y][step + 1]] = [before[y], here[y]];
+            }
             for t in 0..columns {
-                let all: [[__m256i; N]; N] = core::array::from_fn(|x| match x {
-                    0 => before,
-                    1 => here,
-                    _ => column(step * t + x),
-                });
-                [before, here] = [all[N - 2], all[N - 1]];
+                for down in &mut down {
+                    [down[0], down[1]] = [down[step], down[step + 1]];
+                }
+                for x in 2..N {
+                    let column = column(step * t + x);
+                    for y in 0..N {
+                        down[y][x] = column[y];
+                    }
+                }
                 for y in 0..N {
-                    let row = input_1d::<N>(all.map(|column| column[y]));
+                    let row = input_1d::<N>(down[y]);
                     for (x, value) in row.into_iter().enumerate() {
                         // SAFETY: `SOME` channels of coefficient N·y + x of the tile.
                         unsafe {
@@ -338,13 +351,20 @@ unsafe fn output<const N: usize>(
 ) {
     let size = N / 3 * 2;
     let ninth = _mm256_set1_epi32(0x38E3_8E39);
+    let mut down = [[_mm256_setzero_si256(); N]; SIZE];
     for (r, c) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
-        // SAFETY: eight channels of a coefficient of the tile.
-        let product = |i: usize| unsafe { _mm256_loadu_si256(m.add(((i * rows + r) * columns + c) * GROUP).cast()) };
-        let down: [[__m256i; SIZE]; N] =
-            core::array::from_fn(|x| output_1d::<N>(core::array::from_fn(|y| product(N * y + x))));
+        for x in 0..N {
+            // SAFETY: eight channels of a coefficient of the tile.
+            let product = |y: usize| unsafe {
+                _mm256_loadu_si256(m.add((((N * y + x) * rows + r) * columns + c) * GROUP).cast())
+            };
+            let column = output_1d::<N>(&core::array::from_fn(product));
+            for y in 0..size {
+                down[y][x] = column[y];
+            }
+        }
         for y in 0..size {
-            let row = output_1d::<N>(down.map(|column| column[y]));
+            let row = output_1d::<N>(&down[y]);
             for (x, sums) in row.into_iter().enumerate().take(size) {
                 let sums = if N == 3 { sums } else { _mm256_srai_epi32::<6>(_mm256_mullo_epi32(sums, ninth)) };
                 // SAFETY: a pixel of the tile, `lanes` channels of which are left.
