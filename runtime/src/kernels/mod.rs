@@ -208,8 +208,9 @@ pub struct Kernels {
     pub winograd_from: usize,
     /// Output pixels of a tile, each way: 2, or 4 on hosts, and then several rows of tiles may come at once.
     pub winograd_size: usize,
-    /// Weights of four output channels, as they lie in the file (`[9][in_c / 4][4][4]`), transformed for a picture that has yet to be
-    /// `upsampled` or not: block `block` of `out`, in an order that only this table's `winograd` knows.
+    /// Weights of [`Tiling::winograd_blocks`](scratch::Tiling::winograd_blocks) times four output channels, or those that are left, as they
+    /// lie in the file (`[9][in_c / 4][4][4]` each), transformed for a picture that has yet to be `upsampled` or not: from block `block`
+    /// of `out` on, in an order that only this table's `winograd` knows. More may follow in `codes`.
     pub winograd_weights: fn(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, upsampled: bool),
     /// Sums of rows of pixels, `[size·rows][size·columns][channels]`, those of a direct convolution, exactly.
     pub winograd: fn(out: &mut [i32], channels: usize, tile: WinogradTile<'_>),

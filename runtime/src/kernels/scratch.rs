@@ -38,6 +38,11 @@ impl Tiling {
         if self.pixels < 32 { 4 } else { 16 }
     }
 
+    /// Blocks of four output channels whose weights it transforms at a time: a vector's.
+    pub const fn winograd_blocks(self) -> usize {
+        if self.pixels < 32 { 1 } else { 2 }
+    }
+
     /// Tiles that it takes at a time.
     pub const fn winograd_tiles(self) -> usize {
         if self.pixels < 32 { 2 } else { self.pixels / 2 }
@@ -181,7 +186,7 @@ pub struct WinogradScratch {
     pub channels: usize,
     /// Their weights, transformed: i16.
     pub weights: usize,
-    /// Unpacked weights of four output channels; 0 where they are int8 in the file.
+    /// Unpacked weights of the output channels that are transformed at a time; 0 where they are int8 in the file.
     pub codes: usize,
     /// The input below some tiles: i16.
     pub window: usize,
@@ -227,7 +232,7 @@ impl WinogradScratch {
         WinogradScratch {
             channels,
             weights: align(channels.next_multiple_of(group) * row),
-            codes: if packed { align(4 * patch_len(op, input)) } else { 0 },
+            codes: if packed { align(4 * tiling.winograd_blocks() * patch_len(op, input)) } else { 0 },
             window: align((step * rows + 2) * (step * columns + 2) * c * 2),
             values: align(tiles * row),
             products: align(tiles * tiling.winograd_coefficients() * group * 4),

@@ -3,8 +3,8 @@
 //! `ops/winograd.rs` has the mathematics. All of it is exact integers, so what a table's `winograd` gives is compared with a
 //! direct convolution, not with these kernels. Sums may wrap on the way: they are taken modulo 2³², and four times the result fits.
 
-use super::WinogradTile;
 use super::scratch::COEFFICIENTS;
+use super::{WinogradTile, select};
 
 /// `2·G·g` for a column of g.
 #[inline(always)]
@@ -48,10 +48,17 @@ pub(super) fn output(products: [[i32; 4]; 4]) -> [[i32; 2]; 2] {
     columns.map(|row| output_1d(row).map(|sum| sum >> 2))
 }
 
-/// Block `block` of `out`, `[16][in_c][4 rows]`.
+/// Blocks of `out`, `[16][in_c][4 rows]`.
 pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, _upsampled: bool) {
     let block_len = 4 * COEFFICIENTS * in_c;
-    let Some(out) = out.get_mut(block * block_len..) else { return };
+    let out = out.get_mut(block * block_len..).unwrap_or_default().chunks_exact_mut(block_len.max(1));
+    let codes = codes.chunks_exact((36 * in_c).max(1));
+    for (out, codes) in out.zip(codes).take(select::TILING.winograd_blocks()) {
+        four_channels(out, codes, in_c);
+    }
+}
+
+fn four_channels(out: &mut [i16], codes: &[i8], in_c: usize) {
     for k in 0..in_c {
         for row in 0..4 {
             let tap = |tap: usize| {

@@ -58,7 +58,7 @@ pub(super) fn run<const OPS: OpSet>(
     let mut channel = 0;
     while channel < out_c {
         let some_c = parts.channels.min(out_c - channel);
-        for block in 0..some_c / 4 {
+        for block in (0..some_c / 4).step_by(select::TILING.winograd_blocks()) {
             let first = channel + 4 * block;
             let mut codes: &[i8] = &[];
             if links(OPS, WEIGHTS_I4) {
