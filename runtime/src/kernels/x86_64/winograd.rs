@@ -6,7 +6,7 @@
 //! shift, exactly where the sum has 26 bits. Those of [`CHUNK`] input channels have, so that many are multiplied at a time.
 //!
 //! Weights lie `[⌈channels / 8⌉][36][in_c / 2][8 channels][2]`, so that a vector of eight channels meets a broadcast pair of
-//! the input; values `[36][tiles][in_c]`, products `[36][tiles][16 channels]`. From one of the coefficients to the next it is a few
+//! the input; values `[36][tiles][in_c]`, products `[tiles][36][16 channels]`. From one of the coefficients to the next it is a few
 //! elements further ([`winograd_row`](super::super::scratch::Tiling::winograd_row)).
 
 use super::super::WinogradTile;
@@ -212,8 +212,8 @@ fn run<const N: usize>(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
                     unsafe {
                         let w = weights.as_ptr().add(first / LANES * group_len + i * LANES * row + k * LANES);
                         let v = v.add(i * tiles * row + t * in_c + k);
-                        let m = m.add((i * tiles + t) * GROUP);
-                        let lens = [group_len, in_c, chunk.min(in_c - k)];
+                        let m = m.add((t * N * N + i) * GROUP);
+                        let lens = [group_len, in_c, chunk.min(in_c - k), N * N * GROUP];
                         match (two, (tiles - t).min(some)) {
                             (true, 1) => multiply::<2, 1>(m, w, v, lens),
                             (true, 2) => multiply::<2, 2>(m, w, v, lens),
@@ -247,14 +247,14 @@ fn run<const N: usize>(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
 ///
 /// # Safety
 /// From `w` on, and `group_len` further, there are len / 2 vectors, from `v` on `COUNT` times len elements (an even number), in_c apart,
-/// from `m` on `COUNT` times sixteen sums can be written.
+/// from `m` on `COUNT` times sixteen sums can be written, `stride` apart.
 #[target_feature(enable = "avx2")]
 #[inline]
 unsafe fn multiply<const GROUPS: usize, const COUNT: usize>(
     m: *mut i32,
     w: *const i16,
     v: *const i16,
-    [group_len, in_c, len]: [usize; 3],
+    [group_len, in_c, len, stride]: [usize; 4],
 ) {
     let mut acc = [[_mm256_setzero_si256(); GROUPS]; COUNT];
     for k in (0..len).step_by(2) {
@@ -273,7 +273,7 @@ unsafe fn multiply<const GROUPS: usize, const COUNT: usize>(
     for (t, acc) in acc.iter().enumerate() {
         for (g, &acc) in acc.iter().enumerate() {
             // SAFETY: eight of tile t's sums.
-            unsafe { _mm256_storeu_si256(m.add(t * GROUP + g * LANES).cast(), acc) };
+            unsafe { _mm256_storeu_si256(m.add(t * stride + g * LANES).cast(), acc) };
         }
     }
 }
@@ -354,30 +354,35 @@ unsafe fn output<const N: usize>(
     let size = N / 3 * 2;
     let ninth = _mm256_set1_epi32(0x38E3_8E39);
     let mut down = [[_mm256_setzero_si256(); N]; SIZE];
-    for (r, c) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
-        for x in 0..N {
-            // SAFETY: eight channels of a coefficient of the tile.
-            let product = |y: usize| unsafe {
-                _mm256_loadu_si256(m.add((((N * y + x) * rows + r) * columns + c) * GROUP).cast())
+    let line = columns * size * channels;
+    for r in 0..rows {
+        for c in 0..columns {
+            // SAFETY: the tile's products and pixels.
+            let (m, out) = unsafe {
+                (m.add((r * columns + c) * N * N * GROUP), out.add(r * size * line + c * size * channels))
             };
-            let column = output_1d::<N>(&core::array::from_fn(product));
-            for y in 0..size {
-                down[y][x] = column[y];
+            for x in 0..N {
+                // SAFETY: eight channels of a coefficient.
+                let product = |y: usize| unsafe { _mm256_loadu_si256(m.add((N * y + x) * GROUP).cast()) };
+                let column = output_1d::<N>(&core::array::from_fn(product));
+                for y in 0..size {
+                    down[y][x] = column[y];
+                }
             }
-        }
-        for y in 0..size {
-            let row = output_1d::<N>(&down[y]);
-            for (x, sums) in row.into_iter().enumerate().take(size) {
-                let sums = if N == 3 { sums } else { _mm256_srai_epi32::<6>(_mm256_mullo_epi32(sums, ninth)) };
-                // SAFETY: a pixel of the tile, `lanes` channels of which are left.
-                unsafe {
-                    let to = out.add((((r * size + y) * columns + c) * size + x) * channels);
-                    if lanes >= LANES {
-                        let before = if add { _mm256_loadu_si256(to.cast()) } else { _mm256_setzero_si256() };
-                        _mm256_storeu_si256(to.cast(), _mm256_add_epi32(before, sums));
-                    } else {
-                        let before = if add { _mm_loadu_si128(to.cast()) } else { _mm_setzero_si128() };
-                        _mm_storeu_si128(to.cast(), _mm_add_epi32(before, _mm256_castsi256_si128(sums)));
+            for y in 0..size {
+                let row = output_1d::<N>(&down[y]);
+                for (x, sums) in row.into_iter().enumerate().take(size) {
+                    let sums = if N == 3 { sums } else { _mm256_srai_epi32::<6>(_mm256_mullo_epi32(sums, ninth)) };
+                    // SAFETY: a pixel of the tile, `lanes` channels of which are left.
+                    unsafe {
+                        let to = out.add(y * line + x * channels);
+                        if lanes >= LANES {
+                            let before = if add { _mm256_loadu_si256(to.cast()) } else { _mm256_setzero_si256() };
+                            _mm256_storeu_si256(to.cast(), _mm256_add_epi32(before, sums));
+                        } else {
+                            let before = if add { _mm_loadu_si128(to.cast()) } else { _mm_setzero_si128() };
+                            _mm_storeu_si128(to.cast(), _mm_add_epi32(before, _mm256_castsi256_si128(sums)));
+                        }
                     }
                 }
             }
