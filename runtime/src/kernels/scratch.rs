@@ -64,7 +64,13 @@ impl Tiling {
         let columns = if w < self.pixels { w } else { self.pixels }.div_ceil(size);
         let rows = (out.h as usize).div_ceil(size);
         match self.winograd_tiles().checked_div(columns) {
-            Some(fit) if fit > 1 && self.winograd_always() => if fit < rows { fit } else { rows },
+            Some(fit) if fit > 1 && self.winograd_always() => {
+                if fit < rows {
+                    fit
+                } else {
+                    rows
+                }
+            }
             _ => 1,
         }
     }
@@ -227,7 +233,8 @@ impl WinogradScratch {
         let size = if upsampled { 2 } else { tiling.winograd_size() };
         let step = if upsampled { 1 } else { size };
         let rows = tiling.winograd_rows(out, size);
-        let pixels = if tiling.winograd_always() && (out.w as usize) < tiling.pixels { out.w as usize } else { tiling.pixels };
+        let pixels =
+            if tiling.winograd_always() && (out.w as usize) < tiling.pixels { out.w as usize } else { tiling.pixels };
         let columns = pixels.div_ceil(size);
         WinogradScratch {
             channels,

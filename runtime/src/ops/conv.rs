@@ -120,7 +120,16 @@ fn direct<const OPS: OpSet>(
     mut scratch: &mut [u8],
 ) {
     let model = ctx.model;
-    let [out_w, out_c] = [finish.out.w as usize, finish.out.c as usize];
+    let [mut out_w, out_c] = [finish.out.w as usize, finish.out.c as usize];
+    // Where pixels are patches, rows follow each other as pixels do: one long row, of full tiles.
+    let len = tensors[0].h as usize * out_w;
+    let flat = len <= u16::MAX as usize && is_direct(op, &tensors[0]) && (!finish.two || is_direct(op, &tensors[1]));
+    let (mut tensors, mut tile_rows, mut at) = (*tensors, rows.clone(), [0; 2]);
+    if flat {
+        at = [rows.start, rows.start * out_w];
+        (tile_rows, out_w) = (rows.start..rows.start + 1, rows.len() * out_w);
+        tensors = tensors.map(|tensor| Tensor { h: 1, w: len as u16, ..tensor });
+    }
     let in_passes = links(OPS, opset::WEIGHTS_I4) || by_taps;
     let window = take_front(&mut scratch, parts.window);
     let accumulators: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
@@ -144,7 +153,7 @@ fn direct<const OPS: OpSet>(
             }
         }
         let mut taps = by_taps.then(|| Taps::new(ctx, &tensors[0], some_c, codes[0], &mut *tap_scratch));
-        for y in rows.clone() {
+        for y in tile_rows.clone() {
             let mut x = 0;
             while x < out_w {
                 let pixels = select::TILING.pixels.min(out_w - x);
@@ -157,7 +166,7 @@ fn direct<const OPS: OpSet>(
                     };
                     match &mut taps {
                         Some(taps) => taps.row(ctx, cast(elems), codes, y, sums),
-                        None => accumulate(ctx, op, tensor, elems, codes, window, sums, some_c, [y, x]),
+                        None => accumulate(ctx, op, tensor, elems, codes, window, sums, some_c, [y - at[0], x + at[1]]),
                     }
                 }
                 finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, second_sums]);

@@ -358,9 +358,8 @@ unsafe fn output<const N: usize>(
     for r in 0..rows {
         for c in 0..columns {
             // SAFETY: the tile's products and pixels.
-            let (m, out) = unsafe {
-                (m.add((r * columns + c) * N * N * GROUP), out.add(r * size * line + c * size * channels))
-            };
+            let (m, out) =
+                unsafe { (m.add((r * columns + c) * N * N * GROUP), out.add(r * size * line + c * size * channels)) };
             for x in 0..N {
                 // SAFETY: eight channels of a coefficient.
                 let product = |y: usize| unsafe { _mm256_loadu_si256(m.add((N * y + x) * GROUP).cast()) };
