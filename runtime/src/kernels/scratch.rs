@@ -110,7 +110,7 @@ pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never, unpack
 /// x86-64: a row of most pictures at once, since a host has the memory; one build has tables of either kind of window. Winograd's
 /// weights fill half of a second cache, with 32 channels of 512 inputs and what lies between coefficients: of a net of 6.2 G the 3×3
 /// convolutions take 1.14 times as long with 256 KB, where the input is transformed more often, and 0.98 with 1,088 KB.
-pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable, unpacked: 64 << 10, winograd: 544 << 10 };
+pub const X86_64: Tiling = Tiling { pixels: 32, widening: Widening::ByTable, unpacked: 64 << 10, winograd: 832 << 10 };
 
 /// aarch64: NEON multiplies 8 bits.
 pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpacked: 64 << 10, winograd: 0 };
@@ -223,14 +223,17 @@ impl WinogradScratch {
             return WinogradScratch::NONE;
         }
         let c = input.c as usize;
-        let row = tiling.winograd_coefficients() * tiling.winograd_row(c) * 2;
+        let upsampled = tiling.winograd_always() && op.upsample;
+        let (size, coefficients) = match upsampled {
+            true => (2, COEFFICIENTS),
+            false => (tiling.winograd_size(), tiling.winograd_coefficients()),
+        };
+        let row = coefficients * tiling.winograd_row(c) * 2;
         let (group, tiles) = (tiling.winograd_group(), tiling.winograd_tiles());
         let channels = match tiling.winograd.checked_div(row) {
-            Some(fit) => fewer(out.c as usize, fit),
+            Some(fit) => fewer(out.c as usize, if fit > group { fit } else { group }),
             None => 0,
         };
-        let upsampled = tiling.winograd_always() && op.upsample;
-        let size = if upsampled { 2 } else { tiling.winograd_size() };
         let step = if upsampled { 1 } else { size };
         let rows = tiling.winograd_rows(out, size);
         let pixels =
@@ -242,7 +245,7 @@ impl WinogradScratch {
             codes: if packed { align(4 * tiling.winograd_blocks() * patch_len(op, input)) } else { 0 },
             window: align((step * rows + 2) * (step * columns + 2) * c * 2),
             values: align(tiles * row),
-            products: align(tiles * tiling.winograd_coefficients() * group * 4),
+            products: align(tiles * coefficients * group * 4),
             sums: align(size * rows * size * columns * channels * 4),
         }
     }
