@@ -88,14 +88,15 @@ pub(super) fn run<const OPS: OpSet>(
         residual_multiplier: multiplier(residual_real * exp2_neg(element_shift(residual.dtype))),
     };
     let (first, second) = (&*first, &*second);
-    let unit = if pairs { 2 } else { 1 };
-    let image_rows = |rows: &Range<usize>| rows.start * unit..(rows.end * unit).min(out.h as usize);
+    let image = if pairs { 2 * rows.start..(2 * rows.end).min(out.h as usize) } else { rows.clone() };
     let row_bytes = out.row_elems() * out.dtype.bytes();
-    let image = image_rows(&rows);
     let out_rows = out_bytes.get_mut(image.start * row_bytes..image.end * row_bytes).unwrap_or_default();
+    // Parts are whole rows of tiles.
+    let unit = if by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
     let cost = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
-    over_rows(ctx, rows, (out_rows, unit * row_bytes), scratch, cost, |rows, out_bytes, scratch| {
-        let rows = image_rows(&rows);
+    let units = 0..image.len().div_ceil(unit);
+    over_rows(ctx, units, (out_rows, unit * row_bytes), scratch, cost, |units, out_bytes, scratch| {
+        let rows = image.start + units.start * unit..(image.start + units.end * unit).min(image.end);
         if by_winograd {
             winograd::run(ctx, op, &tensors[0], cast(first), &parts.winograd, &finish, rows, out_bytes, scratch);
         } else {

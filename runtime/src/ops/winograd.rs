@@ -23,7 +23,17 @@ use crate::kernels::{WinogradTile, select};
 use crate::opset::{CONV_UPSAMPLED, OpSet, WEIGHTS_I4, links};
 use core::ops::Range;
 
-/// Output rows `rows`, in pairs from the first.
+/// Whether the kernels upsample by themselves.
+fn upsamples<const OPS: OpSet>(op: &Conv) -> bool {
+    links(OPS, CONV_UPSAMPLED) && select::TILING.winograd_always() && op.upsample
+}
+
+/// Output pixels of a tile, each way.
+pub(super) fn tile_size<const OPS: OpSet>(ctx: &Context<'_, OPS>, op: &Conv) -> usize {
+    if upsamples::<OPS>(op) { 2 } else { ctx.kernels.winograd_size }
+}
+
+/// Output rows `rows`, in rows of tiles from the first.
 #[allow(clippy::too_many_arguments)] // an operator's parts
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -46,9 +56,9 @@ pub(super) fn run<const OPS: OpSet>(
     let zero = ctx.model.quant(input, ctx.row).zero_point;
     let [out_w, out_c, in_c] = [finish.out.w, finish.out.c, input.c].map(usize::from);
     // A host's kernels upsample by themselves, tiles of equal pixels: then pairs begin at even rows, and the window is that of half the place.
-    let upsampled = links(OPS, CONV_UPSAMPLED) && select::TILING.winograd_always() && op.upsample;
+    let upsampled = upsamples::<OPS>(op);
     let plain = Conv { upsample: op.upsample && !upsampled, ..*op };
-    let size = if upsampled { 2 } else { kernels.winograd_size };
+    let size = tile_size(ctx, op);
     let up = upsampled as usize;
     let (step, start) = (size >> up, rows.start & !up);
     // Portable kernels take a row of tiles at a time.
