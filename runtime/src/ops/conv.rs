@@ -123,8 +123,9 @@ fn direct<const OPS: OpSet>(
     let model = ctx.model;
     let [mut out_w, out_c] = [finish.out.w as usize, finish.out.c as usize];
     // Where pixels are patches, rows follow each other as pixels do: one long row, of full tiles.
-    let len = tensors[0].h as usize * out_w;
-    let flat = len <= u16::MAX as usize && is_direct(op, &tensors[0]) && (!finish.two || is_direct(op, &tensors[1]));
+    let len = finish.out.h as usize * out_w;
+    let is_flat = |tensor: &Tensor| is_direct(op, tensor) && tensor.h == finish.out.h && tensor.w == finish.out.w;
+    let flat = len <= u16::MAX as usize && is_flat(&tensors[0]) && (!finish.two || is_flat(&tensors[1]));
     let (mut tensors, mut tile_rows, mut at) = (*tensors, rows.clone(), [0; 2]);
     if flat {
         at = [rows.start, rows.start * out_w];
