@@ -9,6 +9,8 @@
 //! the input; values `[36][tiles][in_c]`, products `[tiles][36][16 channels]`. From one of the coefficients to the next it is a few
 //! elements further ([`winograd_row`](super::super::scratch::Tiling::winograd_row)).
 
+#![allow(clippy::needless_range_loop)] // rows and columns of several matrices at once
+
 use super::super::WinogradTile;
 use super::TILING;
 use core::arch::x86_64::*;
@@ -87,12 +89,12 @@ fn weights_1d<const N: usize>([g0, g1, g2]: [__m256i; 3]) -> [__m256i; N] {
 #[target_feature(enable = "avx2")]
 #[inline]
 fn output_1d<const N: usize>(m: &[__m256i; N]) -> [__m256i; SIZE] {
-    match m.as_slice() {
-        &[m0, m1, m2] => {
+    match *m.as_slice() {
+        [m0, m1, m2] => {
             let second = _mm256_sub_epi32(m1, m2);
             [_mm256_add_epi32(m0, m1), second, second, second]
         }
-        &[m0, m1, m2, m3, m4, m5] => {
+        [m0, m1, m2, m3, m4, m5] => {
             let (even, odd) = (_mm256_add_epi32(m1, m2), _mm256_sub_epi32(m1, m2));
             let (wide, steep) = (_mm256_add_epi32(m3, m4), _mm256_sub_epi32(m3, m4));
             let last = _mm256_add_epi32(_mm256_slli_epi32::<2>(steep), m5);
