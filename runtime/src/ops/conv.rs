@@ -92,7 +92,7 @@ pub(super) fn run<const OPS: OpSet>(
     let row_bytes = out.row_elems() * out.dtype.bytes();
     let out_rows = out_bytes.get_mut(image.start * row_bytes..image.end * row_bytes).unwrap_or_default();
     // Parts are whole rows of tiles.
-    let unit = if by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
+    let unit = if HOST && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
     let cost = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
     let units = 0..image.len().div_ceil(unit);
     over_rows(ctx, units, (out_rows, unit * row_bytes), scratch, cost, |units, out_bytes, scratch| {
@@ -125,12 +125,12 @@ fn direct<const OPS: OpSet>(
     // Where pixels are patches, rows follow each other as pixels do: one long row, of full tiles.
     let len = finish.out.h as usize * out_w;
     let is_flat = |tensor: &Tensor| is_direct(op, tensor) && tensor.h == finish.out.h && tensor.w == finish.out.w;
-    let flat = len <= u16::MAX as usize && is_flat(&tensors[0]) && (!finish.two || is_flat(&tensors[1]));
-    let (mut tensors, mut tile_rows, mut at) = (*tensors, rows.clone(), [0; 2]);
+    let flat = HOST && len <= u16::MAX as usize && is_flat(&tensors[0]) && (!finish.two || is_flat(&tensors[1]));
+    let long = tensors.map(|tensor| Tensor { h: 1, w: len as u16, ..tensor });
+    let (mut tensors, mut tile_rows, mut at) = (tensors, rows.clone(), [0; 2]);
     if flat {
         at = [rows.start, rows.start * out_w];
-        (tile_rows, out_w) = (rows.start..rows.start + 1, rows.len() * out_w);
-        tensors = tensors.map(|tensor| Tensor { h: 1, w: len as u16, ..tensor });
+        (tensors, tile_rows, out_w) = (&long, rows.start..rows.start + 1, rows.len() * out_w);
     }
     let in_passes = links(OPS, opset::WEIGHTS_I4) || by_taps;
     let window = take_front(&mut scratch, parts.window);
@@ -267,6 +267,9 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         }
     }
 }
+
+/// Whether tiles are long: what pays for that alone costs a microcontroller's flash.
+const HOST: bool = select::TILING.pixels >= 32;
 
 /// Whether this core has room for the products of taps, known when it is compiled.
 const TAPS_FIT: bool = select::TILING.tap_bytes() > 0;

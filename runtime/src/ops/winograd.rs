@@ -23,14 +23,17 @@ use crate::kernels::{WinogradTile, select};
 use crate::opset::{CONV_UPSAMPLED, OpSet, WEIGHTS_I4, links};
 use core::ops::Range;
 
+/// Whether tiles may have four pixels each way, several rows of them at a time, and upsample by themselves.
+const HOST: bool = select::TILING.winograd_always();
+
 /// Whether the kernels upsample by themselves.
 fn upsamples<const OPS: OpSet>(op: &Conv) -> bool {
-    links(OPS, CONV_UPSAMPLED) && select::TILING.winograd_always() && op.upsample
+    links(OPS, CONV_UPSAMPLED) && HOST && op.upsample
 }
 
 /// Output pixels of a tile, each way.
 pub(super) fn tile_size<const OPS: OpSet>(ctx: &Context<'_, OPS>, op: &Conv) -> usize {
-    if upsamples::<OPS>(op) { 2 } else { ctx.kernels.winograd_size }
+    if upsamples::<OPS>(op) || !HOST { 2 } else { ctx.kernels.winograd_size }
 }
 
 /// Output rows `rows`, in rows of tiles from the first.
@@ -62,9 +65,9 @@ pub(super) fn run<const OPS: OpSet>(
     let up = upsampled as usize;
     let (step, start) = (size >> up, rows.start & !up);
     // Portable kernels take a row of tiles at a time.
-    let most = if kernels.winograd_size == 2 { 1 } else { select::TILING.winograd_rows(finish.out, size) };
+    let most = if !HOST || kernels.winograd_size == 2 { 1 } else { select::TILING.winograd_rows(finish.out, size) };
     // One call for all pixels: the input is transformed once.
-    let whole = rows.end - start <= size * most && out_w <= select::TILING.pixels && kernels.winograd_size > 2;
+    let whole = HOST && rows.end - start <= size * most && out_w <= select::TILING.pixels && kernels.winograd_size > 2;
     let mut channel = 0;
     while channel < out_c {
         let some_c = parts.channels.min(out_c - channel);
