@@ -1,7 +1,7 @@
 //! Every kernel table that this machine can run, against scalar.
 
 use mote_runtime::kernels::compare::{Difference, compare};
-use mote_runtime::kernels::{Kernels, scalar, select};
+use mote_runtime::kernels::{Kernels, Window, WinogradTile, scalar, select};
 
 /// Seeds a run; `MOTE_SWEEP` times as many in the slow sweeps.
 fn seeds() -> u64 {
@@ -14,6 +14,56 @@ fn every_table_equals_scalar() {
     for table in select::tables() {
         for seed in 0..seeds() {
             assert_eq!(compare(table, seed), Ok(()), "{}", table.name);
+        }
+    }
+}
+
+/// Where elements and weights are as large as they can be, and there are as many input channels as sums of so many bits allow, or more.
+#[test]
+fn winograd_of_the_largest_sums() {
+    let tiling = select::TILING;
+    let extremes: [fn(usize) -> i8; 4] = [|_| -128, |_| 127, |i| [-128, 127][i % 2], |i| [127, -128][i / 7 % 2]];
+    for table in select::tables() {
+        for (in_c, upsampled) in [(224, false), (228, false), (452, false), (1_024, true)] {
+            let (size, columns, channels) = (if upsampled { 2 } else { table.winograd_size }, 2, 8);
+            let (h, w) = (size + 2, size * columns + 2);
+            let row = tiling.winograd_coefficients() * tiling.winograd_row(in_c);
+            for (element, weight) in extremes.iter().flat_map(|x| extremes.map(|y| (x, y))) {
+                let codes: Vec<i8> = (0..9 * in_c * channels).map(weight).collect();
+                let mut weights = vec![0; channels.next_multiple_of(tiling.winograd_group()) * row];
+                for block in (0..channels / 4).step_by(tiling.winograd_blocks()) {
+                    let codes = &codes[36 * in_c * block..];
+                    (table.winograd_weights)(&mut weights, block, codes, in_c, upsampled);
+                }
+                // The picture that is convolved, and the window: of equal pixels, one.
+                let pixel = |y: usize, x: usize| (0..in_c).map(move |k| element((y * 5 + x) * in_c + k) as i16);
+                let of = |i: usize| if upsampled { i.div_ceil(2) } else { i };
+                let at = |i: usize| (i / w, i % w);
+                let picture: Vec<i16> = (0..h * w).map(at).flat_map(|(y, x)| pixel(of(y), of(x))).collect();
+                let [window_h, window_w] = if upsampled { [3, columns + 2] } else { [h, w] };
+                let window = (0..window_h * window_w).map(|i| (i / window_w, i % window_w));
+                let mut window: Vec<i16> = window.flat_map(|(y, x)| pixel(y, x)).collect();
+                let tile = WinogradTile {
+                    window: &mut window,
+                    upsampled,
+                    known: false,
+                    in_c,
+                    rows: 1,
+                    columns,
+                    weights: &weights,
+                    values: &mut vec![0; columns * row],
+                    products: &mut vec![0; columns * tiling.winograd_coefficients() * tiling.winograd_group()],
+                };
+                let row_len = size * columns * channels;
+                let [mut got, mut want] = [(); 2].map(|()| vec![0; size * row_len]);
+                (table.winograd)(&mut got, channels, tile);
+                for (y, want) in want.chunks_exact_mut(row_len).enumerate() {
+                    let elems = &picture[y * w * in_c..];
+                    let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: w * in_c, pixel_stride: in_c };
+                    (scalar::KERNELS.conv_i16)(want, channels, window, &codes);
+                }
+                assert!(got == want, "{}: {in_c} {upsampled}", table.name);
+            }
         }
     }
 }

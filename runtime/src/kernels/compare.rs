@@ -466,41 +466,62 @@ fn winograd(table: &Kernels, random: &mut Random) -> bool {
     const TILES: usize = if select::TILING.winograd_tiles() < 7 { 4 } else { 7 };
     const GROUP: usize = select::TILING.winograd_group();
     // Those of LEN / 9 pairs of channels, filled up to whole groups.
-    const ROW: usize = COEFFICIENTS * select::TILING.winograd_row(16);
+    const ROW: usize = select::TILING.winograd_coefficients() * select::TILING.winograd_row(16);
     const TRANSFORMED: usize = if GROUP == 4 { COEFFICIENTS * LEN / 9 } else { ROW * 32 };
+    // Pixels of a tile times at most 20 channels.
+    const SUMS: usize = TILES * if GROUP == 4 { 4 } else { 16 } * 20;
     let (elems, weights) = (random.i8s(), random.i8s().map(|w| w.max(-127)));
     let in_c = 4 * (1 + random.below(4));
-    let tiles = 2 + random.below(TILES - 1);
     // As many as there are weights for, and room for those transformed.
     let channels = 4 * (1 + random.below((LEN / 9 / in_c / 4).min(5)));
-    let row_len = (2 * tiles + 2) * in_c;
-    let mut rows = [0i16; LEN];
-    rows.iter_mut().zip(elems).for_each(|(to, elem)| *to = elem.into());
-    let window = rows.get(..4 * row_len).unwrap_or_default();
+    let upsampled = select::TILING.winograd_always() && random.below(2) == 1;
+    let size = if upsampled { 2 } else { table.winograd_size };
+    let (step, rows, least) = match table.winograd_size {
+        2 => (if upsampled { 1 } else { 2 }, 1, 2),
+        _ => (if upsampled { 1 } else { size }, 1 + random.below(2), 1),
+    };
+    // As many as there are elements for.
+    let most = ((LEN / in_c / (size * rows + 2)).saturating_sub(2) / size).min(TILES / rows);
+    let columns = least + random.below(most + 1 - least);
+    let [row_len, up_len] = [size, step].map(|step| (step * columns + 2) * in_c);
+    let (mut pixels, mut larger) = ([0i16; LEN], [0i16; LEN]);
+    pixels.iter_mut().zip(elems).for_each(|(to, elem)| *to = elem.into());
+    // What a direct convolution reads: each pixel but those at the edges twice, each way.
+    for (y, row) in larger.chunks_exact_mut(row_len).take(size * rows + 2).enumerate() {
+        for (x, pixel) in row.chunks_exact_mut(in_c).enumerate() {
+            let [y, x] = if upsampled { [y.div_ceil(2), x.div_ceil(2)] } else { [y, x] };
+            let from = pixels.get(y * up_len + x * in_c..).unwrap_or_default();
+            pixel.iter_mut().zip(from).for_each(|(to, &elem)| *to = elem);
+        }
+    }
+    let window = pixels.get(..(step * rows + 2) * up_len).unwrap_or_default();
     let mut ordered = Aligned([0; LEN]);
     exchanged(&mut ordered.0, window, table.exchanged);
 
     let mut transformed = Aligned([0i16; TRANSFORMED]);
     let mut values = Aligned([0i16; ROW * TILES]);
-    let mut products = [0i32; COEFFICIENTS * GROUP * TILES];
+    let mut products = [0i32; select::TILING.winograd_coefficients() * GROUP * TILES];
     let block_len = 36 * in_c;
-    for (block, codes) in weights.chunks_exact(block_len).take(channels / 4).enumerate() {
-        (table.winograd_weights)(&mut transformed.0, block, codes, in_c);
+    for block in (0..channels / 4).step_by(select::TILING.winograd_blocks()) {
+        let codes = weights.get(block * block_len..channels / 4 * block_len).unwrap_or_default();
+        (table.winograd_weights)(&mut transformed.0, block, codes, in_c, upsampled);
     }
-    // At most 20 channels.
-    let [mut got, mut want] = [[-1i32; 80 * TILES]; 2];
-    let half = 2 * tiles * channels;
+    let [mut got, mut want] = [[-1i32; SUMS]; 2];
+    let out_row_len = size * columns * channels;
     let tile = WinogradTile {
-        window: ordered.0.get_mut(..4 * row_len).unwrap_or_default(),
+        window: ordered.0.get_mut(..window.len()).unwrap_or_default(),
+        upsampled,
+        known: false,
         in_c,
+        rows,
+        columns,
         weights: &transformed.0,
         values: &mut values.0,
         products: &mut products,
     };
-    (table.winograd)(got.get_mut(..2 * half).unwrap_or_default(), channels, tile);
-    let (first, second) = want.split_at_mut_checked(half).unwrap_or_default();
-    for (row, sums) in [first, second.get_mut(..half).unwrap_or_default()].into_iter().enumerate() {
-        let elems = window.get(row * row_len..).unwrap_or_default();
+    (table.winograd)(got.get_mut(..size * rows * out_row_len).unwrap_or_default(), channels, tile);
+    for (row, sums) in want.chunks_exact_mut(out_row_len).take(size * rows).enumerate() {
+        let elems = larger.get(row * row_len..).unwrap_or_default();
         let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: row_len, pixel_stride: in_c };
         (SCALAR.conv_i16)(sums, channels, window, &weights);
     }

@@ -79,33 +79,43 @@ impl<T> Window<'_, T> {
     }
 }
 
-/// What Winograd's convolution of some tiles, 2×2 output pixels each, reads, and where it may write meanwhile. All of it lies at
-/// multiples of 4 bytes.
+/// What Winograd's convolution of some tiles reads, [`Kernels::winograd_size`] output pixels each way each (2 behind an upsampling), and
+/// where it may write meanwhile. All of it lies at multiples of 4 bytes.
 #[derive(Debug)]
 pub struct WinogradTile<'a> {
-    /// Four input rows, padded, `[4][2·tiles + 2][in_c]`, `exchanged` or not, of at least two tiles; may be overwritten.
+    /// Input rows, padded, `[size·rows + 2][size·columns + 2][in_c]`, `exchanged` or not; may be overwritten.
     pub window: &'a mut [i16],
+    /// On hosts, whether the input has yet to be upsampled: the window is `[rows + 2][columns + 2][in_c]`, and of the four rows and
+    /// columns of a tile those in the middle are equal, so that what belongs to their difference, 7 of 16 coefficients, is 0.
+    pub upsampled: bool,
+    /// Whether `values` are those of this window already, and the window perhaps not there: where the table's tiles have four pixels.
+    pub known: bool,
     /// Input channels, a multiple of 4.
     pub in_c: usize,
+    /// Rows of tiles: 1 where the table's tiles have two pixels.
+    pub rows: usize,
+    /// Tiles in a row, two at least where they have two pixels.
+    pub columns: usize,
     /// What `winograd_weights` has made of the weights of all its channels.
     pub weights: &'a [i16],
-    /// For [`Tiling::winograd_tiles`](scratch::Tiling::winograd_tiles) tiles, 16 times [`Tiling::winograd_row`](scratch::Tiling::winograd_row).
+    /// For [`Tiling::winograd_tiles`](scratch::Tiling::winograd_tiles) tiles, for each of
+    /// [`Tiling::winograd_coefficients`](scratch::Tiling::winograd_coefficients) [`Tiling::winograd_row`](scratch::Tiling::winograd_row).
     pub values: &'a mut [i16],
-    /// For as many, 16 elements for each channel of [`Tiling::winograd_group`](scratch::Tiling::winograd_group).
+    /// For as many, an element for each channel of [`Tiling::winograd_group`](scratch::Tiling::winograd_group).
     pub products: &'a mut [i32],
 }
 
 impl WinogradTile<'_> {
     /// Tiles, where all that is read for them is there and the weights of `channels` output channels, else 0: what a kernel that
-    /// reads without bounds checks asks first.
-    pub(crate) fn tiles(&self, channels: usize) -> usize {
-        let row_len = 4 * self.in_c;
-        let columns = self.window.len().checked_div(row_len).unwrap_or(0);
-        let tiles = columns.saturating_sub(2) / 2;
-        let row = scratch::COEFFICIENTS * select::TILING.winograd_row(self.in_c);
-        let weights = channels.next_multiple_of(select::TILING.winograd_group()) * row;
-        let whole = self.in_c.is_multiple_of(4) && channels.is_multiple_of(4) && weights <= self.weights.len();
-        if whole { tiles } else { 0 }
+    /// reads without bounds checks asks first. `size` pixels each way and `coefficients` are the kernel's.
+    pub(crate) fn tiles(&self, channels: usize, size: usize, coefficients: usize) -> usize {
+        let step = if self.upsampled { 1 } else { size };
+        let window = (step * self.rows + 2) * (step * self.columns + 2) * self.in_c;
+        let weights = channels.next_multiple_of(select::TILING.winograd_group())
+            * coefficients
+            * select::TILING.winograd_row(self.in_c);
+        let whole = self.in_c > 0 && self.in_c.is_multiple_of(4) && channels.is_multiple_of(4);
+        if whole && window == self.window.len() && weights <= self.weights.len() { self.rows * self.columns } else { 0 }
     }
 }
 
@@ -221,10 +231,13 @@ pub struct Kernels {
     pub sum_taps: fn(out: &mut [i32], channels: usize, rows: [&[i32]; 3]),
     /// Input channels from which a 3×3 convolution is faster by Winograd's algorithm.
     pub winograd_from: usize,
-    /// Weights of four output channels, as they lie in the file (`[9][in_c / 4][4][4]`), transformed: block `block` of `out`, in
-    /// an order that only this table's `winograd` knows.
-    pub winograd_weights: fn(out: &mut [i16], block: usize, codes: &[i8], in_c: usize),
-    /// Sums of two rows of pixels, `[2][2·tiles][channels]`, those of a direct convolution, exactly.
+    /// Output pixels of a tile, each way: 2, or 4 on hosts, and then several rows of tiles may come at once.
+    pub winograd_size: usize,
+    /// Weights of [`Tiling::winograd_blocks`](scratch::Tiling::winograd_blocks) times four output channels, or those that are left, as they
+    /// lie in the file (`[9][in_c / 4][4][4]` each), transformed for a picture that has yet to be `upsampled` or not: from block `block`
+    /// of `out` on, in an order that only this table's `winograd` knows. More may follow in `codes`.
+    pub winograd_weights: fn(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, upsampled: bool),
+    /// Sums of rows of pixels, `[size·rows][size·columns][channels]`, those of a direct convolution, exactly.
     pub winograd: fn(out: &mut [i32], channels: usize, tile: WinogradTile<'_>),
     /// Four rows of int4 weights to int8 ([`Encoding::I4`](crate::format::Encoding::I4)): `out` takes twice the bytes of
     /// `nibbles`, whole blocks; `scales` holds four a group, or nothing.
@@ -289,7 +302,7 @@ impl Kernels {
             table.sum_taps = |_, _, _| {};
         }
         if !links(ops, opset::WINOGRAD) || select::TILING.winograd == 0 {
-            table.winograd_weights = |_, _, _, _| {};
+            table.winograd_weights = |_, _, _, _, _| {};
             table.winograd = |_, _, _| {};
         }
         if !links(ops, opset::WEIGHTS_I4) {

@@ -44,9 +44,46 @@ impl Tiling {
         if self.is_host() { 16 } else { 4 }
     }
 
-    /// Tiles of 2×2 output pixels that it takes at a time.
+    /// Blocks of four output channels whose weights it transforms at a time: a vector's.
+    pub const fn winograd_blocks(self) -> usize {
+        if self.is_host() { 2 } else { 1 }
+    }
+
+    /// Output pixels of a row that it takes at a time.
+    pub const fn winograd_pixels(self) -> usize {
+        if self.is_host() { 32 } else { self.pixels }
+    }
+
+    /// Tiles that it takes at a time.
     pub const fn winograd_tiles(self) -> usize {
-        if self.is_host() { self.pixels / 2 } else { 2 }
+        if self.is_host() { 16 } else { 2 }
+    }
+
+    /// Output pixels of the largest tile, each way.
+    const fn winograd_size(self) -> usize {
+        if self.is_host() { 4 } else { 2 }
+    }
+
+    /// Coefficients of the largest tile.
+    pub const fn winograd_coefficients(self) -> usize {
+        if self.is_host() { 36 } else { COEFFICIENTS }
+    }
+
+    /// Rows of tiles of `size` pixels that it takes at a time of such an output.
+    pub const fn winograd_rows(self, out: &Tensor, size: usize) -> usize {
+        let w = out.w as usize;
+        let columns = if w < self.winograd_pixels() { w } else { self.winograd_pixels() }.div_ceil(size);
+        let rows = (out.h as usize).div_ceil(size);
+        match self.winograd_tiles().checked_div(columns) {
+            Some(fit) if fit > 1 && self.winograd_always() => {
+                if fit < rows {
+                    fit
+                } else {
+                    rows
+                }
+            }
+            _ => 1,
+        }
     }
 
     /// Elements from one of Winograd's coefficients to the next, for a channel or a tile with `in_c` inputs. On hosts four more than there
@@ -104,9 +141,9 @@ pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never, unpack
 
 /// x86-64: a row of most pictures at once, or several, since a host has the memory: with 32 pixels, nets of 16 M and 250 M multiply-adds
 /// take 1.03 times as long (`avx512vnni`), with 128 as long. One build has tables of either kind of window. Winograd's
-/// weights fill half of a second cache, with 32 channels of 512 inputs and what lies between coefficients: of a net of 6.2 G the 3×3
-/// convolutions take 1.14 times as long with 256 KB, where the input is transformed more often, and 0.98 with 1,088 KB.
-pub const X86_64: Tiling = Tiling { pixels: 64, widening: Widening::ByTable, unpacked: 64 << 10, winograd: 544 << 10 };
+/// weights are 16 channels of 640 inputs, 80 of 128: of a net of 6.2 G the 3×3 convolutions take 1.03 times as long with 544 KB, where the
+/// input is transformed more often, of one of 250 M 1.06 times; 1,216 KB gain 1 % more.
+pub const X86_64: Tiling = Tiling { pixels: 64, widening: Widening::ByTable, unpacked: 64 << 10, winograd: 832 << 10 };
 
 /// aarch64: NEON multiplies 8 bits.
 pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpacked: 64 << 10, winograd: 0 };
@@ -188,23 +225,24 @@ pub struct WinogradScratch {
     pub channels: usize,
     /// Their weights, transformed: i16.
     pub weights: usize,
-    /// Unpacked weights of four output channels; 0 where they are int8 in the file.
+    /// Unpacked weights of the output channels that are transformed at a time; 0 where they are int8 in the file.
     pub codes: usize,
-    /// Four input rows below `pixels` pixels of two output rows: i16.
+    /// The input below some tiles: i16.
     pub window: usize,
     /// Tiles of the input, transformed: i16.
     pub values: usize,
     /// Their products with the weights of a group of channels: i32.
     pub products: usize,
-    /// i32 sums, two rows of `pixels` × `channels`.
+    /// i32 sums of their pixels, `channels` of each.
     pub sums: usize,
 }
 
-/// Pixels from which a host uses Winograd's algorithm unasked: with 4×4, of 256 channels, it takes 1.26 times as long as
-/// direct convolution, because of the weights' transformation; with 8×8 direct convolution takes 1.4 times as long.
+/// Input pixels from which a host uses Winograd's algorithm unasked: with 4×4, of 256 channels, it takes 1.26 times as long as
+/// direct convolution, because of the weights' transformation; with 8×8 direct convolution takes 1.4 times as long. Behind an
+/// upsampling, against taps: with 4×4 1.35 times as long, with 8×8 0.96 times.
 const WINOGRAD_PIXELS: usize = 64;
 
-/// Coefficients of a tile, and of a channel's weights, that Winograd's convolution multiplies: 4×4.
+/// Coefficients of a tile of 2×2 pixels, and of a channel's weights, that Winograd's convolution multiplies: 4×4.
 pub const COEFFICIENTS: usize = 16;
 
 impl WinogradScratch {
@@ -212,26 +250,38 @@ impl WinogradScratch {
         WinogradScratch { channels: 0, weights: 0, codes: 0, window: 0, values: 0, products: 0, sums: 0 };
 
     const fn new(op: &Conv, input: &Tensor, out: &Tensor, packed: bool, tiling: Tiling) -> WinogradScratch {
-        let large = out.h as usize * out.w as usize >= WINOGRAD_PIXELS;
+        let large = input.h as usize * input.w as usize >= WINOGRAD_PIXELS;
         let always = tiling.winograd_always() && large && winograd_fits(op, input, out);
         if tiling.winograd == 0 || !(op.winograd || always) {
             return WinogradScratch::NONE;
         }
         let c = input.c as usize;
-        let row = COEFFICIENTS * tiling.winograd_row(c) * 2;
+        let upsampled = tiling.winograd_always() && op.upsample;
+        let (size, coefficients) = match upsampled {
+            true => (2, COEFFICIENTS),
+            false => (tiling.winograd_size(), tiling.winograd_coefficients()),
+        };
+        let row = coefficients * tiling.winograd_row(c) * 2;
         let (group, tiles) = (tiling.winograd_group(), tiling.winograd_tiles());
         let channels = match tiling.winograd.checked_div(row) {
-            Some(fit) => fewer(out.c as usize, fit),
+            Some(fit) => fewer(out.c as usize, if fit > group { fit } else { group }),
             None => 0,
         };
+        let step = if upsampled { 1 } else { size };
+        let rows = tiling.winograd_rows(out, size);
+        let mut pixels = tiling.winograd_pixels();
+        if tiling.winograd_always() && (out.w as usize) < pixels {
+            pixels = out.w as usize;
+        }
+        let columns = pixels.div_ceil(size);
         WinogradScratch {
             channels,
             weights: align(channels.next_multiple_of(group) * row),
-            codes: if packed { align(4 * patch_len(op, input)) } else { 0 },
-            window: align(4 * (tiling.pixels + 2) * c * 2),
+            codes: if packed { align(4 * tiling.winograd_blocks() * patch_len(op, input)) } else { 0 },
+            window: align((step * rows + 2) * (step * columns + 2) * c * 2),
             values: align(tiles * row),
-            products: align(tiles * COEFFICIENTS * group * 4),
-            sums: align(2 * tiling.pixels * channels * 4),
+            products: align(tiles * coefficients * group * 4),
+            sums: align(size * rows * size * columns * channels * 4),
         }
     }
 

@@ -3,8 +3,8 @@
 //! `ops/winograd.rs` has the mathematics. All of it is exact integers, so what a table's `winograd` gives is compared with a
 //! direct convolution, not with these kernels. Sums may wrap on the way: they are taken modulo 2³², and four times the result fits.
 
-use super::WinogradTile;
 use super::scratch::COEFFICIENTS;
+use super::{WinogradTile, select};
 
 /// `2·G·g` for a column of g.
 #[inline(always)]
@@ -48,10 +48,17 @@ pub(super) fn output(products: [[i32; 4]; 4]) -> [[i32; 2]; 2] {
     columns.map(|row| output_1d(row).map(|sum| sum >> 2))
 }
 
-/// Block `block` of `out`, `[16][in_c][4 rows]`.
-pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
+/// Blocks of `out`, `[16][in_c][4 rows]`.
+pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, _upsampled: bool) {
     let block_len = 4 * COEFFICIENTS * in_c;
-    let Some(out) = out.get_mut(block * block_len..) else { return };
+    let out = out.get_mut(block * block_len..).unwrap_or_default().chunks_exact_mut(block_len.max(1));
+    let codes = codes.chunks_exact((36 * in_c).max(1));
+    for (out, codes) in out.zip(codes).take(select::TILING.winograd_blocks()) {
+        four_channels(out, codes, in_c);
+    }
+}
+
+fn four_channels(out: &mut [i16], codes: &[i8], in_c: usize) {
     for k in 0..in_c {
         for row in 0..4 {
             let tap = |tap: usize| {
@@ -71,17 +78,19 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) 
 
 /// The kernel: tile by tile, four output channels at a time.
 pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>) {
-    let tiles = tile.tiles(channels);
-    let WinogradTile { window, in_c, weights, values, .. } = tile;
-    let row_len = window.len() / 4;
+    let tiles = tile.tiles(channels, 2, COEFFICIENTS);
+    let WinogradTile { window, upsampled, in_c, weights, values, .. } = tile;
+    // Rows and columns of the window that a tile's four are, and columns from a tile to the next.
+    let (of_four, step) = if upsampled { ([0, 1, 1, 2], 1) } else { ([0, 1, 2, 3], 2) };
+    let row_len = window.len() / (of_four[3] + 1);
     let (first, second) = out.split_at_mut_checked(out.len() / 2).unwrap_or_default();
     let pairs = (2 * channels).max(1);
     let pairs = first.chunks_exact_mut(pairs).zip(second.chunks_exact_mut(pairs));
     for (t, (first, second)) in pairs.take(tiles).enumerate() {
         for k in 0..in_c {
-            let d = [0, 1, 2, 3].map(|row| {
-                [0, 1, 2, 3].map(|column| {
-                    let at = row * row_len + (2 * t + column) * in_c + k;
+            let d = of_four.map(|row| {
+                of_four.map(|column| {
+                    let at = row * row_len + (step * t + column) * in_c + k;
                     window.get(at).copied().unwrap_or(0)
                 })
             });

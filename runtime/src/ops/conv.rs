@@ -56,12 +56,15 @@ pub(super) fn run<const OPS: OpSet>(
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
     let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
     let in_c = tensors[0].c as usize;
-    let by_taps = TAPS_FIT && links(OPS, opset::CONV_UPSAMPLED) && parts.taps > 0 && in_c >= ctx.kernels.taps_from;
     let pairs = links(OPS, opset::WINOGRAD) && op.winograd;
     let by_winograd = WINOGRAD_FITS
         && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0)
-        && !by_taps
         && in_c >= ctx.kernels.winograd_from;
+    let by_taps = TAPS_FIT
+        && links(OPS, opset::CONV_UPSAMPLED)
+        && parts.taps > 0
+        && !by_winograd
+        && in_c >= ctx.kernels.taps_from;
     if rows.start == 0 {
         let per_source = constants.len() / if two { 2 } else { 1 };
         // What `conv_i8` adds to each element.
@@ -85,14 +88,15 @@ pub(super) fn run<const OPS: OpSet>(
         residual_multiplier: multiplier(residual_real * exp2_neg(element_shift(residual.dtype))),
     };
     let (first, second) = (&*first, &*second);
-    let unit = if pairs { 2 } else { 1 };
-    let image_rows = |rows: &Range<usize>| rows.start * unit..(rows.end * unit).min(out.h as usize);
+    let image = if pairs { 2 * rows.start..(2 * rows.end).min(out.h as usize) } else { rows.clone() };
     let row_bytes = out.row_elems() * out.dtype.bytes();
-    let image = image_rows(&rows);
     let out_rows = out_bytes.get_mut(image.start * row_bytes..image.end * row_bytes).unwrap_or_default();
+    // Parts are whole rows of tiles.
+    let unit = if select::TILING.is_host() && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
     let cost = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
-    over_rows(ctx, rows, (out_rows, unit * row_bytes), scratch, cost, |rows, out_bytes, scratch| {
-        let rows = image_rows(&rows);
+    let units = 0..image.len().div_ceil(unit);
+    over_rows(ctx, units, (out_rows, unit * row_bytes), scratch, cost, |units, out_bytes, scratch| {
+        let rows = image.start + units.start * unit..(image.start + units.end * unit).min(image.end);
         if by_winograd {
             winograd::run(ctx, op, &tensors[0], cast(first), &parts.winograd, &finish, rows, out_bytes, scratch);
         } else {

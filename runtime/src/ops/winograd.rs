@@ -7,6 +7,10 @@
 //!
 //! The transformed weights are not in the file, where they would take 3.6 times the flash, but made in scratch, some output
 //! channels at a time, and all pixels run over them. On a Cortex-M4 that is a tenth of a layer of 7×7 pixels, and less of larger ones.
+//!
+//! Behind a nearest upsampling a tile's 4×4 inputs are 3×3 pixels, the middle ones twice. Then 7 of the 16 coefficients are 0, and the
+//! products are as few as those with taps ([`upsampled`](super::upsampled)), but each serves one tile and four outputs take 10 additions
+//! instead of 32.
 
 use super::Context;
 use super::conv::{Finish, Place, unpack};
@@ -16,10 +20,23 @@ use crate::format::Tensor;
 use crate::format::op::Conv;
 use crate::kernels::scratch::WinogradScratch;
 use crate::kernels::{WinogradTile, select};
-use crate::opset::{OpSet, WEIGHTS_I4, links};
+use crate::opset::{CONV_UPSAMPLED, OpSet, WEIGHTS_I4, links};
 use core::ops::Range;
 
-/// Output rows `rows`, in pairs from the first.
+/// Whether tiles may have four pixels each way, several rows of them at a time, and upsample by themselves.
+const HOST: bool = select::TILING.winograd_always();
+
+/// Whether the kernels upsample by themselves.
+fn upsamples<const OPS: OpSet>(op: &Conv) -> bool {
+    links(OPS, CONV_UPSAMPLED) && HOST && op.upsample
+}
+
+/// Output pixels of a tile, each way.
+pub(super) fn tile_size<const OPS: OpSet>(ctx: &Context<'_, OPS>, op: &Conv) -> usize {
+    if upsamples::<OPS>(op) || !HOST { 2 } else { ctx.kernels.winograd_size }
+}
+
+/// Output rows `rows`, in rows of tiles from the first.
 #[allow(clippy::too_many_arguments)] // an operator's parts
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -41,10 +58,23 @@ pub(super) fn run<const OPS: OpSet>(
     let sums: &mut [i32] = cast_mut(take_front(&mut scratch, parts.sums));
     let zero = ctx.model.quant(input, ctx.row).zero_point;
     let [out_w, out_c, in_c] = [finish.out.w, finish.out.c, input.c].map(usize::from);
+    // A host's kernels upsample by themselves, tiles of equal pixels: then pairs begin at even rows, and the window is that of half the place.
+    let upsampled = upsamples::<OPS>(op);
+    let plain = Conv { upsample: op.upsample && !upsampled, ..*op };
+    let size = tile_size(ctx, op);
+    let up = upsampled as usize;
+    let (step, start) = (size >> up, rows.start & !up);
+    // Portable kernels take a row of tiles at a time.
+    let most = if !HOST || kernels.winograd_size == 2 { 1 } else { select::TILING.winograd_rows(finish.out, size) };
+    // One call for all pixels: the input is transformed once.
+    let whole = HOST
+        && rows.end - start <= size * most
+        && out_w <= select::TILING.winograd_pixels()
+        && kernels.winograd_size > 2;
     let mut channel = 0;
     while channel < out_c {
         let some_c = parts.channels.min(out_c - channel);
-        for block in 0..some_c / 4 {
+        for block in (0..some_c / 4).step_by(select::TILING.winograd_blocks()) {
             let first = channel + 4 * block;
             let mut codes: &[i8] = &[];
             if links(OPS, WEIGHTS_I4) {
@@ -53,39 +83,57 @@ pub(super) fn run<const OPS: OpSet>(
             if codes.is_empty() {
                 codes = cast(ctx.model.weight_rows(op.weights[0], first));
             }
-            (kernels.winograd_weights)(weights, block, codes, in_c);
+            (kernels.winograd_weights)(weights, block, codes, in_c, upsampled);
         }
-        let mut y = rows.start;
+        let mut y = start;
         while y < rows.end {
+            let tile_rows = (rows.end - y).div_ceil(size).min(most);
             let mut x = 0;
             while x < out_w {
                 let left = out_w - x;
-                let mut pixels = select::TILING.pixels.min(left);
+                let mut pixels = select::TILING.winograd_pixels().min(left);
                 // A tile is never left alone: kernels take two and more.
                 if left > pixels && left <= pixels + 2 {
                     pixels -= 2;
                 }
-                let tiles = pixels.div_ceil(2);
-                let columns = 2 * tiles + 2;
-                let tile = Tile { op, input, y, x, rows: 2, pixels };
-                let window = window.get_mut(..4 * columns * in_c).unwrap_or_default();
-                for (ky, row) in window.chunks_exact_mut((columns * in_c).max(1)).enumerate() {
-                    tile.load_row::<OPS, _, _>(elems, row, [ky, columns], zero, kernels.widen);
+                let tile_columns = pixels.div_ceil(size);
+                let [h, w] = [step * tile_rows + 2, step * tile_columns + 2];
+                let window = window.get_mut(..h * w * in_c).unwrap_or_default();
+                let known = whole && channel > 0;
+                if !known {
+                    let tile = Tile { op: &plain, input, y: y >> up, x: x >> up, rows: tile_rows, pixels };
+                    for (ky, row) in window.chunks_exact_mut((w * in_c).max(1)).enumerate() {
+                        tile.load_row::<OPS, _, _>(elems, row, [ky, w], zero, kernels.widen);
+                    }
                 }
-                let row_len = 2 * tiles * some_c;
-                let sums = sums.get_mut(..2 * row_len).unwrap_or_default();
-                let tile = WinogradTile { window, in_c, weights, values: &mut *values, products: &mut *products };
+                let row_len = size * tile_columns * some_c;
+                let sums = sums.get_mut(..size * tile_rows * row_len).unwrap_or_default();
+                let tile = WinogradTile {
+                    window,
+                    upsampled,
+                    known,
+                    in_c,
+                    rows: tile_rows,
+                    columns: tile_columns,
+                    weights,
+                    values: &mut *values,
+                    products: &mut *products,
+                };
                 (kernels.winograd)(sums, some_c, tile);
-                let (first, second) = sums.split_at_mut_checked(row_len).unwrap_or_default();
-                for (y, sums) in [(y, first), (y + 1, second)] {
-                    if y < rows.end {
-                        let sums = sums.get_mut(..pixels * some_c).unwrap_or_default();
+                // Where tiles end with the row, all rows are one piece.
+                let one_piece = HOST && row_len == out_w * some_c && y >= rows.start;
+                let together = if one_piece { size * tile_rows } else { 1 };
+                for (i, sums) in sums.chunks_exact_mut((together * row_len).max(1)).enumerate() {
+                    let y = y + i * together;
+                    if rows.contains(&y) {
+                        let some_rows = together.min(rows.end - y);
+                        let sums = sums.get_mut(..some_rows * pixels * some_c).unwrap_or_default();
                         finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, &mut []]);
                     }
                 }
                 x += pixels;
             }
-            y += 2;
+            y += size * tile_rows;
         }
         channel += some_c;
     }

@@ -21,7 +21,7 @@ fn weights_1d(g0: i32, g1: i32, g2: i32) -> [i32; 4] {
     [sadd16(g0, g0), sadd16(outer, g1), ssub16(outer, g1), sadd16(g2, g2)]
 }
 
-pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
+pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, _upsampled: bool) {
     let quads = in_c / 4;
     let Some(out) = out.get_mut(block * 4 * COEFFICIENTS * in_c..) else { return };
     let (codes, _) = codes.as_chunks::<16>();
@@ -68,8 +68,8 @@ unsafe fn transform(to: *mut i32, from: *const i32, quads: usize, extend: impl F
 }
 
 pub(super) fn convolve(out: &mut [i32], channels: usize, tile: WinogradTile<'_>) {
-    let tiles = tile.tiles(channels);
-    let WinogradTile { window, in_c, weights, values, products } = tile;
+    let tiles = tile.tiles(channels, 2, COEFFICIENTS);
+    let WinogradTile { window, in_c, weights, values, products, .. } = tile;
     let holds = values.len() >= 2 * COEFFICIENTS * in_c
         && products.len() >= 8 * COEFFICIENTS
         && out.len() >= 4 * tiles * channels;

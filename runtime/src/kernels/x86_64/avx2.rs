@@ -29,7 +29,8 @@ pub(super) const KERNELS: Kernels = Kernels {
     taps_from: 0,
     sum_taps: |out, channels, rows| unsafe { rows::sum_taps(out, channels, rows) },
     winograd_from: 16,
-    winograd_weights: |out, block, codes, in_c| unsafe { winograd::weights(out, block, codes, in_c) },
+    winograd_size: winograd::SIZE,
+    winograd_weights: |out, block, codes, in_c, up| unsafe { winograd::weights(out, block, codes, in_c, up) },
     winograd: |out, channels, tile| unsafe { winograd::convolve(out, channels, tile) },
     unpack_i4: |out, nibbles, scales, group_len| unsafe { rows::unpack_i4(out, nibbles, scales, group_len) },
     // Never called: attention is convolutions here (`Kernels::softmax_rows`).
