@@ -8,6 +8,9 @@
 //! The transformed weights are not in the file, where they would take 3.6 times the flash, but made in scratch, some output
 //! channels at a time, and all pixels run over them. On a Cortex-M4 that is a tenth of a layer of 7×7 pixels, and less of larger ones.
 //!
+//! A host's table may have F(4×4, 3×3) instead, 36 for 144 ([`Kernels::winograd_size`](crate::kernels::Kernels::winograd_size)), several
+//! rows of tiles in a call: of a small picture all, so that its input is transformed once for all output channels.
+//!
 //! Behind a nearest upsampling a tile's 4×4 inputs are 3×3 pixels, the middle ones twice. Then 7 of the 16 coefficients are 0, and the
 //! products are as few as those with taps ([`upsampled`](super::upsampled)), but each serves one tile and four outputs take 10 additions
 //! instead of 32.
