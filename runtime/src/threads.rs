@@ -34,6 +34,7 @@ use std::vec::Vec;
 
 use crate::error::Error;
 use crate::model::Model;
+use crate::ops::Cost;
 use crate::opset::OpSet;
 use crate::sampler::{Request, Sampler};
 
@@ -44,7 +45,8 @@ const PARTS_A_THREAD: usize = 2;
 /// microseconds of work.
 const LEAST_COST: usize = 8 << 10;
 
-/// Below this many of the same, some ten microseconds, each thread has one part: every part costs a little.
+/// Below this many of the same, some ten microseconds, each thread has one part: every part costs a little. So has it where a part
+/// begins with work of its own.
 const WHOLE_COST: usize = 16 * LEAST_COST;
 
 /// Looks at what is waited for before a thread sleeps: some tens of microseconds. It does not yield in between, because on a busy
@@ -163,13 +165,14 @@ impl Threads {
         rows: Range<usize>,
         (out, row_bytes): (&mut [u8], usize),
         scratch_bytes: usize,
-        cost: usize,
+        cost: Cost,
         job: &RowJob<'_>,
     ) -> bool {
-        let parts = (self.count() * if cost < WHOLE_COST { 1 } else { PARTS_A_THREAD }).min(rows.len());
+        let a_thread = if cost.set_up || cost.work < WHOLE_COST { 1 } else { PARTS_A_THREAD };
+        let parts = (self.count() * a_thread).min(rows.len());
         // The last row may be short: of a pair of image rows there may be one.
         let fits = row_bytes > 0 && out.len().div_ceil(row_bytes) == rows.len();
-        if self.handles.is_empty() || parts < 2 || cost < LEAST_COST || !fits {
+        if self.handles.is_empty() || parts < 2 || cost.work < LEAST_COST || !fits {
             return false;
         }
         let mut jobs = match self.running.try_lock() {
@@ -360,6 +363,8 @@ mod tests {
     use std::time::Duration;
     use std::vec;
 
+    const LEAST: Cost = Cost { work: LEAST_COST, set_up: false };
+
     /// Jobs in quick succession and after pauses in which the threads fall asleep: every row is done, once, before `over_rows` returns.
     #[test]
     fn every_part_is_done_once_and_waited_for() {
@@ -371,7 +376,7 @@ mod tests {
                 }
                 let rows = 2 + job % 29;
                 let mut out = vec![0u8; 3 * rows];
-                let ran = threads.over_rows(0..rows, (&mut out, 3), 0, LEAST_COST, &|rows, out, _| {
+                let ran = threads.over_rows(0..rows, (&mut out, 3), 0, LEAST, &|rows, out, _| {
                     for (row, bytes) in rows.zip(out.chunks_exact_mut(3)) {
                         bytes.iter_mut().for_each(|byte| *byte += row as u8 + 1);
                     }
@@ -389,13 +394,13 @@ mod tests {
         for _ in 0..50 {
             let mut out = [0u8; 12];
             let ended = catch_unwind(AssertUnwindSafe(|| {
-                threads.over_rows(0..12, (&mut out, 1), 0, LEAST_COST, &|rows, _, _| {
+                threads.over_rows(0..12, (&mut out, 1), 0, LEAST, &|rows, _, _| {
                     assert!(!rows.contains(&7), "row 7");
                 })
             }));
             assert!(ended.is_err());
             let mut out = [0u8; 12];
-            assert!(threads.over_rows(0..12, (&mut out, 1), 0, LEAST_COST, &|_, out, _| out.fill(1)));
+            assert!(threads.over_rows(0..12, (&mut out, 1), 0, LEAST, &|_, out, _| out.fill(1)));
             assert_eq!(out, [1; 12]);
         }
     }

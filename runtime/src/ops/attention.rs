@@ -8,7 +8,7 @@
 //!
 //! This file takes one query at a time; [`attention_blocks`](super::attention_blocks) takes many, for hosts.
 
-use super::parts::over_rows;
+use super::parts::{Cost, over_rows};
 use super::{Context, attention_blocks};
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::Quant;
@@ -108,7 +108,8 @@ pub(super) fn run<const OPS: OpSet>(
         quants: [vs, outs],
     };
 
-    let cost = rows.len() * row_macs(&Op::Attention(*op), model) as usize / 64;
+    let work = rows.len() * row_macs(&Op::Attention(*op), model) as usize / 64;
+    let cost = Cost { work, set_up: false };
     if BLOCKS {
         return attention_blocks::run(ctx, &terms, &blocks, rows, out_rows, scratch, cost);
     }

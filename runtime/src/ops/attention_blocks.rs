@@ -10,7 +10,7 @@
 use super::Context;
 use super::attention::Terms;
 use super::conv::is_wide;
-use super::parts::over_rows;
+use super::parts::{Cost, over_rows};
 use crate::arena::{cast, cast_mut, take_front};
 use crate::kernels::scratch::BlockScratch;
 use crate::kernels::{Channels, Kernels, Window};
@@ -25,7 +25,7 @@ pub(super) fn run<const OPS: OpSet>(
     rows: Range<usize>,
     out_rows: &mut [u8],
     mut scratch: &mut [u8],
-    cost: usize,
+    cost: Cost,
 ) {
     let kernels = ctx.kernels;
     let &Terms { c, heads, head_dim, positions, width, elems: [q, k, v], .. } = terms;

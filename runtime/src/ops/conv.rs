@@ -12,7 +12,7 @@
 //! pixels run over them before the next ones are unpacked, so that every weight is unpacked once a call.
 
 use super::Context;
-use super::parts::over_rows;
+use super::parts::{Cost, over_rows};
 use super::upsampled::Taps;
 use super::window::Tile;
 use super::winograd;
@@ -93,7 +93,8 @@ pub(super) fn run<const OPS: OpSet>(
     let out_rows = out_bytes.get_mut(image.start * row_bytes..image.end * row_bytes).unwrap_or_default();
     // Parts are whole rows of tiles.
     let unit = if select::TILING.is_host() && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
-    let cost = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
+    let work = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
+    let cost = Cost { work, set_up: by_winograd || packed.contains(&true) };
     let units = 0..image.len().div_ceil(unit);
     over_rows(ctx, units, (out_rows, unit * row_bytes), scratch, cost, |units, out_bytes, scratch| {
         let rows = image.start + units.start * unit..(image.start + units.end * unit).min(image.end);

@@ -15,6 +15,8 @@ mod upsampled;
 mod window;
 mod winograd;
 
+#[cfg(feature = "std")]
+pub(crate) use parts::Cost;
 pub use parts::Workers;
 
 use crate::format::Op;

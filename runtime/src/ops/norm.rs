@@ -9,7 +9,7 @@
 //! The offset is centred on the mean *after* the multiplier was held within its range, so that a group without any
 //! variance (σ = √eps) gives β and not a saturated difference.
 
-use super::parts::over_rows;
+use super::parts::{Cost, over_rows};
 use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::{Modulation, NormApply, NormStats, Op};
@@ -94,7 +94,8 @@ pub(super) fn stats<const OPS: OpSet>(
     }
     let (first, last) = (&*first, rows.end == sources[0].h as usize);
     // A host's vectors add several elements in the time that others take for one.
-    let cost = rows.len() * row_macs(&Op::NormStats(*op), ctx.model) as usize / 8;
+    let work = rows.len() * row_macs(&Op::NormStats(*op), ctx.model) as usize / 8;
+    let cost = Cost { work, set_up: false };
     let sums_len = groups * op.sources.iter().filter(|&&id| id != NONE).count();
     let begin = |part: usize| rows.start + rows.len() * part / PARTS;
     over_rows(ctx, 0..PARTS, (&mut *scratch, part_bytes), &mut [], cost, |parts, sums, _| {
@@ -191,7 +192,7 @@ pub(super) fn apply<const OPS: OpSet>(
     }
     let (first, multipliers, offsets) = (&*first, &*multipliers, &*offsets);
     let out_rows = out_bytes.get_mut(rows.start * out.row_elems()..rows.end * out.row_elems()).unwrap_or_default();
-    let cost = out_rows.len();
+    let cost = Cost { work: out_rows.len(), set_up: false };
     over_rows(ctx, rows, (out_rows, out.row_elems()), scratch, cost, |rows, out_bytes, scratch| {
         let copy_of_rows: &mut [i8] = cast_mut(scratch);
         let mut source_first = 0;

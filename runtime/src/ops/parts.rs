@@ -30,16 +30,24 @@ impl Workers<'_> {
     };
 }
 
+/// What rows cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// In output bytes, or 64 multiply-adds instead of each.
+    pub work: usize,
+    /// Whether each part begins with work of its own, as large whatever its rows: weights are unpacked or transformed.
+    pub set_up: bool,
+}
+
 /// Runs `job` over `rows`, whole or in pieces: it is given some of them, their bytes of `out` (`row_bytes` a row, `out`
-/// begins with the first), and scratch as long as `scratch`, with whatever in it. `cost` is the work in output bytes, or in 64
-/// multiply-adds each.
+/// begins with the first), and scratch as long as `scratch`, with whatever in it.
 #[inline(always)]
 pub(super) fn over_rows<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     rows: Range<usize>,
     (out, row_bytes): (&mut [u8], usize),
     scratch: &mut [u8],
-    cost: usize,
+    cost: Cost,
     job: impl Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync,
 ) {
     #[cfg(feature = "std")]
