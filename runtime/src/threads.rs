@@ -25,7 +25,7 @@ extern crate std;
 use core::cell::UnsafeCell;
 use core::num::NonZeroUsize;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::boxed::Box;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -53,6 +53,9 @@ const WHOLE_COST: usize = 16 * LEAST_COST;
 /// machine that gives a whole time slice away.
 const SPINS: usize = 4_000;
 
+/// Looks at whether the others have ended before the caller takes what they have not begun: about a microsecond.
+const STEAL_SPINS: usize = 64;
+
 /// What is done with some rows: their bytes of the output, and scratch.
 type RowJob<'j> = dyn Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync + 'j;
 
@@ -61,39 +64,75 @@ type RowJob<'j> = dyn Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync + 'j;
 pub struct Threads {
     shared: Arc<Shared>,
     handles: Vec<JoinHandle<()>>,
-    /// One for each thread, so that all its parts find the same in its cache.
-    scratch: Vec<Mutex<Vec<u128>>>,
-    /// Held while a job runs: a second sampler on the same threads runs alone meanwhile.
-    /// Counts jobs.
-    running: Mutex<usize>,
+    /// Counts jobs. Held while one runs: a second sampler on the same threads runs alone meanwhile.
+    running: Mutex<u64>,
 }
 
-/// What a thread does with a part: its own number, and the part's.
-type PartJob<'j> = dyn Fn(usize, usize) + Sync + 'j;
-
-/// The job that is open. All of it in what a cache hands over at a time, and nothing else: who sees it open has the rest, too.
-#[repr(align(128))]
+/// A job: what to do with which rows, in how many parts.
 struct Job {
-    /// Its number; 0 for none.
-    open: AtomicUsize,
-    /// Read by those who are active on an open job, written while none is open; what it points to is gone then.
-    run: UnsafeCell<Option<*const PartJob<'static>>>,
-    parts: AtomicUsize,
+    run: *const RowJob<'static>,
+    rows: Range<usize>,
+    parts: usize,
+    out: *mut u8,
+    out_len: usize,
+    row_bytes: usize,
+    scratch_bytes: usize,
 }
 
-/// Alone in what a cache hands over at a time: threads that watch one of these would slow whoever writes a neighbour.
+impl Job {
+    /// Runs part `part`.
+    ///
+    /// # Safety
+    /// The job is open, and nobody else runs this part of it.
+    unsafe fn run(&self, part: usize, scratch: &Mutex<Vec<u128>>) {
+        let begin = |part: usize| self.rows.len() * part / self.parts;
+        let (first, end) = (begin(part), begin(part + 1));
+        let bytes = (first * self.row_bytes).min(self.out_len)..(end * self.row_bytes).min(self.out_len);
+        // SAFETY: within the output, of which each part has its own bytes; it is lent to the job while that is open.
+        let out = unsafe { core::slice::from_raw_parts_mut(self.out.add(bytes.start), bytes.len()) };
+        let mut scratch = lock(scratch);
+        let need = self.scratch_bytes.div_ceil(size_of::<u128>());
+        if scratch.len() < need {
+            scratch.resize(need, 0);
+        }
+        let scratch = bytemuck::cast_slice_mut(&mut scratch).get_mut(..self.scratch_bytes).unwrap_or_default();
+        // SAFETY: so is what it runs.
+        unsafe { (*self.run)(self.rows.start + first..self.rows.start + end, out, scratch) };
+    }
+}
+
+/// Alone in what a cache hands over at a time: threads that watch one of these would slow whoever writes a neighbour. Each that changes
+/// hands on the way to a part and back takes some 60 ns, and a middle-sized net has a hundred operators of ten microseconds.
 #[repr(align(128))]
 struct Line<T>(T);
 
-/// A job opens by a new number in `job.open` and closes by 0 there. A thread counts itself as active and then looks at `open`; who closes
-/// writes 0 and then waits until nobody is active. Both in one order for all (`SeqCst`), so a thread that has seen the job open is
-/// waited for. Locks are for sleepers alone: an operator of some microseconds has no time for them.
+/// The job that is open, or was last.
+struct Open {
+    /// Its number, above that of its parts.
+    job: AtomicU64,
+    /// Read by those who have taken a part of the open job, written while none is open.
+    what: UnsafeCell<Option<Job>>,
+}
+
+/// Bits that the number of parts takes.
+const PARTS_BITS: u32 = 8;
+
+/// What became of a part: the number of the last job in which somebody took it, and in which it ended.
+#[derive(Default)]
+struct Part {
+    taken: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// A job opens by a new number. Whoever raises a part's `taken` to that number has the part, and nobody else: numbers only grow. The
+/// first part is always the caller's. It returns when all parts are taken and ended; a thread that comes late, with whatever number it
+/// has seen, finds nothing to take and so touches nothing of the job. Locks are for sleepers alone: an operator of some microseconds has
+/// no time for them.
 struct Shared {
-    job: Job,
-    /// Threads that were asked for.
-    count: usize,
-    /// Threads at work on the open job, or about to see that there is none; the caller not among them.
-    active: Line<AtomicUsize>,
+    open: Line<Open>,
+    parts: Vec<Line<Part>>,
+    /// Of each thread, so that all its parts find the same in its cache.
+    scratch: Vec<Mutex<Vec<u128>>>,
     /// Threads that wait for `wake`.
     sleepers: AtomicUsize,
     caller_sleeps: AtomicBool,
@@ -102,14 +141,14 @@ struct Shared {
     sleep: Mutex<()>,
     /// A job was opened, or there will be none.
     wake: Condvar,
-    /// The last thread has left a closed job.
-    left: Condvar,
+    /// A part has ended.
+    ended: Condvar,
 }
 
-// SAFETY: `job.run` is the only field that is not `Sync`. It is written while no job is open and nobody is active, and read between: the
-// job's opening and closing order the two. What it points to is `Sync`.
+// SAFETY: `open.what` is the only field that is not `Sync`. It is written while no job is open, and read by whoever has taken a part of
+// an open one: opening and ending order the two. What it points to is `Sync`, or lent out a part to each.
 unsafe impl Sync for Shared {}
-// SAFETY: as above; the pointer is never used by whoever owns this.
+// SAFETY: as above; the pointers are never used by whoever owns this.
 unsafe impl Send for Shared {}
 
 impl core::fmt::Debug for Shared {
@@ -124,19 +163,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Threads {
-    /// `count` threads, the caller's own among them; 0 counts as 1. Where the system gives fewer, there are fewer.
+    /// `count` threads, the caller's own among them; 0 counts as 1. Where the system gives fewer, there are fewer; 127 at most.
     pub fn new(count: usize) -> Threads {
+        let count = count.clamp(1, (1 << PARTS_BITS) / PARTS_A_THREAD - 1);
         let shared = Arc::new(Shared {
-            job: Job { open: AtomicUsize::new(0), run: UnsafeCell::new(None), parts: AtomicUsize::new(0) },
-            count: count.max(1),
-            active: Line(AtomicUsize::new(0)),
+            open: Line(Open { job: AtomicU64::new(0), what: UnsafeCell::new(None) }),
+            parts: (0..count * PARTS_A_THREAD).map(|_| Line(Part::default())).collect(),
+            scratch: (0..count).map(|_| Mutex::default()).collect(),
             sleepers: AtomicUsize::new(0),
             caller_sleeps: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
             quit: AtomicBool::new(false),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
-            left: Condvar::new(),
+            ended: Condvar::new(),
         });
         let handles: Vec<_> = (1..count)
             .map_while(|index| {
@@ -144,8 +184,7 @@ impl Threads {
                 std::thread::Builder::new().name("mote".into()).spawn(move || shared.work(index)).ok()
             })
             .collect();
-        let scratch = (0..handles.len() + 1).map(|_| Mutex::default()).collect();
-        Threads { shared, handles, scratch, running: Mutex::default() }
+        Threads { shared, handles, running: Mutex::default() }
     }
 
     /// How many there are, the caller's own among them.
@@ -155,7 +194,7 @@ impl Threads {
 
     /// Bytes of scratch that the operators run so far have taken on the heap, beyond the arena.
     pub fn scratch_bytes(&self) -> usize {
-        self.scratch.iter().map(|scratch| lock(scratch).len() * size_of::<u128>()).sum()
+        self.shared.scratch.iter().map(|scratch| lock(scratch).len() * size_of::<u128>()).sum()
     }
 
     /// Runs `job` over pieces of `rows`; each is given its rows' bytes of `out`, `row_bytes` a row, and scratch of
@@ -181,78 +220,62 @@ impl Threads {
             Err(TryLockError::Poisoned(jobs)) => jobs.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
-        // Never 0, and not the last one's number either.
-        *jobs = jobs.wrapping_add(1).max(1);
-        let begin = |part: usize| rows.start + rows.len() * part / parts;
-        let mut rest = out;
-        let pieces: Vec<_> = (0..parts)
-            .map(|part| {
-                let rows = begin(part)..begin(part + 1);
-                let len = (rows.len() * row_bytes).min(rest.len());
-                let piece = rest.split_off_mut(..len).unwrap_or_default();
-                Mutex::new(Some((rows, piece)))
-            })
-            .collect();
-        self.run(parts, *jobs, &|thread, part| {
-            let (Some(piece), Some(scratch)) = (pieces.get(part), self.scratch.get(thread)) else { return };
-            let Some((rows, out)) = lock(piece).take() else { return };
-            let mut scratch = lock(scratch);
-            let need = scratch_bytes.div_ceil(size_of::<u128>());
-            if scratch.len() < need {
-                scratch.resize(need, 0);
-            }
-            let scratch = bytemuck::cast_slice_mut(&mut scratch);
-            job(rows, out, scratch.get_mut(..scratch_bytes).unwrap_or_default());
-        });
+        *jobs += 1;
+        // SAFETY: only the lifetime changes. However `run` ends, all parts have ended then, and who comes later takes none.
+        let run = unsafe { core::mem::transmute::<*const RowJob<'_>, *const RowJob<'static>>(job) };
+        let (out_len, out) = (out.len(), out.as_mut_ptr());
+        self.shared.run(*jobs, Job { run, rows, parts, out, out_len, row_bytes, scratch_bytes });
         true
-    }
-
-    /// Runs `job` for each part, here and on the threads, and returns when all are done. Only with `running` held.
-    fn run(&self, parts: usize, number: usize, job: &PartJob<'_>) {
-        let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. `_end` closes the job and waits for everyone who is at work on it, however this
-        // function ends; who comes later finds none open.
-        let run = unsafe { core::mem::transmute::<&PartJob<'_>, &'static PartJob<'static>>(job) };
-        // SAFETY: no job is open, and the last one's end has waited for all who had seen it open; `running` keeps other callers out.
-        unsafe { *shared.job.run.get() = Some(run) };
-        shared.job.parts.store(parts, Ordering::Relaxed);
-        // The last job's caller may have panicked too, and not have read it.
-        shared.panicked.store(false, Ordering::Relaxed);
-        shared.job.open.store(number, Ordering::SeqCst);
-        if shared.sleepers.load(Ordering::SeqCst) > 0 {
-            drop(lock(&shared.sleep));
-            shared.wake.notify_all();
-        }
-        let end = End(shared);
-        shared.take_parts(0, run);
-        drop(end);
-        if shared.panicked.swap(false, Ordering::Relaxed) {
-            resume_unwind(Box::new("a part of an operator panicked on another thread"));
-        }
     }
 }
 
 /// Waits a while for `condition` to end; whether it still holds.
-fn spin_while(condition: impl Fn() -> bool) -> bool {
-    (0..SPINS).all(|_| {
+fn spin_while(spins: usize, condition: impl Fn() -> bool) -> bool {
+    (0..spins).all(|_| {
         core::hint::spin_loop();
         condition()
     })
 }
 
-/// Closes the job and waits for those at work on it.
-struct End<'a>(&'a Shared);
+/// Ends a part that was taken, however it ends.
+struct PartEnd<'a> {
+    shared: &'a Shared,
+    part: &'a Part,
+    number: u64,
+}
 
-impl Drop for End<'_> {
+impl Drop for PartEnd<'_> {
     fn drop(&mut self) {
-        let shared = self.0;
-        shared.job.open.store(0, Ordering::SeqCst);
-        let at_work = || shared.active.0.load(Ordering::SeqCst) > 0;
-        if at_work() && spin_while(at_work) {
+        if std::thread::panicking() {
+            self.shared.panicked.store(true, Ordering::SeqCst);
+        }
+        self.part.ended.store(self.number, Ordering::SeqCst);
+        if self.shared.caller_sleeps.load(Ordering::SeqCst) {
+            drop(lock(&self.shared.sleep));
+            self.shared.ended.notify_one();
+        }
+    }
+}
+
+/// Waits until all parts have ended; what nobody has begun, because the caller panicked, nobody will.
+struct JobEnd<'a> {
+    shared: &'a Shared,
+    number: u64,
+    parts: usize,
+}
+
+impl Drop for JobEnd<'_> {
+    fn drop(&mut self) {
+        let JobEnd { shared, number, parts } = *self;
+        for Line(part) in shared.parts.iter().take(parts).skip(1) {
+            let at_work = || part.ended.load(Ordering::SeqCst) < number;
+            if part.taken.fetch_max(number, Ordering::SeqCst) < number || !at_work() || !spin_while(SPINS, at_work) {
+                continue;
+            }
             let mut sleep = lock(&shared.sleep);
             shared.caller_sleeps.store(true, Ordering::SeqCst);
             while at_work() {
-                sleep = shared.left.wait(sleep).unwrap_or_else(PoisonError::into_inner);
+                sleep = shared.ended.wait(sleep).unwrap_or_else(PoisonError::into_inner);
             }
             shared.caller_sleeps.store(false, Ordering::SeqCst);
         }
@@ -260,22 +283,59 @@ impl Drop for End<'_> {
 }
 
 impl Shared {
-    /// All parts, from the thread's own on; what has been taken is nothing to do any more.
-    fn take_parts(&self, index: usize, run: &PartJob<'_>) {
-        let parts = self.job.parts.load(Ordering::Relaxed);
-        let own = index * parts / self.count;
-        (own..own + parts).for_each(|part| run(index, part % parts));
+    /// Runs a job here and on the threads, and returns when all of it is done. Only with `running` held, and a new number.
+    fn run(&self, number: u64, job: Job) {
+        let parts = job.parts;
+        // SAFETY: no job is open, so nobody has a part; `running` keeps other callers out.
+        let job = unsafe { &*(*self.open.0.what.get()).insert(job) };
+        // The last job's caller may have panicked too, and not have read it.
+        self.panicked.store(false, Ordering::Relaxed);
+        self.open.0.job.store(number << PARTS_BITS | parts as u64, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(lock(&self.sleep));
+            self.wake.notify_all();
+        }
+        let end = JobEnd { shared: self, number, parts };
+        if let Some(scratch) = self.scratch.first() {
+            // SAFETY: the job is open, and threads leave its first part alone.
+            unsafe { job.run(0, scratch) };
+        }
+        // The rest of its own, then of the others' what they have not begun after a while.
+        let own = (parts / self.scratch.len()).max(1);
+        self.take(0, number, 1..own);
+        let others = self.parts.get(own..parts).unwrap_or_default();
+        let at_work = || others.iter().any(|Line(part)| part.ended.load(Ordering::SeqCst) < number);
+        if at_work() && spin_while(STEAL_SPINS, at_work) {
+            self.take(0, number, (own..parts).rev());
+        }
+        drop(end);
+        if self.panicked.swap(false, Ordering::SeqCst) {
+            resume_unwind(Box::new("a part of an operator panicked on another thread"));
+        }
+    }
+
+    /// Thread `index` runs those of some parts of job `number` that nobody has taken.
+    fn take(&self, index: usize, number: u64, parts: impl Iterator<Item = usize>) {
+        let Some(scratch) = self.scratch.get(index) else { return };
+        for (place, Line(part)) in parts.filter_map(|place| Some((place, self.parts.get(place)?))) {
+            if part.taken.fetch_max(number, Ordering::SeqCst) < number {
+                let _end = PartEnd { shared: self, part, number };
+                // SAFETY: all parts of a job that is not open are taken, so this one is open, and until this part has ended it stays so;
+                // nobody else has taken it.
+                unsafe { (*self.open.0.what.get()).iter().for_each(|job| job.run(place, scratch)) };
+            }
+        }
     }
 
     /// What thread `index` does until it is told to end; the caller's is 0.
     fn work(&self, index: usize) {
         let mut seen = 0;
         loop {
-            let nothing = |open| (open == 0 || open == seen) && !self.quit.load(Ordering::SeqCst);
-            if spin_while(|| nothing(self.job.open.load(Ordering::Relaxed))) {
+            let nothing = |job| job == seen && !self.quit.load(Ordering::SeqCst);
+            if spin_while(SPINS, || nothing(self.open.0.job.load(Ordering::Relaxed))) {
                 let mut sleep = lock(&self.sleep);
                 self.sleepers.fetch_add(1, Ordering::SeqCst);
-                while nothing(self.job.open.load(Ordering::SeqCst)) {
+                while nothing(self.open.0.job.load(Ordering::SeqCst)) {
                     sleep = self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
                 }
                 self.sleepers.fetch_sub(1, Ordering::SeqCst);
@@ -283,23 +343,13 @@ impl Shared {
             if self.quit.load(Ordering::SeqCst) {
                 return;
             }
-            // Counted before it looks, so that `End` waits.
-            self.active.0.fetch_add(1, Ordering::SeqCst);
-            let open = self.job.open.load(Ordering::SeqCst);
-            let mut ended = Ok(());
-            if open != 0 {
-                seen = open;
-                // SAFETY: the job is open, and `End` waits until this thread is no longer active.
-                let run = unsafe { (*self.job.run.get()).map(|run| &*run) };
-                ended = catch_unwind(AssertUnwindSafe(|| run.into_iter().for_each(|run| self.take_parts(index, run))));
-            }
-            if ended.is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
-            }
-            if self.active.0.fetch_sub(1, Ordering::SeqCst) == 1 && self.caller_sleeps.load(Ordering::SeqCst) {
-                drop(lock(&self.sleep));
-                self.left.notify_one();
-            }
+            seen = self.open.0.job.load(Ordering::SeqCst);
+            let (number, parts) = (seen >> PARTS_BITS, seen as usize & ((1 << PARTS_BITS) - 1));
+            // Its own, and then the next ones.
+            let own = index * parts / self.scratch.len();
+            let others = (own..own + parts).map(|part| part % parts).filter(|&part| part > 0);
+            // A panic is the caller's: `PartEnd` has told it.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.take(index, number, others)));
         }
     }
 }
