@@ -63,8 +63,13 @@ impl Tile<'_> {
         for y in 0..out_rows {
             let rows = staged.get(y * stride * row_len..).unwrap_or_default();
             for p in 0..self.pixels {
-                let to = to.get_mut((y * self.pixels + p) * run_len..).unwrap_or_default();
-                gather(to, rows.get(p * stride * c..).unwrap_or_default(), row_len, [kh, kw * c]);
+                let mut to = to.get_mut((y * self.pixels + p) * run_len..).unwrap_or_default();
+                if select::TILING.is_host() {
+                    // Of what follows no more than `gather` writes too much.
+                    let room = to.len().min(run_len + 16);
+                    to = to.get_mut(..room).unwrap_or_default();
+                }
+                gather(to, rows.get(p * stride * c..).unwrap_or_default(), row_len, kw * c);
                 if exchanged {
                     for [_, second, third, _] in to.get_mut(..run_len).unwrap_or_default().as_chunks_mut::<4>().0 {
                         core::mem::swap(second, third);
@@ -153,21 +158,23 @@ impl Tile<'_> {
     }
 }
 
-/// A patch, at the front of `patch`: the first `run_len` elements of `runs` rows. Not by `chunks_exact`, which divides: that takes a Cortex-M0+ longer
-/// than the copy; and apart, because within the tile's loop it has no registers left.
+/// A patch, at the front of `patch`: the first `run_len` elements of each row. Not by `chunks_exact`, which divides: that takes a
+/// Cortex-M0+ longer than the copy; and apart, because within the tile's loop it has no registers left.
 #[inline(never)]
-fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, [runs, run_len]: [usize; 2]) {
+fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, run_len: usize) {
     let mut rest = patch;
-    for _ in 0..runs {
+    while rest.len() >= run_len {
         // On a host sixteen elements at once; the next run, or the next patch, takes the place of what is too much.
-        if let (true, Some(to), Some(from)) =
-            (select::TILING.is_host() && run_len <= 16, rest.first_chunk_mut::<16>(), rows.first_chunk::<16>())
+        if select::TILING.is_host()
+            && run_len <= 16
+            && let (Some(to), Some(from)) = (rest.first_chunk_mut::<16>(), rows.first_chunk::<16>())
         {
             *to = *from;
         } else {
-            let (Some(to), Some(from)) = (rest.get_mut(..run_len), rows.get(..run_len)) else { return };
-            to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
+            let Some(row) = rows.get(..run_len) else { return };
+            rest.iter_mut().zip(row).for_each(|(to, &from)| *to = from);
         }
-        (rest, rows) = (rest.get_mut(run_len..).unwrap_or_default(), rows.get(row_len..).unwrap_or_default());
+        rest = rest.get_mut(run_len..).unwrap_or_default();
+        rows = rows.get(row_len..).unwrap_or_default();
     }
 }
