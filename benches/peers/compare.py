@@ -73,6 +73,8 @@ def measure(name: str, rounds: int, least_s: float, scalar: bool, avx2: bool) ->
         # tract's library is not among those that have been narrowed.
         tables = [table for table in tables if table in ("avx2", "scalar")]
         del calls["tract f32"]
+    # Of the fastest also what it gains by algorithms.
+    tables.insert(1, tables[0] + peers.DIRECT)
     say(f"{name}: warming up")
     for call in calls.values():
         call()
@@ -93,9 +95,9 @@ def table(name: str, found: dict) -> str:
     ours = [key for key in median if key.startswith("mote ")]
     fastest = min((key for key in median if key not in ours), key=median.get)
     lines = [f"{name}: {nets.CONFIGS[name]['sample_size']} pixels square, ms a step, one thread",
-             f"{'':32}{'ms':>10}" + "".join(f"{'x ' + key[5:]:>14}" for key in ours)]
+             f"{'':32}{'ms':>10}" + "".join(f"{'x ' + key[5:]:>22}" for key in ours)]
     for key in sorted(median, key=median.get):
-        ratios = "".join(f"{median[key] / median[our]:14.2f}" for our in ours)
+        ratios = "".join(f"{median[key] / median[our]:22.2f}" for our in ours)
         lines.append(f"{key:32}{median[key]:10.3f}{ratios}" + ("   fastest peer" if key == fastest else ""))
     return "\n".join(lines)
 

@@ -41,6 +41,9 @@ struct Args {
     /// Kernels to run (default: the fastest that this machine can run)
     #[arg(long, value_name = "NAME", value_parser = kernels_named)]
     kernels: Option<&'static Kernels>,
+    /// Convolve as the formula reads: neither Winograd's algorithm nor, behind an upsampling, sums of taps' products
+    #[arg(long)]
+    direct: bool,
     /// Threads inside a step
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,

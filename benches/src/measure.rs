@@ -9,7 +9,7 @@ use mote_converter::report::mote::{dtype_name, op_detail, op_name};
 use mote_runtime::format::NONE;
 use mote_runtime::format::checksum::crc32;
 use mote_runtime::format::op::Op;
-use mote_runtime::kernels::select;
+use mote_runtime::kernels::{Kernels, select};
 use mote_runtime::opset;
 use mote_runtime::shape::op_macs;
 use mote_runtime::threads::Threads;
@@ -34,6 +34,8 @@ pub struct Measurement {
     pub machine: String,
     /// The kernel table's name.
     pub kernels: &'static str,
+    /// Whether they convolved as the formula reads, nothing else.
+    pub direct: bool,
     /// Threads inside a step.
     pub threads: usize,
     /// Scratch of the threads, beyond the arena.
@@ -126,7 +128,11 @@ struct Drawn {
 
 /// Draws once unseen, then `args.repeat` times by the clock.
 pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
-    let kernels = args.kernels.unwrap_or_else(select::kernels::<{ opset::ALL }>);
+    let mut kernels = args.kernels.unwrap_or_else(select::kernels::<{ opset::ALL }>);
+    if args.direct {
+        // One for the life of the program, as a sampler wants it.
+        kernels = Box::leak(Box::new(Kernels { winograd_from: usize::MAX, taps_from: usize::MAX, ..*kernels }));
+    }
     // No class vector is typical; zero adds nothing to the time embedding.
     let vector = vec![0.0; model.class_embedding_len()];
     let class = args.class.or(model.null_class()).or((model.classes() > 0).then_some(0));
@@ -249,6 +255,7 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
         image: model.image_shape(),
         machine: format!("{} {}", std::env::consts::ARCH, std::env::consts::OS),
         kernels: drawn.kernels,
+        direct: args.direct,
         threads: drawn.threads,
         thread_scratch_bytes: drawn.thread_scratch_bytes,
         seed: args.seed,

@@ -24,7 +24,8 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
         1 => String::new(),
         count => format!(", {count} threads (scratch of theirs: {})", bytes(m.thread_scratch_bytes)),
     };
-    writeln!(text, "  machine   {}, kernels: {}{threads}", m.machine, m.kernels)?;
+    let direct = if m.direct { ", direct" } else { "" };
+    writeln!(text, "  machine   {}, kernels: {}{direct}{threads}", m.machine, m.kernels)?;
     let class = m.class.map_or(String::new(), |class| format!(", class {class}"));
     writeln!(
         text,
