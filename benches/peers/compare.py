@@ -73,7 +73,7 @@ def measure(name: str, rounds: int, least_s: float, scalar: bool, avx2: bool) ->
         # tract's library is not among those that have been narrowed.
         tables = [table for table in tables if table in ("avx2", "scalar")]
         del calls["tract f32"]
-    # Of the fastest also what it gains by algorithms.
+    # Of the fastest also what Winograd's algorithm gains.
     tables.insert(1, tables[0] + peers.DIRECT)
     say(f"{name}: warming up")
     for call in calls.values():

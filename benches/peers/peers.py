@@ -105,7 +105,7 @@ DIRECT = ", direct"
 
 
 def ours(bench: Path, file: Path, kernels: str, repeat: int) -> float:
-    """Milliseconds of a step with this table, or this one made to convolve directly: of the fastest picture, the sampler's update included."""
+    """Milliseconds of a step with this table, or this one without Winograd's algorithm: of the fastest picture, the sampler's update included."""
     command = [bench, file, "--json", "--kernels", kernels.removesuffix(DIRECT), "--repeat", str(repeat)]
     if kernels.endswith(DIRECT):
         command.append("--direct")

@@ -41,7 +41,7 @@ struct Args {
     /// Kernels to run (default: the fastest that this machine can run)
     #[arg(long, value_name = "NAME", value_parser = kernels_named)]
     kernels: Option<&'static Kernels>,
-    /// Convolve as the formula reads: neither Winograd's algorithm nor, behind an upsampling, sums of taps' products
+    /// Convolve without Winograd's algorithm
     #[arg(long)]
     direct: bool,
     /// Threads inside a step

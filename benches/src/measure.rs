@@ -34,7 +34,7 @@ pub struct Measurement {
     pub machine: String,
     /// The kernel table's name.
     pub kernels: &'static str,
-    /// Whether they convolved as the formula reads, nothing else.
+    /// Whether they convolved without Winograd's algorithm.
     pub direct: bool,
     /// Threads inside a step.
     pub threads: usize,
@@ -131,7 +131,7 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
     let mut kernels = args.kernels.unwrap_or_else(select::kernels::<{ opset::ALL }>);
     if args.direct {
         // One for the life of the program, as a sampler wants it.
-        kernels = Box::leak(Box::new(Kernels { winograd_from: usize::MAX, taps_from: usize::MAX, ..*kernels }));
+        kernels = Box::leak(Box::new(Kernels { winograd_from: usize::MAX, ..*kernels }));
     }
     // No class vector is typical; zero adds nothing to the time embedding.
     let vector = vec![0.0; model.class_embedding_len()];
