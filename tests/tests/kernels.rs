@@ -52,7 +52,7 @@ fn winograd_of_the_largest_sums() {
                     columns,
                     weights: &weights,
                     values: &mut vec![0; columns * row],
-                    products: &mut vec![0; columns * tiling.winograd_coefficients() * tiling.winograd_products()],
+                    products: &mut vec![0; columns * tiling.winograd_coefficients() * tiling.winograd_group()],
                 };
                 let row_len = size * columns * channels;
                 let [mut got, mut want] = [(); 2].map(|()| vec![0; size * row_len]);

@@ -500,7 +500,7 @@ fn winograd(table: &Kernels, random: &mut Random) -> bool {
 
     let mut transformed = Aligned([0i16; TRANSFORMED]);
     let mut values = Aligned([0i16; ROW * TILES]);
-    let mut products = [0i32; select::TILING.winograd_coefficients() * select::TILING.winograd_products() * TILES];
+    let mut products = [0i32; select::TILING.winograd_coefficients() * GROUP * TILES];
     let block_len = 36 * in_c;
     for block in (0..channels / 4).step_by(select::TILING.winograd_blocks()) {
         let codes = weights.get(block * block_len..channels / 4 * block_len).unwrap_or_default();

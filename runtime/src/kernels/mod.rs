@@ -101,7 +101,7 @@ pub struct WinogradTile<'a> {
     /// For [`Tiling::winograd_tiles`](scratch::Tiling::winograd_tiles) tiles, for each of
     /// [`Tiling::winograd_coefficients`](scratch::Tiling::winograd_coefficients) [`Tiling::winograd_row`](scratch::Tiling::winograd_row).
     pub values: &'a mut [i16],
-    /// For as many, an element for each channel of [`Tiling::winograd_products`](scratch::Tiling::winograd_products).
+    /// For as many, an element for each channel of [`Tiling::winograd_group`](scratch::Tiling::winograd_group).
     pub products: &'a mut [i32],
 }
 

@@ -44,11 +44,6 @@ impl Tiling {
         if self.is_host() { 16 } else { 4 }
     }
 
-    /// Output channels whose products it keeps at a time.
-    pub const fn winograd_products(self) -> usize {
-        if self.is_host() { 32 } else { 4 }
-    }
-
     /// Blocks of four output channels whose weights it transforms at a time: a vector's.
     pub const fn winograd_blocks(self) -> usize {
         if self.is_host() { 2 } else { 1 }
@@ -285,7 +280,7 @@ impl WinogradScratch {
             codes: if packed { align(4 * tiling.winograd_blocks() * patch_len(op, input)) } else { 0 },
             window: align((step * rows + 2) * (step * columns + 2) * c * 2),
             values: align(tiles * row),
-            products: align(tiles * coefficients * tiling.winograd_products() * 4),
+            products: align(tiles * coefficients * group * 4),
             sums: align(size * rows * size * columns * channels * 4),
         }
     }

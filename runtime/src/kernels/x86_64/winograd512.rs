@@ -3,21 +3,22 @@
 //!
 //! [`winograd`](super::winograd) has the mathematics and the numbers of bits; here are vectors of sixteen channels and of 32 values.
 //!
-//! Weights lie `[⌈channels / 16⌉][36][in_c / 2][16 channels][2]`, values `[36][tiles][in_c]`, products `[tiles][36][32 channels]`. A pair
-//! of the input is broadcast from memory by the instruction that multiplies it.
+//! Weights lie `[⌈channels / 8⌉][36][in_c / 4][8 channels][4]`: a vector meets four input channels of a tile, broadcast, and has two sums a
+//! channel, which are added in the end. Values and products lie as there.
 
 #![allow(clippy::needless_range_loop)] // rows and columns of several matrices at once
 
 use super::super::WinogradTile;
 use super::TILING;
 use super::winograd::{CHUNK, SIZE, transforms};
+use core::arch::asm;
 use core::arch::x86_64::*;
 
-/// Channels of a vector, and of the two that a register tile has.
-const LANES: usize = 16;
-const GROUP: usize = TILING.winograd_products();
+/// Output channels of a vector of weights, and of the two that a register tile has: a vector of products.
+const LANES: usize = 8;
+const GROUP: usize = 2 * LANES;
 
-/// Tiles of a register tile: 2 × 8 accumulators hide the latency of 4 cycles; so many tiles are half of what there is at a time.
+/// Tiles of a register tile: 2 × 8 accumulators, of the 16 tiles that there are at a time half.
 const TILES: usize = 8;
 
 transforms! {
@@ -40,15 +41,13 @@ fn transform<const N: usize>(out: &mut [i16], block: usize, codes: &[i8], in_c: 
     let quads = in_c / 4;
     let stride = LANES * TILING.winograd_row(in_c);
     let group_len = N * N * stride;
-    let Some(out) = out.get_mut(block / 4 * group_len..).and_then(|rest| rest.get_mut(..group_len)) else { return };
+    let Some(out) = out.get_mut(block / 2 * group_len..).and_then(|rest| rest.get_mut(..group_len)) else { return };
     let (codes, _) = codes.as_chunks::<16>();
     if codes.len() < 9 * quads {
         return;
     }
     // Of the two blocks there may be one.
     let second = if codes.len() < 18 * quads { 0 } else { 9 * quads };
-    // The even pairs of four channels, then the odd ones.
-    let order = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
     let mut down = [[_mm512_setzero_si512(); 3]; N];
     for quad in 0..quads {
         // The next blocks of the file, as many bytes as are read here.
@@ -59,8 +58,8 @@ fn transform<const N: usize>(out: &mut [i16], block: usize, codes: &[i8], in_c: 
         // SAFETY: tap·quads + quad is below 9·quads.
         let tap = |tap: usize| unsafe {
             let from = codes.as_ptr().add(tap * quads + quad);
-            let [a, b] = [from, from.add(second)].map(|from| _mm_shuffle_epi8(_mm_loadu_si128(from.cast()), order));
-            _mm512_cvtepi8_epi16(_mm256_set_m128i(_mm_unpackhi_epi64(a, b), _mm_unpacklo_epi64(a, b)))
+            let [a, b] = [from, from.add(second)].map(|from| _mm_loadu_si128(from.cast()));
+            _mm512_cvtepi8_epi16(_mm256_set_m128i(b, a))
         };
         for kx in 0..3 {
             let column = weights_1d::<N>([tap(kx), tap(3 + kx), tap(6 + kx)]);
@@ -70,12 +69,11 @@ fn transform<const N: usize>(out: &mut [i16], block: usize, codes: &[i8], in_c: 
         }
         for y in 0..N {
             let row = weights_1d::<N>(down[y]);
-            for (x, pairs) in row.into_iter().enumerate() {
-                // SAFETY: of the coefficient's in_c / 2 pairs of sixteen channels, the quad's two, eight channels of each.
+            for (x, weights) in row.into_iter().enumerate() {
+                // SAFETY: four of the coefficient's in_c input channels, of eight output channels.
                 unsafe {
-                    let to = out.as_mut_ptr().add((N * y + x) * stride + quad * 4 * LANES + block % 4 / 2 * LANES);
-                    _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(pairs));
-                    _mm256_storeu_si256(to.add(2 * LANES).cast(), _mm512_extracti64x4_epi64::<1>(pairs));
+                    let to = out.as_mut_ptr().add((N * y + x) * stride + quad * 4 * LANES);
+                    _mm512_storeu_si512(to.cast(), weights);
                 }
             }
         }
@@ -123,7 +121,7 @@ fn run<const N: usize>(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
         for k in (0..in_c).step_by(chunk) {
             for i in 0..N * N {
                 for t in (0..tiles).step_by(some) {
-                    // SAFETY: coefficient i of groups first / 16 and, where there are more channels, the next: `tiles` says that all
+                    // SAFETY: coefficient i of groups first / 8 and, where there are more channels, the next: `tiles` says that all
                     // channels' weights, up to a multiple of 16, are there. Tiles t to t + some of the values and products, at most
                     // `tiles`; input channels k to k + chunk, at most in_c.
                     unsafe {
@@ -138,13 +136,11 @@ fn run<const N: usize>(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
                     }
                 }
             }
-            for lane in (first..channels.min(first + GROUP)).step_by(LANES) {
-                // SAFETY: sixteen of the group's channels in each product; in the output, `channels` a pixel, and from
-                // `lane` on there are as many as the last argument but one says.
-                unsafe {
-                    let (out, m) = (out.as_mut_ptr().add(lane), m.add(lane - first));
-                    output::<N>(out, m, [rows, columns, channels], channels - lane, k > 0);
-                }
+            // SAFETY: sixteen channels in each product; in the output, `channels` a pixel, and from `first` on there are as many
+            // as the last argument but one says.
+            unsafe {
+                let out = out.as_mut_ptr().add(first);
+                output::<N>(out, m, [rows, columns, channels], channels - first, k > 0);
             }
         }
     }
@@ -170,11 +166,11 @@ unsafe fn some_tiles<const GROUPS: usize>(count: usize, m: *mut i32, w: *const i
     }
 }
 
-/// The products of coefficient by coefficient: `GROUPS` vectors of channels by `COUNT` tiles.
+/// The products of coefficient by coefficient: `GROUPS` times eight channels by `COUNT` tiles.
 ///
 /// # Safety
-/// From `w` on, and `group_len` further, there are len / 2 vectors, from `v` on `COUNT` times len elements (an even number), in_c apart,
-/// from `m` on `COUNT` times 16·`GROUPS` sums can be written, `stride` apart.
+/// From `w` on, and `group_len` further, there are len / 4 vectors, from `v` on `COUNT` times len elements (a multiple of four), in_c
+/// apart, from `m` on `COUNT` times sixteen sums can be written, `stride` apart.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 unsafe fn multiply<const GROUPS: usize, const COUNT: usize>(
@@ -184,25 +180,39 @@ unsafe fn multiply<const GROUPS: usize, const COUNT: usize>(
     [group_len, in_c, len, stride]: [usize; 4],
 ) {
     let mut acc = [[_mm512_setzero_si512(); GROUPS]; COUNT];
-    for k in (0..len).step_by(2) {
-        // SAFETY: pair k of each group, and of each tile: the caller's promise.
+    for k in (0..len).step_by(4) {
+        // SAFETY: the four elements from k on of each group, and of each tile: the caller's promise.
         unsafe {
             let weights: [__m512i; GROUPS] =
                 core::array::from_fn(|g| _mm512_loadu_si512(w.add(g * group_len + k * LANES).cast()));
             for (t, acc) in acc.iter_mut().enumerate() {
-                let pair = _mm512_set1_epi32(v.add(t * in_c + k).cast::<i32>().read_unaligned());
+                let values = _mm512_set1_epi64(v.add(t * in_c + k).cast::<i64>().read_unaligned());
                 for (acc, &weights) in acc.iter_mut().zip(&weights) {
-                    *acc = _mm512_dpwssd_epi32(*acc, weights, pair);
+                    *acc = add_products(*acc, weights, values);
                 }
             }
         }
     }
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
     for (t, acc) in acc.iter().enumerate() {
-        for (g, &acc) in acc.iter().enumerate() {
-            // SAFETY: sixteen of tile t's sums.
-            unsafe { _mm512_storeu_si512(m.add(t * stride + g * LANES).cast(), acc) };
-        }
+        let each = |index| _mm512_permutex2var_epi32(acc[0], index, acc[GROUPS - 1]);
+        let sums = _mm512_add_epi32(each(even), each(odd));
+        // SAFETY: sixteen of tile t's sums.
+        unsafe { _mm512_storeu_si512(m.add(t * stride).cast(), sums) };
     }
+}
+
+/// `vpdpwssd`. The compiler makes of its own function `vpmaddwd` and `vpaddd`, and twice as long a loop.
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+fn add_products(mut acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: registers alone.
+    unsafe {
+        asm!("vpdpwssd {acc}, {a}, {b}", acc = inout(zmm_reg) acc, a = in(zmm_reg) a, b = in(zmm_reg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
 }
 
 /// All tiles of the input, transformed, `SOME` channels at a time: 32, or 16 or 4 of few.
@@ -273,7 +283,7 @@ unsafe fn input<const N: usize, const SOME: usize>(
 /// Sums of sixteen channels of all tiles, or of the `lanes` that are left; `add`ed to what is there.
 ///
 /// # Safety
-/// From `m` on there are `rows` times `columns` times 32 products for each coefficient, less those before; from `out` on as many tiles'
+/// From `m` on there are `rows` times `columns` times sixteen products for each coefficient; from `out` on as many tiles'
 /// pixels times `channels` sums, less those before `lanes` of them.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
 unsafe fn output<const N: usize>(
@@ -285,7 +295,7 @@ unsafe fn output<const N: usize>(
 ) {
     let size = N / 3 * 2;
     let ninth = _mm512_set1_epi32(0x38E3_8E39);
-    let mask = ((1u32 << lanes.min(LANES)) - 1) as __mmask16;
+    let mask = ((1u32 << lanes.min(GROUP)) - 1) as __mmask16;
     let mut down = [[_mm512_setzero_si512(); N]; SIZE];
     let line = columns * size * channels;
     for r in 0..rows {
@@ -311,7 +321,7 @@ unsafe fn output<const N: usize>(
                         let before = if add { _mm512_maskz_loadu_epi32(mask, to) } else { _mm512_setzero_si512() };
                         let sums = _mm512_add_epi32(before, sums);
                         match lanes {
-                            LANES.. => _mm512_storeu_si512(to.cast(), sums),
+                            GROUP.. => _mm512_storeu_si512(to.cast(), sums),
                             _ => _mm512_mask_storeu_epi32(to, mask, sums),
                         }
                     }
