@@ -132,7 +132,7 @@ fn winograd_is_direct() {
                 let want = draw(false, direct, u32::MAX);
                 assert!(want.iter().any(|&x| x != 0));
                 for table in select::tables() {
-                    let table = Kernels { winograd_from: 0, taps_from: usize::MAX, ..**table };
+                    let table = Kernels { winograd_from: 0, winograd_pixels: 0, taps_from: usize::MAX, ..**table };
                     for (winograd, budget) in [(true, u32::MAX), (false, u32::MAX), (true, 1), (false, 1)] {
                         let got = draw(winograd, table, budget);
                         let name = table.name;
