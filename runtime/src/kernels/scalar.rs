@@ -25,6 +25,7 @@ pub const KERNELS: Kernels = Kernels {
     sum_taps,
     winograd_from: 0,
     winograd_pixels: 0,
+    winograd_up_to: usize::MAX,
     winograd_size: 2,
     winograd_weights: winograd::weights,
     winograd: winograd::convolve,

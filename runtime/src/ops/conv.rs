@@ -60,7 +60,9 @@ pub(super) fn run<const OPS: OpSet>(
     let by_winograd = WINOGRAD_FITS
         && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0)
         && in_c >= ctx.kernels.winograd_from
-        && (!select::TILING.is_host() || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels);
+        && (!select::TILING.is_host()
+            || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
+                && (parts.taps == 0 || in_c < ctx.kernels.winograd_up_to));
     let by_taps = TAPS_FIT
         && links(OPS, opset::CONV_UPSAMPLED)
         && parts.taps > 0

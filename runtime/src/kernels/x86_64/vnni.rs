@@ -26,6 +26,8 @@ pub(super) static TABLE: Kernels = Kernels {
     winograd_from: 16,
     // With 8×8, of 64 and 256 channels, it takes 1.2 times as long as direct convolution, with 16×16 0.75 times.
     winograd_pixels: 128,
+    // With 256 channels it takes 1.1 times as long as by taps, with 64 0.6 times as long as direct convolution, which taps do not reach there.
+    winograd_up_to: 256,
     winograd_weights: |out, block, codes, in_c, up| unsafe { winograd512::weights(out, block, codes, in_c, up) },
     winograd: |out, channels, tile| unsafe { winograd512::convolve(out, channels, tile) },
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
