@@ -21,12 +21,14 @@ pub(super) static TABLE: Kernels = Kernels {
     offset: 128,
     conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
-    // With 64 channels it takes 1.1 times as long: what a tile costs apart from its products is paid nine times.
+    // Where Winograd's algorithm is not used. With 64 channels it takes 1.1 times as long as direct convolution: what a tile
+    // costs apart from its products is paid nine times.
     taps_from: 128,
     winograd_from: 16,
-    // With 8×8, of 64 and 256 channels, it takes 1.2 times as long as direct convolution, with 16×16 0.75 times.
+    // With 8×8, of 64 and 256 channels, it takes 1.2 times as long as direct convolution, with 16×16 0.78 times.
     winograd_pixels: 128,
-    // With 256 channels it takes 1.1 times as long as by taps, with 64 0.6 times as long as direct convolution, which taps do not reach there.
+    // With 256 channels it takes 1.1 times as long as by taps, with 64 0.6 times as long as direct convolution, which is
+    // faster there than taps are.
     winograd_up_to: 256,
     winograd_weights: |out, block, codes, in_c, up| unsafe { winograd512::weights(out, block, codes, in_c, up) },
     winograd: |out, channels, tile| unsafe { winograd512::convolve(out, channels, tile) },

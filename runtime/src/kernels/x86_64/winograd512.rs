@@ -1,7 +1,7 @@
 //! Winograd's convolution with AVX-512 VNNI: `vpdpwssd`, half as many products an instruction as `vpdpbusd` of direct convolutions, four
 //! times less often.
 //!
-//! [`winograd`](super::winograd) has the mathematics and the numbers of bits; here are vectors of sixteen channels and of 32 values.
+//! [`winograd`](super::winograd) has the mathematics and the numbers of bits; here are vectors of sixteen sums and of 32 values.
 //!
 //! Weights lie `[⌈channels / 8⌉][36][in_c / 4][8 channels][4]`: a vector meets four input channels of a tile, broadcast, and has two sums a
 //! channel, which are added in the end. Values and products lie as there.
@@ -203,7 +203,7 @@ unsafe fn multiply<const GROUPS: usize, const COUNT: usize>(
     }
 }
 
-/// `vpdpwssd`. The compiler makes of its own function `vpmaddwd` and `vpaddd`, and twice as long a loop.
+/// `vpdpwssd`. Of its own function the compiler makes `vpmaddwd` and `vpaddd`, and the loop takes 1.3 times as long.
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[inline]
 fn add_products(mut acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
