@@ -231,6 +231,10 @@ pub struct Kernels {
     pub sum_taps: fn(out: &mut [i32], channels: usize, rows: [&[i32]; 3]),
     /// Input channels from which a 3×3 convolution is faster by Winograd's algorithm.
     pub winograd_from: usize,
+    /// Output pixels from which it is, on hosts: with fewer the weights' transformation takes longer than is saved.
+    pub winograd_pixels: usize,
+    /// Input channels from which an upsampling convolution is faster by taps than by Winograd's algorithm.
+    pub winograd_up_to: usize,
     /// Output pixels of a tile, each way: 2, or 4 on hosts, and then several rows of tiles may come at once.
     pub winograd_size: usize,
     /// Weights of [`Tiling::winograd_blocks`](scratch::Tiling::winograd_blocks) times four output channels, or those that are left, as they

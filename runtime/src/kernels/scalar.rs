@@ -24,6 +24,8 @@ pub const KERNELS: Kernels = Kernels {
     taps_from: 0,
     sum_taps,
     winograd_from: 0,
+    winograd_pixels: 0,
+    winograd_up_to: usize::MAX,
     winograd_size: 2,
     winograd_weights: winograd::weights,
     winograd: winograd::convolve,

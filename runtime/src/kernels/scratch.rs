@@ -93,6 +93,12 @@ impl Tiling {
         if self.is_host() { in_c + 4 } else { in_c }
     }
 
+    /// Bytes that its parts are aligned to: on hosts a line of the cache, so that no vector of 512 bits lies in two, which takes 3×3
+    /// convolutions of 16 to 64 channels 1.07 to 1.2 times as long.
+    pub const fn winograd_align(self) -> usize {
+        if self.is_host() { 64 } else { Tensor::ALIGN }
+    }
+
     /// Parts of the rows that a group norm sums apart: on a host several threads may take them.
     pub const fn norm_parts(self) -> usize {
         if self.is_host() { 4 } else { 1 }
@@ -223,6 +229,8 @@ pub struct ConvScratch {
 pub struct WinogradScratch {
     /// Output channels of a pass over the pixels.
     pub channels: usize,
+    /// What may lie before them, so that they are aligned.
+    pub before: usize,
     /// Their weights, transformed: i16.
     pub weights: usize,
     /// Unpacked weights of the output channels that are transformed at a time; 0 where they are int8 in the file.
@@ -247,7 +255,7 @@ pub const COEFFICIENTS: usize = 16;
 
 impl WinogradScratch {
     const NONE: WinogradScratch =
-        WinogradScratch { channels: 0, weights: 0, codes: 0, window: 0, values: 0, products: 0, sums: 0 };
+        WinogradScratch { channels: 0, before: 0, weights: 0, codes: 0, window: 0, values: 0, products: 0, sums: 0 };
 
     const fn new(op: &Conv, input: &Tensor, out: &Tensor, packed: bool, tiling: Tiling) -> WinogradScratch {
         let large = out.h as usize * out.w as usize >= WINOGRAD_PIXELS;
@@ -274,19 +282,21 @@ impl WinogradScratch {
             pixels = out.w as usize;
         }
         let columns = pixels.div_ceil(size);
+        let to = tiling.winograd_align();
         WinogradScratch {
             channels,
-            weights: align(channels.next_multiple_of(group) * row),
-            codes: if packed { align(4 * tiling.winograd_blocks() * patch_len(op, input)) } else { 0 },
-            window: align((step * rows + 2) * (step * columns + 2) * c * 2),
-            values: align(tiles * row),
-            products: align(tiles * coefficients * group * 4),
-            sums: align(size * rows * size * columns * channels * 4),
+            before: to - Tensor::ALIGN,
+            weights: (channels.next_multiple_of(group) * row).next_multiple_of(to),
+            codes: if packed { (4 * tiling.winograd_blocks() * patch_len(op, input)).next_multiple_of(to) } else { 0 },
+            window: ((step * rows + 2) * (step * columns + 2) * c * 2).next_multiple_of(to),
+            values: (tiles * row).next_multiple_of(to),
+            products: (tiles * coefficients * group * 4).next_multiple_of(to),
+            sums: (size * rows * size * columns * channels * 4).next_multiple_of(to),
         }
     }
 
     const fn len_bytes(&self) -> usize {
-        self.weights + self.codes + self.window + self.values + self.products + self.sums
+        self.before + self.weights + self.codes + self.window + self.values + self.products + self.sums
     }
 }
 

@@ -59,7 +59,10 @@ pub(super) fn run<const OPS: OpSet>(
     let pairs = links(OPS, opset::WINOGRAD) && op.winograd;
     let by_winograd = WINOGRAD_FITS
         && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0)
-        && in_c >= ctx.kernels.winograd_from;
+        && in_c >= ctx.kernels.winograd_from
+        && (!select::TILING.is_host()
+            || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
+                && (parts.taps == 0 || in_c < ctx.kernels.winograd_up_to));
     let by_taps = TAPS_FIT
         && links(OPS, opset::CONV_UPSAMPLED)
         && parts.taps > 0

@@ -53,6 +53,11 @@ pub(super) fn run<const OPS: OpSet>(
     mut scratch: &mut [u8],
 ) {
     let kernels = ctx.kernels;
+    if HOST {
+        // `len_bytes` has room for it.
+        let before = scratch.as_ptr().align_offset(select::TILING.winograd_align());
+        take_front(&mut scratch, before);
+    }
     let weights: &mut [i16] = cast_mut(take_front(&mut scratch, parts.weights));
     let codes_bytes = take_front(&mut scratch, parts.codes);
     let window: &mut [i16] = cast_mut(take_front(&mut scratch, parts.window));

@@ -105,7 +105,7 @@ fn winograd_is_direct() {
     let mut seed = 900;
     for [h, w] in [[4, 3], [5, 6], [3, 17], [7, 34], [1, 41]] {
         for (in_c, out_c, group_len) in
-            [(4, 4, None), (12, 20, None), (24, 8, Some(8)), (68, 36, None), (16, 52, Some(4)), (456, 4, None)]
+            [(4, 4, None), (12, 20, None), (24, 8, Some(8)), (68, 36, None), (16, 52, Some(4)), (456, 36, None)]
         {
             for (upsample, out_dtype) in
                 [(false, DType::I8), (true, DType::I8), (false, DType::F32), (false, DType::I16)]
@@ -132,7 +132,13 @@ fn winograd_is_direct() {
                 let want = draw(false, direct, u32::MAX);
                 assert!(want.iter().any(|&x| x != 0));
                 for table in select::tables() {
-                    let table = Kernels { winograd_from: 0, taps_from: usize::MAX, ..**table };
+                    let table = Kernels {
+                        winograd_from: 0,
+                        winograd_pixels: 0,
+                        winograd_up_to: usize::MAX,
+                        taps_from: usize::MAX,
+                        ..**table
+                    };
                     for (winograd, budget) in [(true, u32::MAX), (false, u32::MAX), (true, 1), (false, 1)] {
                         let got = draw(winograd, table, budget);
                         let name = table.name;

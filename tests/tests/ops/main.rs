@@ -107,7 +107,8 @@ impl Net {
         // The fastest table, with each way to convolve: as it stands, by the taps of an upsampled picture, by Winograd's algorithm.
         let fastest = *select::kernels::<{ opset::ALL }>();
         for (taps_from, winograd_from) in [(usize::MAX, usize::MAX), (0, usize::MAX), (usize::MAX, 0)] {
-            let kernels = Kernels { taps_from, winograd_from, ..fastest };
+            let kernels =
+                Kernels { taps_from, winograd_from, winograd_pixels: 0, winograd_up_to: usize::MAX, ..fastest };
             draw_and_check(&model, Box::leak(Box::new(kernels)), &check);
         }
     }

@@ -29,6 +29,8 @@ pub(super) const KERNELS: Kernels = Kernels {
     taps_from: 0,
     sum_taps: |out, channels, rows| unsafe { rows::sum_taps(out, channels, rows) },
     winograd_from: 16,
+    winograd_pixels: 0,
+    winograd_up_to: usize::MAX,
     winograd_size: winograd::SIZE,
     winograd_weights: |out, block, codes, in_c, up| unsafe { winograd::weights(out, block, codes, in_c, up) },
     winograd: |out, channels, tile| unsafe { winograd::convolve(out, channels, tile) },

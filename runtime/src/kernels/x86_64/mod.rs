@@ -16,6 +16,7 @@ mod rows;
 mod rows512;
 mod vnni;
 mod winograd;
+mod winograd512;
 
 use super::{Kernels, scalar};
 use crate::opset::OpSet;

@@ -19,7 +19,7 @@ use core::arch::x86_64::*;
 pub(super) const SIZE: usize = 4;
 
 /// Input channels whose sum needs no more than 26 bits: 9·224·128·128 < 2²⁵.
-const CHUNK: usize = 224;
+pub(super) const CHUNK: usize = 224;
 
 /// Channels of a vector, and of the two that a register tile has.
 const LANES: usize = 8;
@@ -28,85 +28,89 @@ const GROUP: usize = 2 * LANES;
 /// Tiles of a register tile: 2 × 6 accumulators, two weight vectors, an input and a product.
 const TILES: usize = 6;
 
-/// `2^BITS·x`.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn times<const BITS: i32>(x: __m256i) -> __m256i {
-    _mm256_slli_epi16::<BITS>(x)
-}
+/// The transforms, of columns and of rows, for vectors of any length.
+macro_rules! transforms {
+    ($features:literal, $vector:ident, $zero:ident, $add16:ident, $sub16:ident, $shift16:ident, $add32:ident, $sub32:ident, $shift32:ident) => {
+        /// A column's coefficients, of six taken `Bᵀ·d` for the points 0, 1, −1, 2, −2, ∞, those of ±1 with the other sign; of three, the
+        /// second of which stands for two pixels.
+        #[target_feature(enable = $features)]
+        #[inline]
+        fn input_1d<const N: usize>(mut d: [$vector; N]) -> [$vector; N] {
+            match d.as_mut_slice() {
+                [d0, d1, d2] => {
+                    (*d0, *d2) = ($sub16(*d0, *d1), $sub16(*d1, *d2));
+                }
+                [d0, d1, d2, d3, d4, d5] => {
+                    let even = $sub16($shift16::<2>(*d2), *d4);
+                    let odd = $sub16($shift16::<2>(*d1), *d3);
+                    let (step, half) = ($sub16(*d4, *d2), $sub16(*d3, *d1));
+                    let twice = $add16(half, half);
+                    let last = $sub16(*d5, *d3);
+                    *d0 = $add16($shift16::<2>($sub16(*d0, *d2)), step);
+                    *d1 = $add16(even, odd);
+                    *d2 = $sub16(even, odd);
+                    *d3 = $add16(step, twice);
+                    *d4 = $sub16(step, twice);
+                    *d5 = $sub16(last, $add16(twice, twice));
+                }
+                _ => {}
+            }
+            d
+        }
 
-/// A column's coefficients, of six taken `Bᵀ·d` for the points 0, 1, −1, 2, −2, ∞, those of ±1 with the other sign; of three, the
-/// second of which stands for two pixels.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn input_1d<const N: usize>(mut d: [__m256i; N]) -> [__m256i; N] {
-    match d.as_mut_slice() {
-        [d0, d1, d2] => {
-            (*d0, *d2) = (_mm256_sub_epi16(*d0, *d1), _mm256_sub_epi16(*d1, *d2));
+        /// `24·G·g` for a column of g, the last one halved, or the three.
+        #[target_feature(enable = $features)]
+        #[inline]
+        fn weights_1d<const N: usize>([g0, g1, g2]: [$vector; 3]) -> [$vector; N] {
+            let mut w = [g2; N];
+            let outer = $add16(g0, g2);
+            match w.as_mut_slice() {
+                [w0, w1, _] => (*w0, *w1) = (g0, $add16(outer, g1)),
+                [w0, w1, w2, w3, w4, w5] => {
+                    let four = $shift16::<2>(g2);
+                    let (steep, twice) = ($add16(g0, four), $add16(g1, g1));
+                    *w0 = $shift16::<1>($add16(g0, $add16(g0, g0)));
+                    *w1 = $shift16::<2>($add16(outer, g1));
+                    *w2 = $shift16::<2>($sub16(outer, g1));
+                    *w3 = $add16(steep, twice);
+                    *w4 = $sub16(steep, twice);
+                    *w5 = $shift16::<2>($add16(g2, $add16(g2, g2)));
+                }
+                _ => {}
+            }
+            w
         }
-        [d0, d1, d2, d3, d4, d5] => {
-            let even = _mm256_sub_epi16(times::<2>(*d2), *d4);
-            let odd = _mm256_sub_epi16(times::<2>(*d1), *d3);
-            let (step, half) = (_mm256_sub_epi16(*d4, *d2), _mm256_sub_epi16(*d3, *d1));
-            let twice = _mm256_add_epi16(half, half);
-            let last = _mm256_sub_epi16(*d5, *d3);
-            *d0 = _mm256_add_epi16(times::<2>(_mm256_sub_epi16(*d0, *d2)), step);
-            *d1 = _mm256_add_epi16(even, odd);
-            *d2 = _mm256_sub_epi16(even, odd);
-            *d3 = _mm256_add_epi16(step, twice);
-            *d4 = _mm256_sub_epi16(step, twice);
-            *d5 = _mm256_sub_epi16(last, _mm256_add_epi16(twice, twice));
-        }
-        _ => {}
-    }
-    d
-}
 
-/// `24·G·g` for a column of g, the last one halved, or the three.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn weights_1d<const N: usize>([g0, g1, g2]: [__m256i; 3]) -> [__m256i; N] {
-    let mut w = [g2; N];
-    let outer = _mm256_add_epi16(g0, g2);
-    match w.as_mut_slice() {
-        [w0, w1, _] => (*w0, *w1) = (g0, _mm256_add_epi16(outer, g1)),
-        [w0, w1, w2, w3, w4, w5] => {
-            let four = times::<2>(g2);
-            let (steep, twice) = (_mm256_add_epi16(g0, four), _mm256_add_epi16(g1, g1));
-            *w0 = _mm256_mullo_epi16(g0, _mm256_set1_epi16(6));
-            *w1 = times::<2>(_mm256_add_epi16(outer, g1));
-            *w2 = times::<2>(_mm256_sub_epi16(outer, g1));
-            *w3 = _mm256_add_epi16(steep, twice);
-            *w4 = _mm256_sub_epi16(steep, twice);
-            *w5 = _mm256_mullo_epi16(g2, _mm256_set1_epi16(12));
+        /// The pixels' sums from the coefficients' products: 24 times the four of six, or the two of three.
+        #[target_feature(enable = $features)]
+        #[inline]
+        fn output_1d<const N: usize>(m: &[$vector; N]) -> [$vector; SIZE] {
+            match *m.as_slice() {
+                [m0, m1, m2] => {
+                    let second = $sub32(m1, m2);
+                    [$add32(m0, m1), second, second, second]
+                }
+                [m0, m1, m2, m3, m4, m5] => {
+                    let (even, odd) = ($add32(m1, m2), $sub32(m1, m2));
+                    let (wide, steep) = ($add32(m3, m4), $sub32(m3, m4));
+                    let last = $add32($shift32::<2>(steep), m5);
+                    [
+                        $add32($add32(m0, even), wide),
+                        $add32(odd, $add32(steep, steep)),
+                        $add32(even, $shift32::<2>(wide)),
+                        $add32(odd, $add32(last, last)),
+                    ]
+                }
+                _ => [$zero(); SIZE],
+            }
         }
-        _ => {}
-    }
-    w
+    };
 }
+pub(super) use transforms;
 
-/// The pixels' sums from the coefficients' products: 24 times the four of six, or the two of three.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn output_1d<const N: usize>(m: &[__m256i; N]) -> [__m256i; SIZE] {
-    match *m.as_slice() {
-        [m0, m1, m2] => {
-            let second = _mm256_sub_epi32(m1, m2);
-            [_mm256_add_epi32(m0, m1), second, second, second]
-        }
-        [m0, m1, m2, m3, m4, m5] => {
-            let (even, odd) = (_mm256_add_epi32(m1, m2), _mm256_sub_epi32(m1, m2));
-            let (wide, steep) = (_mm256_add_epi32(m3, m4), _mm256_sub_epi32(m3, m4));
-            let last = _mm256_add_epi32(_mm256_slli_epi32::<2>(steep), m5);
-            [
-                _mm256_add_epi32(_mm256_add_epi32(m0, even), wide),
-                _mm256_add_epi32(odd, _mm256_add_epi32(steep, steep)),
-                _mm256_add_epi32(even, _mm256_slli_epi32::<2>(wide)),
-                _mm256_add_epi32(odd, _mm256_add_epi32(last, last)),
-            ]
-        }
-        _ => [_mm256_setzero_si256(); SIZE],
-    }
+transforms! {
+    "avx2", __m256i, _mm256_setzero_si256, _mm256_add_epi16, _mm256_sub_epi16, _mm256_slli_epi16,
+    _mm256_add_epi32, _mm256_sub_epi32, _mm256_slli_epi32
 }
 
 #[target_feature(enable = "avx2")]
