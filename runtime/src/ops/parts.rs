@@ -56,6 +56,6 @@ pub(super) fn over_rows<const OPS: OpSet>(
     {
         return;
     }
-    let _ = (ctx, row_bytes, cost);
+    let _ = (ctx, row_bytes, cost.work, cost.set_up);
     job(rows, out, scratch);
 }
