@@ -69,7 +69,7 @@ impl Tile<'_> {
                     let room = to.len().min(run_len + 16);
                     to = to.get_mut(..room).unwrap_or_default();
                 }
-                gather(to, rows.get(p * stride * c..).unwrap_or_default(), row_len, kw * c);
+                gather(to, rows.get(p * stride * c..).unwrap_or_default(), row_len, (kw * c).max(1));
                 if exchanged {
                     for [_, second, third, _] in to.get_mut(..run_len).unwrap_or_default().as_chunks_mut::<4>().0 {
                         core::mem::swap(second, third);
@@ -163,18 +163,20 @@ impl Tile<'_> {
 #[inline(never)]
 fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, run_len: usize) {
     let mut rest = patch;
-    while rest.len() >= run_len {
+    loop {
         // On a host sixteen elements at once; the next run, or the next patch, takes the place of what is too much.
         if select::TILING.is_host()
             && run_len <= 16
             && let (Some(to), Some(from)) = (rest.first_chunk_mut::<16>(), rows.first_chunk::<16>())
         {
             *to = *from;
+            rest = rest.get_mut(run_len..).unwrap_or_default();
         } else {
+            let Some((run, after)) = rest.split_at_mut_checked(run_len) else { return };
             let Some(row) = rows.get(..run_len) else { return };
-            rest.iter_mut().zip(row).for_each(|(to, &from)| *to = from);
+            run.iter_mut().zip(row).for_each(|(to, &from)| *to = from);
+            rest = after;
         }
-        rest = rest.get_mut(run_len..).unwrap_or_default();
         rows = rows.get(row_len..).unwrap_or_default();
     }
 }
