@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use miette::{Result, miette};
-use mote_runtime::kernels::scratch::{SCALAR, Tiling};
+use mote_runtime::kernels::tiling::{SCALAR, Tiling};
 
 use crate::arch::Network;
 use crate::calibrate::{self, Classes, Patches, Ranges, calibrate};

@@ -10,7 +10,7 @@ use mote_converter::report::mote::MoteReport;
 use mote_converter::report::mote_text::MoteText;
 use mote_converter::schedule::Scheduler;
 use mote_converter::weights::Checkpoint;
-use mote_runtime::kernels::scratch::Target;
+use mote_runtime::kernels::tiling::Target;
 
 use super::source::CheckpointArgs;
 use super::{parse, print, print_json};

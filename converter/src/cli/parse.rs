@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use mote_runtime::kernels::scratch::{TARGETS, Target};
+use mote_runtime::kernels::tiling::{TARGETS, Target};
 
 /// `262144`, `256K`, `1M`, `1.5M`, `256KiB`: K and M are 1,024 and 1,048,576 bytes, as datasheets of
 /// microcontrollers count.

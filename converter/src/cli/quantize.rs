@@ -20,7 +20,7 @@ use mote_converter::quantize::{Level, Techniques};
 use mote_converter::report::summary::Summary;
 use mote_converter::schedule::Scheduler;
 use mote_converter::weights::Checkpoint;
-use mote_runtime::kernels::scratch::Target;
+use mote_runtime::kernels::tiling::Target;
 
 use super::output::{Counter, Progress, note};
 use super::source::{CheckpointArgs, open_weights};

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use miette::{Result, miette};
 use mote_runtime::Model;
-use mote_runtime::kernels::scratch::{TARGETS, arena_len_for};
+use mote_runtime::kernels::scratch::arena_len_for;
+use mote_runtime::kernels::tiling::TARGETS;
 use serde::Serialize;
 
 use super::{Comparison, Options, Pixels, Side, compare_files};

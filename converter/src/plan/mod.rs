@@ -14,7 +14,8 @@ pub mod winograd;
 
 use mote_runtime::format::op::{Conv, NormApply, Op};
 use mote_runtime::format::{DType, NONE, Tensor};
-use mote_runtime::kernels::scratch::{Tiling, scratch_bytes};
+use mote_runtime::kernels::scratch::scratch_bytes;
+use mote_runtime::kernels::tiling::Tiling;
 use mote_runtime::shape::Tensors;
 
 use crate::quantize::QuantGraph;

@@ -4,7 +4,7 @@
 //! the main branch grows) and the projections of the embedding.
 
 use mote_runtime::format::NONE;
-use mote_runtime::kernels::scratch::Tiling;
+use mote_runtime::kernels::tiling::Tiling;
 
 use super::Layout;
 use crate::quantize::QuantGraph;

@@ -2,7 +2,7 @@
 //! more scratch; so the arena decides.
 
 use mote_runtime::format::op::{Conv, Op};
-use mote_runtime::kernels::scratch::Tiling;
+use mote_runtime::kernels::tiling::Tiling;
 use mote_runtime::shape::{Tensors, winograd_fits};
 
 use super::{Plan, plan};

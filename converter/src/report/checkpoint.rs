@@ -8,7 +8,7 @@ use std::fmt::{self, Display};
 
 use miette::Result;
 use mote_runtime::format::Clip;
-use mote_runtime::kernels::scratch::Target;
+use mote_runtime::kernels::tiling::Target;
 use serde::Serialize;
 
 use super::Report;

@@ -3,7 +3,8 @@
 use mote_runtime::format::header::{Section, tag};
 use mote_runtime::format::op::{Modulation, Op};
 use mote_runtime::format::{Clip, DType, Encoding, Header, NONE, OpRecord, Row, SelfTest, Tensor};
-use mote_runtime::kernels::scratch::{Target, Tiling, arena_len_for, scratch_bytes};
+use mote_runtime::kernels::scratch::{arena_len_for, scratch_bytes};
+use mote_runtime::kernels::tiling::{Target, Tiling};
 use mote_runtime::shape::op_macs;
 use mote_runtime::{Error, Model};
 use serde::Serialize;

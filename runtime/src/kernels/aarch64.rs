@@ -14,7 +14,7 @@ use crate::opset::OpSet;
 use core::arch::aarch64::*;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-pub use super::scratch::AARCH64 as TILING;
+pub use super::tiling::AARCH64 as TILING;
 
 /// The table of these functions.
 pub(super) const KERNELS: Kernels = Kernels { name: "neon", conv_i8, conv_i16, ..SCALAR };

@@ -20,7 +20,7 @@ use crate::opset::OpSet;
 use crate::quant::shl_saturating;
 use core::arch::naked_asm;
 
-pub use super::scratch::ARM_MVE as TILING;
+pub use super::tiling::ARM_MVE as TILING;
 
 const KERNELS: Kernels =
     Kernels { name: "arm_mve", copy, conv_i8, scale, add_i8, store_i8, norm_i8, ..arm_dsp::KERNELS };

@@ -18,7 +18,7 @@ use crate::opset::OpSet;
 use crate::quant::{SUM_FRACTION_BITS, shl_saturating};
 use core::arch::naked_asm;
 
-pub use super::scratch::ARM_V6M as TILING;
+pub use super::tiling::ARM_V6M as TILING;
 
 const KERNELS: Kernels = Kernels {
     name: "arm_v6m",

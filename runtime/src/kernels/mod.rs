@@ -30,6 +30,7 @@ mod riscv_v;
 pub mod scalar;
 pub mod scratch;
 pub mod select;
+pub mod tiling;
 #[cfg(isa = "wasm_simd128")]
 mod wasm_simd128;
 pub mod winograd;
@@ -39,7 +40,7 @@ mod words;
 mod x86_64;
 
 use crate::opset::{self, OpSet, links};
-use scratch::Widening;
+use tiling::Widening;
 
 /// Rows of a matrix: row i begins at `elems[i·stride]`.
 #[derive(Clone, Copy, Debug)]
@@ -98,10 +99,10 @@ pub struct WinogradTile<'a> {
     pub columns: usize,
     /// What `winograd_weights` has made of the weights of all its channels.
     pub weights: &'a [i16],
-    /// For [`Tiling::winograd_tiles`](scratch::Tiling::winograd_tiles) tiles, for each of
-    /// [`Tiling::winograd_coefficients`](scratch::Tiling::winograd_coefficients) [`Tiling::winograd_row`](scratch::Tiling::winograd_row).
+    /// For [`Tiling::winograd_tiles`](tiling::Tiling::winograd_tiles) tiles, for each of
+    /// [`Tiling::winograd_coefficients`](tiling::Tiling::winograd_coefficients) [`Tiling::winograd_row`](tiling::Tiling::winograd_row).
     pub values: &'a mut [i16],
-    /// For as many, an element for each channel of [`Tiling::winograd_group`](scratch::Tiling::winograd_group).
+    /// For as many, an element for each channel of [`Tiling::winograd_group`](tiling::Tiling::winograd_group).
     pub products: &'a mut [i32],
 }
 
@@ -204,7 +205,7 @@ pub struct Kernels {
     /// For people, such as `scalar` or `avx2`.
     pub name: &'static str,
     /// Whether windows of 8-bit inputs are widened when they are loaded, so that `conv_i16` serves both. Counts where
-    /// the build leaves it to the table ([`Widening::ByTable`](scratch::Widening)).
+    /// the build leaves it to the table ([`Widening::ByTable`](tiling::Widening)).
     pub wide: bool,
     /// Whether the two in the middle of each group of four of a 16-bit window are exchanged: in the order 0, 2, 1, 3 a word
     /// of inputs meets a word of weights that `SXTB16` has widened.
@@ -223,7 +224,7 @@ pub struct Kernels {
     /// As `conv_i8` for a 16-bit window, `exchanged` or not, without an offset.
     pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
     /// Input channels from which an upsampling convolution is faster as the sum of its taps' products, where scratch has room for
-    /// them ([`Tiling::tap_bytes`](scratch::Tiling::tap_bytes)).
+    /// them ([`Tiling::tap_bytes`](tiling::Tiling::tap_bytes)).
     pub taps_from: usize,
     /// A row of an upsampling convolution from products with its taps: `rows` holds the products that kernel rows 0 to 2
     /// read, `[w + 2][channels / 4][9][4]` each, and `out[x·channels + c]` is the sum over ky and kx of tap 3·ky + kx of
@@ -237,7 +238,7 @@ pub struct Kernels {
     pub winograd_up_to: usize,
     /// Output pixels of a tile, each way: 2, or 4 on hosts, and then several rows of tiles may come at once.
     pub winograd_size: usize,
-    /// Weights of [`Tiling::winograd_blocks`](scratch::Tiling::winograd_blocks) times four output channels, or those that are left, as they
+    /// Weights of [`Tiling::winograd_blocks`](tiling::Tiling::winograd_blocks) times four output channels, or those that are left, as they
     /// lie in the file (`[9][in_c / 4][4][4]` each), transformed for a picture that has yet to be `upsampled` or not: from block `block`
     /// of `out` on, in an order that only this table's `winograd` knows. More may follow in `codes`.
     pub winograd_weights: fn(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, upsampled: bool),
@@ -257,7 +258,7 @@ pub struct Kernels {
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
     /// `scale` of each source's sums, `add_i8` and `store_i8` in one pass, for hosts
-    /// ([`Tiling::is_host`](scratch::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
+    /// ([`Tiling::is_host`](tiling::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
     /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
     pub requantize: Requantize,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
@@ -275,7 +276,7 @@ pub struct Kernels {
     pub softmax: fn(scores: &mut [i32], constants: Exponential<'_>) -> i32,
     /// As `softmax` for several queries, a row of `scores` each, as long as `added`, which is taken off every one before;
     /// entries below 2¹⁵. A row of `weights` is as long, rounded up to a multiple of four, with zeros behind; `totals` gets
-    /// their sums. Where scratch has room for it ([`Tiling::score_bytes`](scratch::Tiling::score_bytes)), this stands
+    /// their sums. Where scratch has room for it ([`Tiling::score_bytes`](tiling::Tiling::score_bytes)), this stands
     /// for `softmax`, and convolutions for `dot_i8` and `mix_i8`.
     pub softmax_rows: SoftmaxRows,
     /// `out[c] = Σⱼ weights[j]·rows[j][c]`, weights from 0 to 2¹⁵ − 1.

@@ -48,7 +48,7 @@ pub const KERNELS: Kernels = Kernels {
 /// The table, where it lies.
 pub static TABLE: Kernels = KERNELS;
 
-pub use super::scratch::SCALAR as TILING;
+pub use super::tiling::SCALAR as TILING;
 
 /// The table of a build of these kernels alone.
 pub fn kernels<const OPS: OpSet>() -> &'static Kernels {

@@ -18,7 +18,7 @@ use super::riscv_v as isa;
 use super::riscv32 as isa;
 #[cfg(isa = "portable")]
 use super::scalar as isa;
-use super::scratch::Tiling;
+use super::tiling::Tiling;
 #[cfg(isa = "wasm_simd128")]
 use super::wasm_simd128 as isa;
 #[cfg(isa = "x86_64")]

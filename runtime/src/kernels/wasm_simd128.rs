@@ -12,7 +12,7 @@ use super::{Kernels, Window};
 use crate::opset::OpSet;
 use core::arch::wasm32::*;
 
-pub use super::scratch::WASM as TILING;
+pub use super::tiling::WASM as TILING;
 
 static TABLE: Kernels = Kernels { name: "simd128", conv_i16, ..SCALAR };
 

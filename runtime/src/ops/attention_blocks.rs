@@ -5,7 +5,7 @@
 //! the kernels of convolutions do the rest, in register tiles: the same integers as one query at a time, in another order.
 //!
 //! Packed they take as much scratch as the tensors, and the scores of a block lie beside them, so it is for hosts
-//! ([`Tiling::score_bytes`](crate::kernels::scratch::Tiling::score_bytes)).
+//! ([`Tiling::score_bytes`](crate::kernels::tiling::Tiling::score_bytes)).
 
 use super::Context;
 use super::attention::Terms;

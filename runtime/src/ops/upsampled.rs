@@ -6,7 +6,7 @@
 //! channels lie behind each other, four rows each, so to a kernel it is a 1×1 convolution with nine times the channels.
 //!
 //! It takes two rows of products, 36 bytes an output channel and pixel, so it is for hosts
-//! ([`Tiling::tap_bytes`](crate::kernels::scratch::Tiling)), for some output channels at a time.
+//! ([`Tiling::tap_bytes`](crate::kernels::tiling::Tiling)), for some output channels at a time.
 
 use super::Context;
 use super::conv::is_wide;

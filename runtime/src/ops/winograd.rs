@@ -77,7 +77,7 @@ pub(super) fn run<const OPS: OpSet>(
     // One call for all pixels: the input is transformed once.
     let whole = HOST
         && rows.end - start <= size * most
-        && out_w <= select::TILING.winograd_pixels()
+        && out_w <= select::TILING.winograd_width()
         && kernels.winograd_size > 2;
     let mut channel = 0;
     while channel < out_c {
@@ -99,7 +99,7 @@ pub(super) fn run<const OPS: OpSet>(
             let mut x = 0;
             while x < out_w {
                 let left = out_w - x;
-                let mut pixels = select::TILING.winograd_pixels().min(left);
+                let mut pixels = select::TILING.winograd_width().min(left);
                 // A tile is never left alone: kernels take two and more.
                 if left > pixels && left <= pixels + 2 {
                     pixels -= 2;

@@ -43,7 +43,7 @@ pub(super) const KERNELS: Kernels = Kernels {
 /// What `select` wants of an instruction set; `arm_mve` has its own.
 #[cfg(isa = "arm_dsp")]
 mod whole {
-    pub use super::super::scratch::ARM_DSP as TILING;
+    pub use super::super::tiling::ARM_DSP as TILING;
     use super::super::{Kernels, scalar};
     use super::KERNELS;
     use crate::opset::OpSet;

@@ -37,7 +37,7 @@ pub(super) const KERNELS: Kernels = Kernels {
 /// What `select` wants of an instruction set; `riscv_v` has its own.
 #[cfg(isa = "riscv32")]
 mod whole {
-    pub use super::super::scratch::RISCV32 as TILING;
+    pub use super::super::tiling::RISCV32 as TILING;
     use super::super::{Kernels, scalar};
     use super::KERNELS;
     use crate::opset::OpSet;

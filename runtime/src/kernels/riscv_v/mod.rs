@@ -16,7 +16,7 @@ mod rows;
 use super::{Kernels, riscv32, scalar};
 use crate::opset::OpSet;
 
-pub use super::scratch::RISCV_V as TILING;
+pub use super::tiling::RISCV_V as TILING;
 
 const KERNELS: Kernels = Kernels {
     name: "riscv_v",

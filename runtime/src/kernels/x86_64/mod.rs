@@ -23,7 +23,7 @@ use crate::opset::OpSet;
 use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-pub use super::scratch::X86_64 as TILING;
+pub use super::tiling::X86_64 as TILING;
 
 // What a processor has, by bit; of AVX-512 and AVX-VNNI either may be there without the other.
 const ASKED: u8 = 1;

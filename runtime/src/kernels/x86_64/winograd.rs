@@ -7,7 +7,7 @@
 //!
 //! Weights lie `[⌈channels / 8⌉][36][in_c / 2][8 channels][2]`, so that a vector of eight channels meets a broadcast pair of
 //! the input; values `[36][tiles][in_c]`, products `[tiles][36][16 channels]`. From one of the coefficients to the next it is a few
-//! elements further ([`winograd_row`](super::super::scratch::Tiling::winograd_row)).
+//! elements further ([`winograd_row`](super::super::tiling::Tiling::winograd_row)).
 
 #![allow(clippy::needless_range_loop)] // rows and columns of several matrices at once
 
