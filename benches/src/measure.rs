@@ -1,4 +1,5 @@
-//! Timing: the sampler's own hook behind every operator, read against the clock.
+//! Timing: pictures by the clock alone, and others with the sampler's hook behind every operator, because 70 readings of the clock are 2 %
+//! of the smallest network's step.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -104,7 +105,7 @@ pub struct OpTime {
     pub of_peak: Option<f64>,
 }
 
-/// One picture's clock readings.
+/// The clock readings of a picture, and of another one with its operators.
 struct Timed {
     whole: Duration,
     rows: Vec<Duration>,
@@ -180,16 +181,27 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
     Ok(summary(path, model, args, drawn))
 }
 
+/// Draws twice. The budget is unlimited, so a poll is a row: its network calls, then the update.
 fn draw(sampler: &mut Sampler, request: Request) -> Result<Timed> {
     let ops = sampler.model().op_count();
     let zero = Duration::ZERO;
     let mut timed = Timed { whole: zero, rows: Vec::new(), ops: vec![zero; ops], runs: vec![0; ops], update: zero };
     sampler.start(request).map_err(not_runnable)?;
     let started = Instant::now();
+    let mut row_started = started;
     loop {
-        // The budget is unlimited, so a poll is a row: its network calls, then the update.
-        let row_started = Instant::now();
-        let mut last = row_started;
+        let poll = sampler.poll();
+        let now = Instant::now();
+        timed.rows.push(now - row_started);
+        row_started = now;
+        if !matches!(poll, Poll::Pending(_)) {
+            timed.whole = now - started;
+            break;
+        }
+    }
+    sampler.start(request).map_err(not_runnable)?;
+    loop {
+        let mut last = Instant::now();
         let poll = sampler.poll_observed(&mut |op, _| {
             let now = Instant::now();
             timed.ops[op] += now - last;
@@ -197,9 +209,7 @@ fn draw(sampler: &mut Sampler, request: Request) -> Result<Timed> {
             last = now;
         });
         timed.update += last.elapsed();
-        timed.rows.push(row_started.elapsed());
         if !matches!(poll, Poll::Pending(_)) {
-            timed.whole = started.elapsed();
             return Ok(timed);
         }
     }
