@@ -91,24 +91,22 @@ pub(crate) fn pieces<const N: usize>(arena: &mut [u8], ranges: [Range<usize>; N]
 /// 1 KB more, and 200 bytes of stack.
 #[inline(never)]
 fn pieces_into<'a>(arena: &'a mut [u8], ranges: &[Range<usize>], pieces: &mut [&'a mut [u8]]) {
-    let apart =
-        |a: &Range<usize>, b: &Range<usize>| a.is_empty() || b.is_empty() || a.end <= b.start || b.end <= a.start;
-    let all_apart = ranges.iter().enumerate().all(|(i, a)| ranges.iter().take(i).all(|b| apart(a, b)));
-    if !all_apart || ranges.iter().any(|range| range.end > arena.len()) {
-        return;
-    }
-    // In the order of their places: cut off what lies before a piece, then the piece.
-    let (mut rest, mut cut) = (arena, 0);
+    // In the order of their places: cut off what lies before a piece, then the piece. One that begins before the last one's end is
+    // never the next, so fewer are cut.
+    let (mut rest, mut cut, mut done) = (arena, 0, 0);
     loop {
         let ahead = |range: &Range<usize>| !range.is_empty() && range.start >= cut;
         let next = ranges.iter().enumerate().filter(|(_, range)| ahead(range)).min_by_key(|(_, range)| range.start);
-        let Some((index, range)) = next else { return };
-        let (_, from) = rest.split_at_mut_checked(range.start - cut).unwrap_or_default();
-        let (piece, after) = from.split_at_mut_checked(range.len()).unwrap_or_default();
+        let Some((index, range)) = next else { break };
+        let Some((_, from)) = rest.split_at_mut_checked(range.start - cut) else { break };
+        let Some((piece, after)) = from.split_at_mut_checked(range.len()) else { break };
         if let Some(to) = pieces.get_mut(index) {
             *to = piece;
         }
-        (rest, cut) = (after, range.end);
+        (rest, cut, done) = (after, range.end, done + 1);
+    }
+    if done < ranges.iter().filter(|range| !range.is_empty()).count() {
+        pieces.iter_mut().for_each(|piece| *piece = &mut []);
     }
 }
 

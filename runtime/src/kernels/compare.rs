@@ -3,6 +3,7 @@
 //! Needs no allocator, so it runs on the device as well as on the host (`tests/tests/kernels.rs`, the firmware's
 //! `checks`). A difference names the kernel and the seed that shows it.
 
+use super::constants::{ConvOutput, ConvSource, NormSource};
 use super::scalar::TABLE as SCALAR;
 use super::scratch::{COEFFICIENTS, TAPS};
 use super::{
@@ -10,6 +11,7 @@ use super::{
     WinogradTile, select,
 };
 use crate::Aligned;
+use crate::format::DType;
 use crate::format::op::Table;
 use crate::sampler::noise::chacha8;
 
@@ -32,7 +34,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 21] = [
+    let all: [(&'static str, Same); 23] = [
         ("copy", copy),
         ("widen", widen),
         ("load", load),
@@ -44,6 +46,8 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("add_i16", add_i16),
         ("store_i8", store_i8),
         ("requantize", requantize),
+        ("conv_constants", conv_constants),
+        ("norm_constants", norm_constants),
         ("sums_i8", sums_i8),
         ("sums_i16", sums_i16),
         ("norm_i8", norm_i8),
@@ -342,6 +346,58 @@ fn requantize(table: &Kernels, random: &mut Random) -> bool {
     // A last pixel may end with the channels that are meant.
     let len = (pixels * out_c).saturating_sub(random.below(2) * (out_c - c));
     both::<i8, OUT_LEN>(0, len, [&run(table.requantize), &run(SCALAR.requantize)])
+}
+
+/// Positive numbers of any size, scales among them; any bits now and then.
+fn float(random: &mut Random) -> f32 {
+    match random.below(16) {
+        0 => f32::from_bits(random.bits()),
+        _ => f32::from_bits(random.below(1 << 23) as u32 | (random.between(87, 167) as u32) << 23),
+    }
+}
+
+fn conv_constants(table: &Kernels, random: &mut Random) -> bool {
+    const C: usize = 40;
+    let c = random.below(C + 1);
+    let two = random.below(2);
+    let weights: [[u32; 2]; 2 * C] = core::array::from_fn(|_| [float(random).to_bits(), random.bits()]);
+    let bias: [i32; 2 * C] = core::array::from_fn(|_| (float(random) * random.between(-1, 1) as f32).to_bits() as i32);
+    let (scales, zero_points) = ([0; 2].map(|_| float(random)), [0; 2].map(|_| random.value(-256, 255)));
+    let output = match random.below(4) {
+        0 => ConvOutput::F32,
+        _ => ConvOutput::Codes { scale: float(random) },
+    };
+    let run = |of: &Kernels| {
+        let (mut bias, mut multiplier) = (bias, [0; 2 * C]);
+        let (mut biases, mut multipliers) = (bias.chunks_mut(C), multiplier.chunks_mut(C));
+        let mut sources: [_; 2] = core::array::from_fn(|k| ConvSource {
+            weights: weights.get(k * C..k * C + c).unwrap_or_default(),
+            scale: scales[k],
+            zero_point: zero_points[k],
+            bias: biases.next().and_then(|x| x.get_mut(..c)).unwrap_or_default(),
+            multiplier: multipliers.next().and_then(|x| x.get_mut(..c)).unwrap_or_default(),
+        });
+        let shift = (of.conv_constants)(sources.get_mut(..1 + two).unwrap_or_default(), output);
+        (bias, multiplier, shift)
+    };
+    run(table) == run(&SCALAR)
+}
+
+fn norm_constants(table: &Kernels, random: &mut Random) -> bool {
+    const C: usize = 40;
+    let c = random.below(C + 1);
+    let stats: [[i32; C]; 2] = [0; 2].map(|_| core::array::from_fn(|_| float(random).to_bits() as i32));
+    let affine: [[f32; C]; 2] = [0; 2].map(|_| core::array::from_fn(|_| float(random) * random.between(-1, 1) as f32));
+    let dtype = if random.below(2) == 0 { DType::I8 } else { DType::I16 };
+    let source = NormSource { scale: float(random), dtype, in_step: float(random) };
+    let run = |of: &Kernels| {
+        let mut to = stats;
+        let [m, offset] = &mut to;
+        let to_both = [m, offset].map(|x| x.get_mut(..c).unwrap_or_default());
+        (of.norm_constants)(source, to_both, [&affine[0], &affine[1]].map(|x| x.get(..c).unwrap_or_default()));
+        to
+    };
+    run(table) == run(&SCALAR)
 }
 
 /// Sums of a few groups that lie somewhere among a pixel's channels; short ones, and ones that fill a word, are frequent.

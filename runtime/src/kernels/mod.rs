@@ -23,6 +23,7 @@ mod arm_mve;
 #[cfg(isa = "arm_v6m")]
 mod arm_v6m;
 pub mod compare;
+pub mod constants;
 #[cfg(any(isa = "riscv32", isa = "riscv_v"))]
 mod riscv32;
 #[cfg(isa = "riscv_v")]
@@ -40,6 +41,7 @@ mod words;
 mod x86_64;
 
 use crate::opset::{self, OpSet, links};
+use constants::{ConvOutput, ConvSource, NormSource};
 use tiling::Widening;
 
 /// Rows of a matrix: row i begins at `elems[i·stride]`.
@@ -196,6 +198,9 @@ pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_
 /// Outputs, channels a pixel of them, sums of each source, constants: [`Kernels::requantize`].
 pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
+/// The source; multipliers and offsets; weights and biases: [`Kernels::norm_constants`].
+pub type NormConstantsOf = fn(NormSource, [&mut [i32]; 2], [&[f32]; 2]);
+
 /// Totals, rows, channels a pixel, the first group's first, a group's channels: [`Kernels::sums_i8`].
 pub type Sums<T> = fn(&mut [[u64; 2]], &[T], usize, usize, usize);
 
@@ -257,6 +262,10 @@ pub struct Kernels {
     pub add_i16: fn(acc: &mut [i32], elems: &[i16], zero_point: i32, multiplier: i32),
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
+    /// [`constants::conv`], for hosts.
+    pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
+    /// [`constants::norm`], for hosts.
+    pub norm_constants: NormConstantsOf,
     /// `scale` of each source's sums, `add_i8` and `store_i8` in one pass, for hosts
     /// ([`Tiling::is_host`](tiling::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
     /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
@@ -324,6 +333,8 @@ impl Kernels {
         }
         if !select::TILING.is_host() {
             table.requantize = |_, _, _, _| {};
+            table.conv_constants = |_, _| 0;
+            table.norm_constants = |_, _, _| {};
         }
         if !links(ops, opset::RESIDUAL) {
             table.add_i8 = |_, _, _, _| {};

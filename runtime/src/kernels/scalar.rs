@@ -4,8 +4,8 @@
 //! narrow integers summed in i32. Some take the rounding rule as an argument, for a core that has its own way to compute it.
 
 use super::scratch::TAPS;
-use super::winograd;
 use super::{Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window};
+use super::{constants, winograd};
 use crate::format::op::Table;
 use crate::opset::OpSet;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
@@ -35,6 +35,8 @@ pub const KERNELS: Kernels = Kernels {
     add_i8: |acc, elems, zero, m| add::<i8, 16>(acc, elems, zero, m, mul_round),
     add_i16: |acc, elems, zero, m| add::<i16, 8>(acc, elems, zero, m, mul_round),
     store_i8,
+    conv_constants: |sources, output| constants::conv(sources, output),
+    norm_constants: |source, to, affine| constants::norm(source, to, affine),
     requantize,
     sums_i8: sums::<i8>,
     sums_i16: sums::<i16>,

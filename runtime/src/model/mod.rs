@@ -313,13 +313,9 @@ impl<'a, const OPS: OpSet> Model<'a, OPS> {
         self.bytes.get(weights.offset as usize + at..).unwrap_or_default()
     }
 
-    /// Scale and Σw of each weight row.
-    pub(crate) fn weight_params(&self, weights: &Weights) -> impl Iterator<Item = (f32, i32)> + use<'a, OPS> {
-        let words: &[u32] = cast(self.slice(weights.params, weights.rows as usize * Weights::PARAM_BYTES));
-        words.chunks_exact(2).map(|pair| match *pair {
-            [scale, sum] => (f32::from_bits(scale), sum as i32),
-            _ => (0.0, 0),
-        })
+    /// Scale (f32) and Σw (i32) of each weight row.
+    pub(crate) fn weight_params(&self, weights: &Weights) -> &'a [[u32; 2]] {
+        cast(self.slice(weights.params, weights.rows as usize * Weights::PARAM_BYTES))
     }
 
     /// `len` f32 of the payload.

@@ -19,12 +19,13 @@ use super::winograd;
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Conv;
 use crate::format::{DType, Encoding, NONE, Op, Tensor, Weights};
+use crate::kernels::constants::{self, ConvOutput, ConvSource};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, is_direct};
 use crate::kernels::tiling::Widening;
 use crate::kernels::{Channels, Kernels, Requantization, Residual, select};
 use crate::opset::{self, OpSet, links};
-use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for};
+use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier};
 use crate::shape::row_macs;
 use core::ops::Range;
 
@@ -317,9 +318,6 @@ pub(super) fn unpack<'c, const OPS: OpSet>(
     codes
 }
 
-/// The most that a bias is lowered by to round down: a channel whose factor asks for more is hardly more than its bias.
-const FLOOR_MAX: f32 = (1 << 24) as f32;
-
 /// The step's constants of every channel: per source bias and factor, and behind the first source's the shift.
 #[allow(clippy::too_many_arguments)] // an operator's parts
 fn prepare<const OPS: OpSet>(
@@ -334,50 +332,46 @@ fn prepare<const OPS: OpSet>(
 ) {
     let model = ctx.model;
     let out_c = out.c as usize;
-    let to_f32 = out.dtype == DType::F32;
-    let out_scale = model.quant(out, ctx.row).scale;
     let table = model.modulation_table(op.modulation, ctx.row, ctx.class, out_c);
-    let biases = model.floats(op.bias, out_c);
-    let mut largest = 0.0f32;
-    for (k, (tensor, &weights)) in tensors.iter().zip(&op.weights).enumerate() {
-        if k == 1 && op.sources[1] == NONE {
-            break;
+    for ((c, to), &bias) in constants.iter_mut().enumerate().zip(model.floats(op.bias, out_c)) {
+        let modulation = table.get(c).map_or_else(|| given.get(c).copied().unwrap_or(0.0), |x| x.to_f32());
+        *to = (bias + modulation).to_bits() as i32;
+    }
+    let mut sources: [ConvSource<'_>; 2] = Default::default();
+    let mut to_shift: &mut [i32] = &mut [];
+    let mut count = 0;
+    let parts = constants.chunks_exact_mut(per_source.max(1)).zip(tensors).zip(&op.weights);
+    for (source, ((constants, tensor), &weights)) in sources.iter_mut().zip(parts) {
+        let (bias, rest) = constants.split_at_mut_checked(out_c).unwrap_or_default();
+        let (multiplier, rest) = rest.split_at_mut_checked(out_c).unwrap_or_default();
+        match count {
+            0 => to_shift = rest,
+            _ => bias.fill(0),
         }
-        let (Some(weights), Some(to)) = (model.weights(weights), constants.get_mut(k * per_source..)) else { return };
-        let (to_bias, rest) = to.split_at_mut_checked(out_c).unwrap_or_default();
         let quant = model.quant(tensor, ctx.row);
         let offset = if tensor.dtype == DType::I8 { offset } else { 0 };
-        let params = model.weight_params(&weights).enumerate();
-        for ((c, (weight_scale, weight_sum)), (to_bias, to_factor)) in params.zip(to_bias.iter_mut().zip(rest)) {
-            let scale = quant.scale * weight_scale;
-            let zero = (quant.zero_point as i32 + offset).wrapping_mul(weight_sum);
-            let real = if to_f32 { scale } else { scale / out_scale * (1 << SUM_FRACTION_BITS) as f32 };
-            let bias = if k == 0 {
-                let modulation = table.get(c).map_or_else(|| given.get(c).copied().unwrap_or(0.0), |x| x.to_f32());
-                let bias = (biases.get(c).copied().unwrap_or(0.0) + modulation) / scale;
-                // A sum is rounded twice, first to its fraction bits. What then lies in the middle, one in sixteen, goes up:
-                // 1/32 of a step on average in every convolution, unless the first rounding goes down.
-                round_to_i32(if to_f32 { bias } else { bias - (0.5 / real).min(FLOOR_MAX) })
-            } else {
-                0
-            };
-            *to_bias = bias.wrapping_sub(zero);
-            *to_factor = real.to_bits() as i32;
-            largest = if real > largest { real } else { largest };
+        *source = ConvSource {
+            weights: model.weights(weights).map_or(&[], |weights| model.weight_params(&weights)),
+            scale: quant.scale,
+            zero_point: quant.zero_point as i32 + offset,
+            bias,
+            multiplier,
+        };
+        count += 1;
+        if !links(OPS, opset::CONV_TWO) {
+            break;
         }
     }
-    if to_f32 {
-        return;
-    }
-    let shift = shift_for(largest);
-    let scale_down = exp2_neg(shift);
-    for k in 0..2 {
-        let factors = constants.get_mut(k * per_source + out_c..k * per_source + 2 * out_c).unwrap_or_default();
-        if k == 0 || op.sources[1] != NONE {
-            factors.iter_mut().for_each(|factor| *factor = multiplier(f32::from_bits(*factor as u32) * scale_down));
-        }
-    }
-    if let Some(to) = constants.get_mut(2 * out_c) {
+    let output = match out.dtype {
+        DType::F32 => ConvOutput::F32,
+        _ => ConvOutput::Codes { scale: model.quant(out, ctx.row).scale },
+    };
+    let sources = sources.get_mut(..count).unwrap_or_default();
+    let shift = match select::TILING.is_host() {
+        true => (ctx.kernels.conv_constants)(sources, output),
+        false => constants::conv(sources, output),
+    };
+    if let [to, ..] = to_shift {
         *to = shift as i32;
     }
 }

@@ -14,10 +14,11 @@ use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::{Modulation, NormApply, NormStats, Op};
 use crate::format::{DType, NONE, Tensor};
+use crate::kernels::constants::NormSource;
 use crate::kernels::scratch::{GROUP_SUM_BYTES, NormScratch, align};
 use crate::kernels::{NormConstants, select};
 use crate::opset::{self, OpSet, links};
-use crate::quant::{NORM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32};
+use crate::quant::multiplier;
 use crate::shape::row_macs;
 use crate::sqrt::sqrt;
 use core::ops::Range;
@@ -265,31 +266,27 @@ fn prepare<const OPS: OpSet>(
     }
     let mut first = 0;
     for tensor in sources {
-        let (scale, source_c) = (model.quant(tensor, ctx.row).scale, tensor.c as usize);
+        let source_c = tensor.c as usize;
         let channels = first..first + source_c;
         let multipliers = multipliers.get_mut(channels.clone()).unwrap_or_default();
         let offsets = offsets.get_mut(channels.clone()).unwrap_or_default();
         let dtype = if links(OPS, opset::NORM_I16) { tensor.dtype } else { DType::I8 };
-        let limit = if dtype == DType::I8 { 127.9 } else { 0.4999 };
-        // slope·2^(8 + 31 − shift)/2³¹ of an element that was shifted left by `shift`.
-        let unit = exp2_neg(element_shift(dtype));
-        let constants = |m: &mut i32, offset: &mut i32, gamma: f32, beta: f32, factor: f32, shift_by: f32| {
-            let [rstd, mean] = [*m, *offset].map(|x| f32::from_bits(x as u32));
-            let slope = (scale * rstd * (gamma * factor) / in_step).max(-limit).min(limit);
-            let centre = (beta * factor + shift_by) / in_step - mean / scale * slope;
-            *m = multiplier(slope * (1 << NORM_FRACTION_BITS) as f32 * unit);
-            let rounded = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32).clamp(-(1 << 29), 1 << 29);
-            *offset = rounded + (1 << (NORM_FRACTION_BITS - 1));
-        };
-        let affine = gammas.iter().zip(betas).skip(first);
-        let channels = multipliers.iter_mut().zip(offsets).zip(affine);
-        if links(OPS, opset::NORM_MODULATED) && op.modulation != Modulation::None {
-            for (((m, offset), (&gamma, &beta)), channel) in channels.zip(first..) {
-                constants(m, offset, gamma, beta, 1.0 + modulation(channel), modulation(c + channel));
-            }
+        let source = NormSource { scale: model.quant(tensor, ctx.row).scale, dtype, in_step };
+        if select::TILING.is_host() && op.modulation == Modulation::None {
+            let affine = [gammas, betas].map(|x| x.get(channels.clone()).unwrap_or_default());
+            (ctx.kernels.norm_constants)(source, [multipliers, offsets], affine);
         } else {
-            for ((m, offset), (&gamma, &beta)) in channels {
-                constants(m, offset, gamma, beta, 1.0, 0.0);
+            let affine = gammas.iter().zip(betas).skip(first);
+            for (((m, offset), (&gamma, &beta)), channel) in
+                multipliers.iter_mut().zip(offsets).zip(affine).zip(first..)
+            {
+                let (mut weight, mut bias) = (gamma, beta);
+                if links(OPS, opset::NORM_MODULATED) {
+                    let factor = 1.0 + modulation(channel);
+                    (weight, bias) = (gamma * factor, beta * factor + modulation(c + channel));
+                }
+                let stats = [*m, *offset].map(|x| f32::from_bits(x as u32));
+                [*m, *offset] = source.channel(stats, [weight, bias]);
             }
         }
         first += source_c;

@@ -1,5 +1,6 @@
 //! AVX2 over rows: everything that is not a convolution. Tails shorter than a vector go to scalar.
 
+use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
 use super::super::scalar::{self, KERNELS as SCALAR};
 use super::super::{Channels, Exponential};
 use crate::quant::mul_round;
@@ -41,6 +42,16 @@ impl Element for i16 {
         // SAFETY: sixteen bytes each; the caller has AVX2.
         unsafe { _mm256_loadu2_m128i(second.as_ptr().cast(), first.as_ptr().cast()) }
     }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn conv_constants(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32 {
+    constants::conv(sources, output)
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn norm_constants(source: NormSource, to: [&mut [i32]; 2], affine: [&[f32]; 2]) {
+    constants::norm(source, to, affine)
 }
 
 #[target_feature(enable = "avx2")]

@@ -2,6 +2,7 @@
 //!
 //! What it gains on AVX2 is more than the width: softmax's two tables lie in four registers.
 
+use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
 use super::super::scalar::KERNELS as SCALAR;
 use super::super::{Channels, Exponential};
 use core::arch::x86_64::*;
@@ -16,6 +17,16 @@ pub(super) fn first16(n: usize) -> __mmask16 {
 #[inline(always)]
 pub(super) fn first64(n: usize) -> __mmask64 {
     if n >= 64 { !0 } else { (1 << n) - 1 }
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn conv_constants(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32 {
+    constants::conv(sources, output)
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn norm_constants(source: NormSource, to: [&mut [i32]; 2], affine: [&[f32]; 2]) {
+    constants::norm(source, to, affine)
 }
 
 /// Up to sixteen elements, zeros behind the end.

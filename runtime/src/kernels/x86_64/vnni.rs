@@ -33,6 +33,8 @@ pub(super) static TABLE: Kernels = Kernels {
     winograd_weights: |out, block, codes, in_c, up| unsafe { winograd512::weights(out, block, codes, in_c, up) },
     winograd: |out, channels, tile| unsafe { winograd512::convolve(out, channels, tile) },
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
+    conv_constants: |sources, output| unsafe { rows512::conv_constants(sources, output) },
+    norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe {
