@@ -62,13 +62,13 @@ impl Tile<'_> {
         }
         for y in 0..out_rows {
             let rows = staged.get(y * stride * row_len..).unwrap_or_default();
-            for p in 0..self.pixels {
-                let mut to = to.get_mut((y * self.pixels + p) * run_len..).unwrap_or_default();
-                if select::TILING.is_host() {
-                    // Of what follows no more than `gather` writes too much.
-                    let room = to.len().min(run_len + 16);
-                    to = to.get_mut(..room).unwrap_or_default();
-                }
+            let mut done = 0;
+            if select::TILING.is_host() && !exchanged && kw * c <= WIDE {
+                let to = to.get_mut(y * self.pixels * run_len..).unwrap_or_default();
+                done = gather_wide(to, rows, [self.pixels, run_len, stride * c], [kh, kw * c, row_len]);
+            }
+            for p in done..self.pixels {
+                let to = to.get_mut((y * self.pixels + p) * run_len..).unwrap_or_default();
                 gather(to, rows.get(p * stride * c..).unwrap_or_default(), row_len, (kw * c).max(1));
                 if exchanged {
                     for [_, second, third, _] in to.get_mut(..run_len).unwrap_or_default().as_chunks_mut::<4>().0 {
@@ -158,25 +158,39 @@ impl Tile<'_> {
     }
 }
 
-/// A patch, at the front of `patch`: the first `run_len` elements of each row. Not by `chunks_exact`, which divides: that takes a
+/// Elements that hosts copy at once, whatever is wanted of them.
+const WIDE: usize = 16;
+
+/// Patches of `run_len` elements, whose runs are shorter than [`WIDE`]; what is too much is overwritten by the next run, or the next
+/// patch. Returns how many there are: for the last ones there is not so much to read or to overwrite.
+#[inline(always)]
+fn gather_wide<T: Copy>(
+    to: &mut [T],
+    rows: &[T],
+    [pixels, run_len, step]: [usize; 3],
+    [kh, len, row_len]: [usize; 3],
+) -> usize {
+    for p in 0..pixels {
+        for ky in 0..kh {
+            let to = to.get_mut(p * run_len + ky * len..).and_then(<[T]>::first_chunk_mut::<WIDE>);
+            let from = rows.get(p * step + ky * row_len..).and_then(<[T]>::first_chunk::<WIDE>);
+            let (Some(to), Some(from)) = (to, from) else { return p };
+            *to = *from;
+        }
+    }
+    pixels
+}
+
+/// A patch: the first `run_len` elements of each row. Not by `chunks_exact`, which divides: that takes a
 /// Cortex-M0+ longer than the copy; and apart, because within the tile's loop it has no registers left.
 #[inline(never)]
 fn gather<T: Copy>(patch: &mut [T], mut rows: &[T], row_len: usize, run_len: usize) {
     let mut rest = patch;
     loop {
-        // On a host sixteen elements at once; the next run, or the next patch, takes the place of what is too much.
-        if select::TILING.is_host()
-            && run_len <= 16
-            && let (Some(to), Some(from)) = (rest.first_chunk_mut::<16>(), rows.first_chunk::<16>())
-        {
-            *to = *from;
-            rest = rest.get_mut(run_len..).unwrap_or_default();
-        } else {
-            let Some((run, after)) = rest.split_at_mut_checked(run_len) else { return };
-            let Some(row) = rows.get(..run_len) else { return };
-            run.iter_mut().zip(row).for_each(|(to, &from)| *to = from);
-            rest = after;
-        }
+        let Some((run, after)) = rest.split_at_mut_checked(run_len) else { return };
+        let Some(row) = rows.get(..run_len) else { return };
+        run.iter_mut().zip(row).for_each(|(to, &from)| *to = from);
+        rest = after;
         rows = rows.get(row_len..).unwrap_or_default();
     }
 }
