@@ -112,6 +112,13 @@ impl Tile<'_> {
         let c = self.input.c as usize;
         let up = links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample;
         let inside = if up { 0..0 } else { self.inside(columns) };
+        if select::TILING.is_host() && !up {
+            let (left, rest) = to.split_at_mut_checked(inside.start * c).unwrap_or_default();
+            let (to, right) = rest.split_at_mut_checked(inside.len() * c).unwrap_or_default();
+            left.fill(pad);
+            load(to, self.pixel::<OPS, _>(elems, ky, inside.start).unwrap_or_default());
+            return right.get_mut(..(columns - inside.end) * c).unwrap_or_default().fill(pad);
+        }
         if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
             load(to.get_mut(inside.start * c..inside.end * c).unwrap_or_default(), from);
         }
