@@ -149,11 +149,12 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
     let threads = Threads::new(args.threads as usize);
     let sampler = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
     let mut sampler = sampler.with_threads(&threads);
-    draw(&mut sampler, request)?;
+    let reading = reading();
+    draw(&mut sampler, request, reading)?;
     let output = sampler.image().elems().to_vec();
     let mut timed = Vec::new();
     for _ in 0..args.repeat {
-        timed.push(draw(&mut sampler, request)?);
+        timed.push(draw(&mut sampler, request, reading)?);
         if sampler.image().elems() != output {
             return Err(miette!(help = "report this", "the same request gave two different pictures"));
         }
@@ -181,8 +182,13 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
     Ok(summary(path, model, args, drawn))
 }
 
+/// What it takes to read the clock: 25 ns, 4 % of a small network's norm, which are taken off every operator.
+fn reading() -> Duration {
+    (0..1_000).map(|_| Instant::now().elapsed()).min().unwrap_or_default()
+}
+
 /// Draws twice. The budget is unlimited, so a poll is a row: its network calls, then the update.
-fn draw(sampler: &mut Sampler, request: Request) -> Result<Timed> {
+fn draw(sampler: &mut Sampler, request: Request, reading: Duration) -> Result<Timed> {
     let ops = sampler.model().op_count();
     let zero = Duration::ZERO;
     let mut timed = Timed { whole: zero, rows: Vec::new(), ops: vec![zero; ops], runs: vec![0; ops], update: zero };
@@ -204,7 +210,7 @@ fn draw(sampler: &mut Sampler, request: Request) -> Result<Timed> {
         let mut last = Instant::now();
         let poll = sampler.poll_observed(&mut |op, _| {
             let now = Instant::now();
-            timed.ops[op] += now - last;
+            timed.ops[op] += (now - last).saturating_sub(reading);
             timed.runs[op] += 1;
             last = now;
         });

@@ -40,7 +40,7 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
     let picture = m.picture_ms;
     writeln!(
         text,
-        "  picture   {:.2} ms (median of {}; {:.2} to {:.2}), {} multiply-adds, {:.0} M/s",
+        "  picture   {:.3} ms (median of {}; {:.3} to {:.3}), {} multiply-adds, {:.0} M/s",
         picture.median,
         m.repeats,
         picture.min,
