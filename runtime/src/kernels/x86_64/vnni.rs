@@ -9,7 +9,7 @@
 //! added. Behind a run's last whole vector a mask takes the groups that are left.
 
 use super::super::{Kernels, Window};
-use super::rows512::{self, fold};
+use super::rows512::{self, first16, fold};
 use super::{avx2, norm512, requantize512, winograd512};
 use core::arch::x86_64::*;
 
@@ -129,7 +129,7 @@ fn tiles<T>(
     }
 }
 
-/// Patches of `GROUPS` groups of four: the weights of sixteen channels stay in registers, a group each, and a pixel's groups
+/// Patches of `GROUPS` groups of four: the weights of 32 channels, or 16, stay in registers, a group of sixteen each, and a pixel's groups
 /// are broadcast. A lane is a channel then, and nothing has to be added in the end, which would take longer than the products.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn short<const GROUPS: usize>(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
@@ -137,34 +137,62 @@ fn short<const GROUPS: usize>(out: &mut [i32], channels: usize, window: Window<'
     if pixels == 0 || window.run_len != 4 * GROUPS || !window.holds(pixels, channels, weights) {
         return;
     }
+    for first in (0..channels).step_by(32) {
+        // SAFETY: `holds`, and the channels from `first` on.
+        unsafe {
+            match channels - first {
+                ..=16 => short_lanes::<GROUPS, 1>(out, channels, window, weights, first),
+                _ => short_lanes::<GROUPS, 2>(out, channels, window, weights, first),
+            }
+        }
+    }
+}
+
+/// Channels from `first` on, as many as `VECTORS` hold or as there are.
+///
+/// # Safety
+/// The window holds what it says, of run length 4·`GROUPS`; `out` is pixels of `channels`, which are more than `first`.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn short_lanes<const GROUPS: usize, const VECTORS: usize>(
+    out: &mut [i32],
+    channels: usize,
+    window: Window<'_, i8>,
+    weights: &[i8],
+    first: usize,
+) {
     let sign = _mm512_set1_epi32(i32::from_ne_bytes([0x80; 4]));
-    for first in (0..channels).step_by(16) {
-        let lanes = (channels - first).min(16);
-        let mut rows = [_mm512_setzero_si512(); GROUPS];
-        for (group, rows) in rows.iter_mut().enumerate() {
+    let lanes = channels - first;
+    let mut rows = [[_mm512_setzero_si512(); VECTORS]; GROUPS];
+    for (group, rows) in rows.iter_mut().enumerate() {
+        for (v, rows) in rows.iter_mut().enumerate() {
             let mut blocks = [_mm_setzero_si128(); 4];
-            for (block, to) in blocks.iter_mut().enumerate().take(lanes.div_ceil(4)) {
+            for (block, to) in blocks.iter_mut().enumerate().take(lanes.div_ceil(4).saturating_sub(4 * v)) {
+                let row = first + 16 * v + 4 * block;
                 // SAFETY: a block's group: `holds`, which counts rows rounded up to blocks.
-                *to = unsafe {
-                    _mm_loadu_si128(weights.as_ptr().add((first + 4 * block) * 4 * GROUPS + 16 * group).cast())
-                };
+                *to = unsafe { _mm_loadu_si128(weights.as_ptr().add(row * 4 * GROUPS + 16 * group).cast()) };
             }
             let [a, b] = [_mm256_set_m128i(blocks[1], blocks[0]), _mm256_set_m128i(blocks[3], blocks[2])];
             *rows = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
         }
-        let mask = ((1u32 << lanes) - 1) as __mmask16;
-        for p in 0..pixels {
-            let mut acc = [_mm512_setzero_si512(); 2];
-            for (group, &rows) in rows.iter().enumerate() {
-                // SAFETY: four elements of pixel p: `holds`.
-                let x = unsafe { window.elems.as_ptr().add(p * window.pixel_stride + 4 * group).cast::<i32>() };
-                // SAFETY: as above.
-                let x = _mm512_xor_si512(_mm512_set1_epi32(unsafe { x.read_unaligned() }), sign);
-                acc[group % 2] = _mm512_dpbusd_epi32(acc[group % 2], x, rows);
+    }
+    let masks: [__mmask16; VECTORS] = core::array::from_fn(|v| first16(lanes.saturating_sub(16 * v)));
+    for p in 0..out.len() / channels {
+        let mut acc = [[_mm512_setzero_si512(); VECTORS]; 2];
+        for (group, rows) in rows.iter().enumerate() {
+            // SAFETY: four elements of pixel p: `holds`.
+            let x = unsafe { window.elems.as_ptr().add(p * window.pixel_stride + 4 * group).cast::<i32>() };
+            // SAFETY: as above.
+            let x = _mm512_xor_si512(_mm512_set1_epi32(unsafe { x.read_unaligned() }), sign);
+            for v in 0..VECTORS {
+                acc[group % 2][v] = _mm512_dpbusd_epi32(acc[group % 2][v], x, rows[v]);
             }
-            let sums = if GROUPS == 1 { acc[0] } else { _mm512_add_epi32(acc[0], acc[1]) };
-            // SAFETY: `lanes` sums of pixel p.
-            unsafe { _mm512_mask_storeu_epi32(out.as_mut_ptr().add(p * channels + first), mask, sums) };
+        }
+        for v in 0..VECTORS {
+            let sums = if GROUPS == 1 { acc[0][v] } else { _mm512_add_epi32(acc[0][v], acc[1][v]) };
+            // SAFETY: the mask's sums of pixel p.
+            unsafe {
+                _mm512_mask_storeu_epi32(out.as_mut_ptr().add(p * channels + first + 16 * v), masks[v], sums);
+            }
         }
     }
 }
