@@ -102,6 +102,7 @@ impl Tensor {
     }
 
     /// Reads a record; `None` where a tag is unknown.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub const fn decode(bytes: &[u8]) -> Option<Tensor> {
         let bytes: &[u8; Tensor::BYTES] = record(bytes);
         let Some(dtype) = DType::decode(u8_at(bytes, 6)) else { return None };
