@@ -20,6 +20,19 @@ pub(super) fn first64(n: usize) -> __mmask64 {
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn widen(out: &mut [i16], elems: &[i8]) {
+    let len = out.len().min(elems.len());
+    for at in (0..len).step_by(32) {
+        let some = first64(len - at) as __mmask32;
+        // SAFETY: what lies behind the shorter slice is masked off.
+        unsafe {
+            let words = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(some, elems.as_ptr().add(at)));
+            _mm512_mask_storeu_epi16(out.as_mut_ptr().add(at), some, words);
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn conv_constants(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32 {
     constants::conv(sources, output)
 }

@@ -18,6 +18,7 @@ use core::arch::x86_64::*;
 pub(super) static TABLE: Kernels = Kernels {
     name: "avx512vnni",
     wide: false,
+    widen: |out, elems| unsafe { rows512::widen(out, elems) },
     offset: 128,
     conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
