@@ -5,7 +5,7 @@
 
 use super::scratch::TAPS;
 use super::winograd;
-use super::{Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window};
+use super::{Attention, Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window};
 use crate::format::op::Table;
 use crate::opset::OpSet;
 use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
@@ -42,6 +42,8 @@ pub const KERNELS: Kernels = Kernels {
     norm_i16: |out, out_c, src, src_c, k| norm::<i16, 8>(out, out_c, src, src_c, k, mul_round, clamp_i8),
     softmax: |scores, k| softmax(scores, k, mul_round),
     softmax_rows,
+    attend_pack: |_, _, _| {},
+    attend: |out, scratch, attention| attend(out, scratch, attention, &KERNELS),
     mix_i8,
 };
 
@@ -318,6 +320,29 @@ pub fn weight(below: i32, k: Exponential<'_>, mul_round: impl Fn(i32, i32) -> i3
     let high = k.coarse.get(index >> 6).copied().unwrap_or(0) as u32;
     let low = k.fine.get(index & 63).copied().unwrap_or(0) as u32;
     ((high * low) >> k.right) as i32
+}
+
+/// One query at a time, with these kernels. Scratch: scores, then sums of a head's channels.
+#[inline(always)]
+pub fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>, kernels: &Kernels) {
+    let Attention { c, heads, elems: [q, k, v], exponential, .. } = attention;
+    let (head_dim, positions) = (c / heads.max(1), k.len() / c.max(1));
+    let (scores, acc) = scratch.split_at_mut_checked(positions).unwrap_or_default();
+    let acc = acc.get_mut(..head_dim).unwrap_or_default();
+    for (q, out) in q.chunks_exact(c.max(1)).zip(out.chunks_exact_mut(c.max(1))) {
+        for (head, out) in out.chunks_exact_mut(head_dim.max(1)).enumerate() {
+            let [query, keys, values] = [q, k, v].map(|elems| elems.get(head * head_dim..).unwrap_or_default());
+            let query = query.get(..head_dim).unwrap_or_default();
+            (kernels.dot_i8)(scores, query, Strided { elems: keys, stride: c });
+            let total = (kernels.softmax)(scores, exponential);
+            (kernels.mix_i8)(acc, scores, Strided { elems: values, stride: c });
+            let factor = attention.factor(total);
+            for (to, &sum) in out.iter_mut().zip(&*acc) {
+                let shifted = shl_saturating(sum.wrapping_sub(factor.zero), factor.shift);
+                *to = attention.output(mul_round(shifted, factor.multiplier));
+            }
+        }
+    }
 }
 
 #[inline(always)]

@@ -124,6 +124,11 @@ impl Tiling {
         if self.is_host() { 32 << 10 } else { 0 }
     }
 
+    /// Whether attention is a kernel of its own ([`Kernels::attend`](super::Kernels::attend)): x86-64's, the host whose tables differ.
+    pub const fn attends(self) -> bool {
+        matches!(self.widening, Widening::ByTable)
+    }
+
     /// Bytes of an attention's scores, some queries at a time; 0 for one query at a time, without anything packed.
     pub const fn score_bytes(self) -> usize {
         if self.is_host() { 96 << 10 } else { 0 }

@@ -6,8 +6,8 @@
 //! broadcast beside each row, and an accumulator holds two partial sums a channel, added in the end.
 
 use super::super::scalar::KERNELS as SCALAR;
-use super::super::{Kernels, Window};
-use super::{norm, requantize, rows, winograd};
+use super::super::{Attention, Kernels, Window};
+use super::{attend, norm, requantize, rows, winograd};
 use core::arch::x86_64::*;
 
 /// The table, where it lies. Only [`super::tables`] hands it out.
@@ -49,8 +49,21 @@ pub(super) const KERNELS: Kernels = Kernels {
     sums_i16: |totals, row, c, first, group_c| unsafe { norm::sums_i16(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe { norm::norm::<i8, 0>(out, out_c, src, src_c, k, SCALAR.norm_i8) },
     norm_i16: |out, out_c, src, src_c, k| unsafe { norm::norm::<i16, 8>(out, out_c, src, src_c, k, SCALAR.norm_i16) },
-    softmax_rows: |weights, totals, scores, added, k| unsafe { rows::softmax_rows(weights, totals, scores, added, k) },
+    softmax_rows: SCALAR.softmax_rows,
+    attend_pack: |packed, elems, sizes| unsafe { attend_pack(packed, elems, sizes) },
+    attend: |out, scratch, attention| unsafe { attend(out, scratch, attention) },
 };
+
+#[target_feature(enable = "avx2")]
+fn attend_pack(packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]) {
+    attend::pack::<__m256i>(packed, elems, sizes);
+}
+
+#[target_feature(enable = "avx2")]
+fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
+    // SAFETY: AVX2 is there.
+    unsafe { attend::attend::<__m256i, 2, 4>(out, scratch, attention) }
+}
 
 /// Pixels of the largest register tile: 2 × 6 accumulators, two weight vectors, an input and a product fill the 16
 /// registers.

@@ -6,8 +6,10 @@
 
 #![allow(unsafe_code)]
 
+mod attend;
 mod avx2;
 mod avx_vnni;
+mod lanes;
 mod norm;
 mod norm512;
 mod requantize;
