@@ -34,7 +34,6 @@ pub(super) fn run<const OPS: OpSet>(
     let [q, k, v] = op.qkv.map(|id| model.tensor(id));
     let out = model.tensor(op.out);
     let (c, positions) = (out.c as usize, out.h as usize * out.w as usize);
-    let head_dim = c / (op.heads as usize).max(1);
     let parts = AttentionScratch::new(op, &out);
     let blocks = BlockScratch::new(op, &out, select::TILING);
     let lanes = AttendScratch::new(op, &out);

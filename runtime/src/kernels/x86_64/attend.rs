@@ -55,15 +55,15 @@ pub(super) fn pack<V: Lanes>(packed: &mut [i32], [k, v]: [&[i8]; 2], sizes: [usi
     let keys: &mut [V::Key] = bytemuck::cast_slice_mut(keys);
     // Without padding a row is one head.
     let [head_dim, dim, heads] = if head_dim == dim { [c, c, 1] } else { [head_dim, dim, heads] };
-    let row = |elems: &[i8], row: usize| row.min(positions - 1) * c;
+    let row = |row: usize| row.min(positions - 1) * c;
     for (i, keys) in keys.chunks_exact_mut(heads * dim).enumerate() {
-        let from = k.get(row(k, i)..).unwrap_or_default();
+        let from = k.get(row(i)..).unwrap_or_default();
         for (keys, from) in keys.chunks_exact_mut(dim).zip(from.chunks_exact(head_dim)) {
             keys.iter_mut().zip(from).for_each(|(key, &elem)| *key = V::key(elem));
         }
     }
     for (i, values) in values.chunks_exact_mut(heads * dim).enumerate() {
-        let [a, b] = [2 * i, 2 * i + 1].map(|i| v.get(row(v, i)..).unwrap_or_default());
+        let [a, b] = [2 * i, 2 * i + 1].map(|i| v.get(row(i)..).unwrap_or_default());
         let heads = a.chunks_exact(head_dim).zip(b.chunks_exact(head_dim));
         for (values, (a, b)) in values.chunks_exact_mut(dim).zip(heads) {
             for (to, (&a, &b)) in values.iter_mut().zip(a.iter().zip(b)) {
@@ -217,10 +217,9 @@ unsafe fn weigh<V: Lanes, const N: usize>(
         for p in (0..positions).step_by(4) {
             for (n, (total, &most)) in totals.iter_mut().zip(&most).enumerate() {
                 let at = |row: usize| scores.add(row * QUERIES + n * V::COUNT);
-                let index = |row: usize| {
-                    V::index(softmax, most, [V::load(at(row)), V::load(at(row + 1))])
-                };
-                let mut pairs = V::weights(softmax, [index(p), index(p + 2)]);
+                let first = V::index(softmax, most, [V::load(at(p)), V::load(at(p + 1))]);
+                let last = V::index(softmax, most, [V::load(at(p + 2)), V::load(at(p + 3))]);
+                let mut pairs = V::weights(softmax, [first, last]);
                 if p + 4 > positions {
                     let keep = [0, 0xffff, -1];
                     let left = positions - p;

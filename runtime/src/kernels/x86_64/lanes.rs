@@ -180,13 +180,7 @@ impl Lanes for __m256i {
     #[inline(always)]
     unsafe fn index(k: &Softmax<Self>, most: Self, [a, b]: [Self; 2]) -> Self {
         unsafe {
-            let twice = |score: Self| {
-                let below = _mm256_sub_epi32(most, score);
-                let shifted = _mm256_sll_epi32(_mm256_min_epu32(below, k.most), k.shift);
-                let odd = _mm256_shuffle_epi32::<0b11_11_01_01>(shifted);
-                [_mm256_mul_epu32(shifted, k.multiplier), _mm256_mul_epu32(odd, k.multiplier)]
-            };
-            let ([a_even, a_odd], [b_even, b_odd]) = (twice(a), twice(b));
+            let ([a_even, a_odd], [b_even, b_odd]) = (twice256(k, most, a), twice256(k, most, b));
             let even = _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi64::<32>(a_even), _mm256_srli_epi64::<16>(b_even));
             let odd = _mm256_blend_epi16::<0b1010_1010>(a_odd, _mm256_slli_epi64::<16>(b_odd));
             let twice = _mm256_blend_epi32::<0b1010_1010>(even, odd);
@@ -198,24 +192,12 @@ impl Lanes for __m256i {
     #[inline(always)]
     unsafe fn weights(k: &Softmax<Self>, [a, b]: [Self; 2]) -> [Self; 2] {
         unsafe {
-            let look_up = |words: &Self::Words, index: Self| {
-                // Below zero a byte looks up a zero.
-                let less = |n: i8| _mm256_sub_epi8(index, _mm256_set1_epi8(n));
-                let [b, c, d] = [less(16), less(32), less(48)];
-                let of = |t: &[Self; 4]| {
-                    let first = _mm256_xor_si256(_mm256_shuffle_epi8(t[0], index), _mm256_shuffle_epi8(t[1], b));
-                    let last = _mm256_xor_si256(_mm256_shuffle_epi8(t[2], c), _mm256_shuffle_epi8(t[3], d));
-                    _mm256_xor_si256(first, last)
-                };
-                let (low, high) = (of(&words[0]), of(&words[1]));
-                [_mm256_unpacklo_epi8(low, high), _mm256_unpackhi_epi8(low, high)]
-            };
             let low = _mm256_set1_epi16(63);
             let coarse = _mm256_packus_epi16(_mm256_srli_epi16::<6>(a), _mm256_srli_epi16::<6>(b));
             let fine = _mm256_packus_epi16(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
             let (coarse, fine) = (look_up(&k.coarse, coarse), look_up(&k.fine, fine));
-            let weight = |i: usize| _mm256_srl_epi16(_mm256_mulhi_epu16(coarse[i], fine[i]), k.right);
-            [weight(0), weight(1)]
+            let first = _mm256_srl_epi16(_mm256_mulhi_epu16(coarse[0], fine[0]), k.right);
+            [first, _mm256_srl_epi16(_mm256_mulhi_epu16(coarse[1], fine[1]), k.right)]
         }
     }
 
@@ -230,13 +212,19 @@ impl Lanes for __m256i {
             let real = _mm256_div_ps(_mm256_set1_ps(values), _mm256_mul_ps(_mm256_set1_ps(out), _mm256_cvtepi32_ps(self)));
             let small = _mm256_cmp_ps::<_CMP_LT_OQ>(real, _mm256_set1_ps(0.5));
             let m = _mm256_cvtps_epi32(_mm256_mul_ps(real, _mm256_set1_ps(2_147_483_648.0)));
-            (_mm256_movemask_ps(small) == 0xff).then(|| _mm256_min_epi32(m, _mm256_set1_epi32(MULTIPLIER_MAX)))
+            if _mm256_movemask_ps(small) != 0xff {
+                return None;
+            }
+            Some(_mm256_min_epi32(m, _mm256_set1_epi32(MULTIPLIER_MAX)))
         }
     }
 
     #[inline(always)]
     unsafe fn limits(self) -> [Self; 2] {
-        unsafe { [i32::MIN, i32::MAX].map(|limit| _mm256_srav_epi32(_mm256_set1_epi32(limit), self)) }
+        unsafe {
+            let high = _mm256_srav_epi32(_mm256_set1_epi32(i32::MAX), self);
+            [_mm256_xor_si256(high, _mm256_set1_epi32(-1)), high]
+        }
     }
 
     #[inline(always)]
@@ -256,6 +244,53 @@ impl Lanes for __m256i {
             let lanes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(lanes))
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn twice256(k: &Softmax<__m256i>, most: __m256i, score: __m256i) -> [__m256i; 2] {
+    unsafe {
+        let below = _mm256_sub_epi32(most, score);
+        let shifted = _mm256_sll_epi32(_mm256_min_epu32(below, k.most), k.shift);
+        let odd = _mm256_shuffle_epi32::<0b11_11_01_01>(shifted);
+        [_mm256_mul_epu32(shifted, k.multiplier), _mm256_mul_epu32(odd, k.multiplier)]
+    }
+}
+
+#[inline(always)]
+unsafe fn look_up(words: &[[__m256i; 4]; 2], index: __m256i) -> [__m256i; 2] {
+    unsafe {
+        // Below zero a byte looks up a zero.
+        let b = _mm256_sub_epi8(index, _mm256_set1_epi8(16));
+        let c = _mm256_sub_epi8(index, _mm256_set1_epi8(32));
+        let d = _mm256_sub_epi8(index, _mm256_set1_epi8(48));
+        let mut bytes = [index; 2];
+        for (bytes, t) in bytes.iter_mut().zip(words) {
+            let first = _mm256_xor_si256(_mm256_shuffle_epi8(t[0], index), _mm256_shuffle_epi8(t[1], b));
+            let last = _mm256_xor_si256(_mm256_shuffle_epi8(t[2], c), _mm256_shuffle_epi8(t[3], d));
+            *bytes = _mm256_xor_si256(first, last);
+        }
+        [_mm256_unpacklo_epi8(bytes[0], bytes[1]), _mm256_unpackhi_epi8(bytes[0], bytes[1])]
+    }
+}
+
+#[inline(always)]
+unsafe fn twice512(k: &Softmax<__m512i>, most: __m512i, score: __m512i) -> __m512i {
+    unsafe {
+        let below = _mm512_sub_epi32(most, score);
+        let shifted = _mm512_sll_epi32(_mm512_min_epu32(below, k.most), k.shift);
+        let even = _mm512_mul_epu32(shifted, k.multiplier);
+        let odd = _mm512_mul_epu32(_mm512_shuffle_epi32::<0b11_11_01_01>(shifted), k.multiplier);
+        _mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0b0101_0101_0101_0101, even)
+    }
+}
+
+#[inline(always)]
+unsafe fn weight512(k: &Softmax<__m512i>, index: __m512i) -> __m512i {
+    unsafe {
+        let coarse = _mm512_permutex2var_epi16(k.coarse[0], _mm512_srli_epi16::<6>(index), k.coarse[1]);
+        let fine = _mm512_permutex2var_epi16(k.fine[0], index, k.fine[1]);
+        _mm512_srl_epi16(_mm512_mulhi_epu16(coarse, fine), k.right)
     }
 }
 
@@ -321,39 +356,26 @@ impl Lanes for __m512i {
     unsafe fn words(entries: &[u16; 64], shift: u32) -> Self::Words {
         unsafe {
             let words = entries.as_ptr();
-            let [low, high] = [0, 32].map(|at| _mm512_loadu_si512(words.add(at).cast()));
             let shift = _mm_cvtsi32_si128(shift as i32);
-            [_mm512_sll_epi16(low, shift), _mm512_sll_epi16(high, shift)]
+            let low = _mm512_sll_epi16(_mm512_loadu_si512(words.cast()), shift);
+            [low, _mm512_sll_epi16(_mm512_loadu_si512(words.add(32).cast()), shift)]
         }
     }
 
     #[inline(always)]
     unsafe fn index(k: &Softmax<Self>, most: Self, [a, b]: [Self; 2]) -> Self {
         unsafe {
-            let twice = |score: Self| {
-                let below = _mm512_sub_epi32(most, score);
-                let shifted = _mm512_sll_epi32(_mm512_min_epu32(below, k.most), k.shift);
-                let even = _mm512_mul_epu32(shifted, k.multiplier);
-                let odd = _mm512_mul_epu32(_mm512_shuffle_epi32::<0b11_11_01_01>(shifted), k.multiplier);
-                _mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0b0101_0101_0101_0101, even)
-            };
+            let (a, b) = (twice512(k, most, a), twice512(k, most, b));
             let to_upper = _mm512_broadcast_i32x4(_mm_setr_epi8(-1, -1, 0, 1, -1, -1, 4, 5, -1, -1, 8, 9, -1, -1, 12, 13));
-            let twice = _mm512_mask_shuffle_epi8(twice(a), 0xcccc_cccc_cccc_cccc, twice(b), to_upper);
+            let twice = _mm512_mask_shuffle_epi8(a, 0xcccc_cccc_cccc_cccc, b, to_upper);
             let index = _mm512_avg_epu16(twice, _mm512_setzero_si512());
             _mm512_min_epu16(index, _mm512_set1_epi16(Exponential::INDEX_MAX as i16))
         }
     }
 
     #[inline(always)]
-    unsafe fn weights(k: &Softmax<Self>, index: [Self; 2]) -> [Self; 2] {
-        unsafe {
-            let weight = |index: Self| {
-                let coarse = _mm512_permutex2var_epi16(k.coarse[0], _mm512_srli_epi16::<6>(index), k.coarse[1]);
-                let fine = _mm512_permutex2var_epi16(k.fine[0], index, k.fine[1]);
-                _mm512_srl_epi16(_mm512_mulhi_epu16(coarse, fine), k.right)
-            };
-            [weight(index[0]), weight(index[1])]
-        }
+    unsafe fn weights(k: &Softmax<Self>, [a, b]: [Self; 2]) -> [Self; 2] {
+        unsafe { [weight512(k, a), weight512(k, b)] }
     }
 
     #[inline(always)]
@@ -367,13 +389,19 @@ impl Lanes for __m512i {
             let real = _mm512_div_ps(_mm512_set1_ps(values), _mm512_mul_ps(_mm512_set1_ps(out), _mm512_cvtepi32_ps(self)));
             let small = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(real, _mm512_set1_ps(0.5));
             let m = _mm512_cvtps_epi32(_mm512_mul_ps(real, _mm512_set1_ps(2_147_483_648.0)));
-            (small == 0xffff).then(|| _mm512_min_epi32(m, _mm512_set1_epi32(MULTIPLIER_MAX)))
+            if small != 0xffff {
+                return None;
+            }
+            Some(_mm512_min_epi32(m, _mm512_set1_epi32(MULTIPLIER_MAX)))
         }
     }
 
     #[inline(always)]
     unsafe fn limits(self) -> [Self; 2] {
-        unsafe { [i32::MIN, i32::MAX].map(|limit| _mm512_srav_epi32(_mm512_set1_epi32(limit), self)) }
+        unsafe {
+            let high = _mm512_srav_epi32(_mm512_set1_epi32(i32::MAX), self);
+            [_mm512_xor_si512(high, _mm512_set1_epi32(-1)), high]
+        }
     }
 
     #[inline(always)]
