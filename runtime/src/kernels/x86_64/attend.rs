@@ -113,7 +113,14 @@ pub(super) unsafe fn attend<V: Lanes, const N: usize, const T: usize>(
                 if p < rows {
                     score::<V, N, 4>(scores.add(p * QUERIES), queries, keys.add(p * key), groups, key, &mut most);
                 }
-                let totals = weigh::<V, N>(scores, &softmax, most, positions);
+                let mut totals = [V::spread(0); N];
+                for (n, (total, &most)) in totals.iter_mut().zip(&most).enumerate() {
+                    let scores = scores.add(n * V::COUNT);
+                    *total = match softmax.plain {
+                        true => weigh::<V, true>(scores, QUERIES, &softmax, most, positions),
+                        false => weigh::<V, false>(scores, QUERIES, &softmax, most, positions),
+                    };
+                }
                 let values = values.add(head * dim);
                 let mut finish = [Finish::new(totals[0], &attention); N];
                 for (finish, &total) in finish.iter_mut().zip(&totals).skip(1) {
@@ -204,34 +211,48 @@ unsafe fn score<V: Lanes, const N: usize, const P: usize>(
     }
 }
 
-/// Scores to weights, in their place, a pair in a lane; and their totals.
+/// Scores to weights, in their place, a pair in a lane; and their total.
 #[inline(always)]
-unsafe fn weigh<V: Lanes, const N: usize>(
+unsafe fn weigh<V: Lanes, const PLAIN: bool>(
     scores: *mut i32,
+    stride: usize,
     softmax: &Softmax<V>,
-    most: [V; N],
+    most: V,
     positions: usize,
-) -> [V; N] {
+) -> V {
     unsafe {
-        let mut totals = [V::spread(0); N];
-        for p in (0..positions).step_by(4) {
-            for (n, (total, &most)) in totals.iter_mut().zip(&most).enumerate() {
-                let at = |row: usize| scores.add(row * QUERIES + n * V::COUNT);
-                let first = V::index(softmax, most, [V::load(at(p)), V::load(at(p + 1))]);
-                let last = V::index(softmax, most, [V::load(at(p + 2)), V::load(at(p + 3))]);
-                let mut pairs = V::weights(softmax, [first, last]);
-                if p + 4 > positions {
-                    let keep = [0, 0xffff, -1];
-                    let left = positions - p;
-                    pairs = [pairs[0].and(V::spread(keep[left.min(2)])), pairs[1].and(V::spread(keep[left.saturating_sub(2)]))];
-                }
-                for (i, pair) in pairs.into_iter().enumerate() {
-                    pair.store(at(p / 2 + i));
-                    *total = total.add_pairs(pair, V::spread(0x0001_0001));
-                }
+        let mut total = V::spread(0);
+        let (mut from, mut to) = (scores, scores);
+        for _ in 0..positions / 4 {
+            for pair in four::<V, PLAIN>(from, stride, softmax, most) {
+                pair.store(to);
+                total = total.add_pairs(pair, V::spread(0x0001_0001));
+                to = to.add(stride);
+            }
+            from = from.add(4 * stride);
+        }
+        let left = positions % 4;
+        if left > 0 {
+            let keep = [0, 0xffff, -1];
+            let keep = [keep[left.min(2)], keep[left.saturating_sub(2)]];
+            for (pair, keep) in four::<V, PLAIN>(from, stride, softmax, most).into_iter().zip(keep) {
+                let pair = pair.and(V::spread(keep));
+                pair.store(to);
+                total = total.add_pairs(pair, V::spread(0x0001_0001));
+                to = to.add(stride);
             }
         }
-        totals
+        total
+    }
+}
+
+/// Weights of four positions.
+#[inline(always)]
+unsafe fn four<V: Lanes, const PLAIN: bool>(scores: *const i32, stride: usize, k: &Softmax<V>, most: V) -> [V; 2] {
+    unsafe {
+        let [a, b] = [V::load(scores), V::load(scores.add(stride))];
+        let [c, d] = [V::load(scores.add(2 * stride)), V::load(scores.add(3 * stride))];
+        V::weights::<PLAIN>(k, [V::index::<PLAIN>(k, most, [a, b]), V::index::<PLAIN>(k, most, [c, d])])
     }
 }
 

@@ -37,9 +37,9 @@ pub(super) trait Lanes: Copy {
     unsafe fn max(self, other: Self) -> Self;
     unsafe fn words(entries: &[u16; 64], shift: u32) -> Self::Words;
     /// Indices of two scores, words of a lane.
-    unsafe fn index(k: &Softmax<Self>, most: Self, scores: [Self; 2]) -> Self;
+    unsafe fn index<const PLAIN: bool>(k: &Softmax<Self>, most: Self, scores: [Self; 2]) -> Self;
     /// Weights of four.
-    unsafe fn weights(k: &Softmax<Self>, index: [Self; 2]) -> [Self; 2];
+    unsafe fn weights<const PLAIN: bool>(k: &Softmax<Self>, index: [Self; 2]) -> [Self; 2];
     unsafe fn product(self, other: Self) -> Self;
     /// `multiplier(values / (out·self))`, where that needs no shift.
     unsafe fn multipliers(self, values: f32, out: f32) -> Option<Self>;
@@ -62,6 +62,8 @@ pub(super) struct Softmax<V: Lanes> {
     /// Four times: the product's upper half is twice the index, less what is rounded.
     multiplier: V,
     right: __m128i,
+    /// Whether nothing is shifted, and the coarse table's last entries are as an exponential's are.
+    pub(super) plain: bool,
 }
 
 impl<V: Lanes> Softmax<V> {
@@ -83,6 +85,7 @@ impl<V: Lanes> Softmax<V> {
                 shift: _mm_cvtsi32_si128(k.shift as i32),
                 multiplier: V::spread(k.multiplier << 2),
                 right: _mm_cvtsi32_si128(k.right as i32 - 15),
+                plain: k.shift == 0 && k.right == 15 && coarse.iter().skip(32).all(|&e| e < 128) && coarse.iter().skip(48).all(|&e| e == 0),
             })
         }
     }
@@ -178,9 +181,9 @@ impl Lanes for __m256i {
     }
 
     #[inline(always)]
-    unsafe fn index(k: &Softmax<Self>, most: Self, [a, b]: [Self; 2]) -> Self {
+    unsafe fn index<const PLAIN: bool>(k: &Softmax<Self>, most: Self, [a, b]: [Self; 2]) -> Self {
         unsafe {
-            let ([a_even, a_odd], [b_even, b_odd]) = (twice256(k, most, a), twice256(k, most, b));
+            let ([a_even, a_odd], [b_even, b_odd]) = (twice256::<PLAIN>(k, most, a), twice256::<PLAIN>(k, most, b));
             let even = _mm256_blend_epi16::<0b1010_1010>(_mm256_srli_epi64::<32>(a_even), _mm256_srli_epi64::<16>(b_even));
             let odd = _mm256_blend_epi16::<0b1010_1010>(a_odd, _mm256_slli_epi64::<16>(b_odd));
             let twice = _mm256_blend_epi32::<0b1010_1010>(even, odd);
@@ -190,14 +193,17 @@ impl Lanes for __m256i {
     }
 
     #[inline(always)]
-    unsafe fn weights(k: &Softmax<Self>, [a, b]: [Self; 2]) -> [Self; 2] {
+    unsafe fn weights<const PLAIN: bool>(k: &Softmax<Self>, [a, b]: [Self; 2]) -> [Self; 2] {
         unsafe {
             let low = _mm256_set1_epi16(63);
             let coarse = _mm256_packus_epi16(_mm256_srli_epi16::<6>(a), _mm256_srli_epi16::<6>(b));
             let fine = _mm256_packus_epi16(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
-            let (coarse, fine) = (look_up(&k.coarse, coarse), look_up(&k.fine, fine));
-            let first = _mm256_srl_epi16(_mm256_mulhi_epu16(coarse[0], fine[0]), k.right);
-            [first, _mm256_srl_epi16(_mm256_mulhi_epu16(coarse[1], fine[1]), k.right)]
+            let (coarse, fine) = (look_up::<PLAIN>(&k.coarse, coarse), look_up::<false>(&k.fine, fine));
+            let weights = [_mm256_mulhi_epu16(coarse[0], fine[0]), _mm256_mulhi_epu16(coarse[1], fine[1])];
+            if PLAIN {
+                return weights;
+            }
+            [_mm256_srl_epi16(weights[0], k.right), _mm256_srl_epi16(weights[1], k.right)]
         }
     }
 
@@ -248,37 +254,45 @@ impl Lanes for __m256i {
 }
 
 #[inline(always)]
-unsafe fn twice256(k: &Softmax<__m256i>, most: __m256i, score: __m256i) -> [__m256i; 2] {
+unsafe fn twice256<const PLAIN: bool>(k: &Softmax<__m256i>, most: __m256i, score: __m256i) -> [__m256i; 2] {
     unsafe {
         let below = _mm256_sub_epi32(most, score);
-        let shifted = _mm256_sll_epi32(_mm256_min_epu32(below, k.most), k.shift);
+        let shifted = _mm256_min_epu32(below, k.most);
+        let shifted = if PLAIN { shifted } else { _mm256_sll_epi32(shifted, k.shift) };
         let odd = _mm256_shuffle_epi32::<0b11_11_01_01>(shifted);
         [_mm256_mul_epu32(shifted, k.multiplier), _mm256_mul_epu32(odd, k.multiplier)]
     }
 }
 
+/// Bytes look entries up. `SHORT` has zeros in the high plane from 32 on, and in the low one from 48 on.
 #[inline(always)]
-unsafe fn look_up(words: &[[__m256i; 4]; 2], index: __m256i) -> [__m256i; 2] {
+unsafe fn look_up<const SHORT: bool>(words: &[[__m256i; 4]; 2], index: __m256i) -> [__m256i; 2] {
     unsafe {
         // Below zero a byte looks up a zero.
         let b = _mm256_sub_epi8(index, _mm256_set1_epi8(16));
         let c = _mm256_sub_epi8(index, _mm256_set1_epi8(32));
         let d = _mm256_sub_epi8(index, _mm256_set1_epi8(48));
+        let [low, high] = words;
         let mut bytes = [index; 2];
         for (bytes, t) in bytes.iter_mut().zip(words) {
-            let first = _mm256_xor_si256(_mm256_shuffle_epi8(t[0], index), _mm256_shuffle_epi8(t[1], b));
-            let last = _mm256_xor_si256(_mm256_shuffle_epi8(t[2], c), _mm256_shuffle_epi8(t[3], d));
-            *bytes = _mm256_xor_si256(first, last);
+            *bytes = _mm256_xor_si256(_mm256_shuffle_epi8(t[0], index), _mm256_shuffle_epi8(t[1], b));
+        }
+        bytes[0] = _mm256_xor_si256(bytes[0], _mm256_shuffle_epi8(low[2], c));
+        bytes[0] = _mm256_xor_si256(bytes[0], _mm256_shuffle_epi8(low[3], d));
+        bytes[1] = _mm256_xor_si256(bytes[1], _mm256_shuffle_epi8(high[2], c));
+        if !SHORT {
+            bytes[1] = _mm256_xor_si256(bytes[1], _mm256_shuffle_epi8(high[3], d));
         }
         [_mm256_unpacklo_epi8(bytes[0], bytes[1]), _mm256_unpackhi_epi8(bytes[0], bytes[1])]
     }
 }
 
 #[inline(always)]
-unsafe fn twice512(k: &Softmax<__m512i>, most: __m512i, score: __m512i) -> __m512i {
+unsafe fn twice512<const PLAIN: bool>(k: &Softmax<__m512i>, most: __m512i, score: __m512i) -> __m512i {
     unsafe {
         let below = _mm512_sub_epi32(most, score);
-        let shifted = _mm512_sll_epi32(_mm512_min_epu32(below, k.most), k.shift);
+        let shifted = _mm512_min_epu32(below, k.most);
+        let shifted = if PLAIN { shifted } else { _mm512_sll_epi32(shifted, k.shift) };
         let even = _mm512_mul_epu32(shifted, k.multiplier);
         let odd = _mm512_mul_epu32(_mm512_shuffle_epi32::<0b11_11_01_01>(shifted), k.multiplier);
         _mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0b0101_0101_0101_0101, even)
@@ -286,11 +300,12 @@ unsafe fn twice512(k: &Softmax<__m512i>, most: __m512i, score: __m512i) -> __m51
 }
 
 #[inline(always)]
-unsafe fn weight512(k: &Softmax<__m512i>, index: __m512i) -> __m512i {
+unsafe fn weight512<const PLAIN: bool>(k: &Softmax<__m512i>, index: __m512i) -> __m512i {
     unsafe {
         let coarse = _mm512_permutex2var_epi16(k.coarse[0], _mm512_srli_epi16::<6>(index), k.coarse[1]);
         let fine = _mm512_permutex2var_epi16(k.fine[0], index, k.fine[1]);
-        _mm512_srl_epi16(_mm512_mulhi_epu16(coarse, fine), k.right)
+        let weight = _mm512_mulhi_epu16(coarse, fine);
+        if PLAIN { weight } else { _mm512_srl_epi16(weight, k.right) }
     }
 }
 
@@ -363,9 +378,9 @@ impl Lanes for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn index(k: &Softmax<Self>, most: Self, [a, b]: [Self; 2]) -> Self {
+    unsafe fn index<const PLAIN: bool>(k: &Softmax<Self>, most: Self, [a, b]: [Self; 2]) -> Self {
         unsafe {
-            let (a, b) = (twice512(k, most, a), twice512(k, most, b));
+            let (a, b) = (twice512::<PLAIN>(k, most, a), twice512::<PLAIN>(k, most, b));
             let to_upper = _mm512_broadcast_i32x4(_mm_setr_epi8(-1, -1, 0, 1, -1, -1, 4, 5, -1, -1, 8, 9, -1, -1, 12, 13));
             let twice = _mm512_mask_shuffle_epi8(a, 0xcccc_cccc_cccc_cccc, b, to_upper);
             let index = _mm512_avg_epu16(twice, _mm512_setzero_si512());
@@ -374,8 +389,8 @@ impl Lanes for __m512i {
     }
 
     #[inline(always)]
-    unsafe fn weights(k: &Softmax<Self>, [a, b]: [Self; 2]) -> [Self; 2] {
-        unsafe { [weight512(k, a), weight512(k, b)] }
+    unsafe fn weights<const PLAIN: bool>(k: &Softmax<Self>, [a, b]: [Self; 2]) -> [Self; 2] {
+        unsafe { [weight512::<PLAIN>(k, a), weight512::<PLAIN>(k, b)] }
     }
 
     #[inline(always)]
