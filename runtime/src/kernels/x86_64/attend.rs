@@ -45,28 +45,42 @@ fn aligned(words: &mut [i32], len: usize) -> Option<&mut [i32]> {
 }
 
 /// Keys: `[rows][heads][dim]`, the last one again behind the end, so that no maximum changes. Values: `[rows / 2][heads][dim]` pairs.
+///
+/// # Safety
+/// As of [`Lanes`].
 #[inline(always)]
-pub(super) fn pack<V: Lanes>(packed: &mut [i32], [k, v]: [&[i8]; 2], sizes: [usize; 2]) {
+pub(super) unsafe fn pack<V: Lanes>(packed: &mut [i32], [k, v]: [&[i8]; 2], sizes: [usize; 2]) {
     let shape = Shape::new::<V>(sizes, k);
     let [keys, values] = shape.parts();
     let Some(packed) = aligned(packed, keys + values) else { return };
     let Some((keys, values)) = packed.split_at_mut_checked(keys) else { return };
     let Shape { c, heads, head_dim, dim, positions, .. } = shape;
+    if c == 0 || v.len() < positions * c {
+        return;
+    }
     let keys: &mut [V::Key] = bytemuck::cast_slice_mut(keys);
-    // Without padding a row is one head.
+    // Without padding a row is one head, and all rows are one.
     let [head_dim, dim, heads] = if head_dim == dim { [c, c, 1] } else { [head_dim, dim, heads] };
-    let row = |row: usize| row.min(positions - 1) * c;
-    for (i, keys) in keys.chunks_exact_mut(heads * dim).enumerate() {
-        let from = k.get(row(i)..).unwrap_or_default();
-        for (keys, from) in keys.chunks_exact_mut(dim).zip(from.chunks_exact(head_dim)) {
+    if heads == 1 {
+        keys.iter_mut().zip(k).for_each(|(key, &elem)| *key = V::key(elem));
+    } else {
+        for (keys, from) in keys.chunks_exact_mut(dim).zip(k.chunks_exact(head_dim)) {
             keys.iter_mut().zip(from).for_each(|(key, &elem)| *key = V::key(elem));
         }
     }
-    for (i, values) in values.chunks_exact_mut(heads * dim).enumerate() {
-        let [a, b] = [2 * i, 2 * i + 1].map(|i| v.get(row(i)..).unwrap_or_default());
-        let heads = a.chunks_exact(head_dim).zip(b.chunks_exact(head_dim));
+    let key = heads * dim;
+    for row in positions..shape.rows {
+        keys.copy_within((positions - 1) * key..positions * key, row * key);
+    }
+    for (i, values) in values.chunks_exact_mut(key).enumerate() {
+        let rows = [2 * i, 2 * i + 1].map(|row| v.get(row.min(positions - 1) * c..).unwrap_or_default());
+        let heads = rows[0].chunks_exact(head_dim).zip(rows[1].chunks_exact(head_dim));
         for (values, (a, b)) in values.chunks_exact_mut(dim).zip(heads) {
-            for (to, (&a, &b)) in values.iter_mut().zip(a.iter().zip(b)) {
+            let whole = head_dim / V::COUNT * V::COUNT;
+            for at in (0..whole).step_by(V::COUNT) {
+                unsafe { V::pairs(a.as_ptr().add(at), b.as_ptr().add(at)).store(values.as_mut_ptr().add(at)) };
+            }
+            for (to, (&a, &b)) in values.iter_mut().zip(a.iter().zip(b)).skip(whole) {
                 *to = a as i16 as u16 as i32 | (b as i32) << 16;
             }
         }

@@ -23,6 +23,8 @@ pub(super) trait Lanes: Copy {
     type Multiplier: Copy;
 
     fn key(elem: i8) -> Self::Key;
+    /// As many elements of two rows, a pair in each lane.
+    unsafe fn pairs(a: *const i8, b: *const i8) -> Self;
     unsafe fn spread(x: i32) -> Self;
     unsafe fn load(from: *const i32) -> Self;
     unsafe fn store(self, to: *mut i32);
@@ -85,7 +87,7 @@ impl<V: Lanes> Softmax<V> {
                 shift: _mm_cvtsi32_si128(k.shift as i32),
                 multiplier: V::spread(k.multiplier << 2),
                 right: _mm_cvtsi32_si128(k.right as i32 - 15),
-                plain: k.shift == 0 && k.right == 15 && coarse.iter().skip(32).all(|&e| e < 128) && coarse.iter().skip(48).all(|&e| e == 0),
+                plain: k.shift == 0 && k.right == 15 && coarse.iter().skip(31).all(|&e| e < 128) && coarse.iter().skip(47).all(|&e| e == 0),
             })
         }
     }
@@ -102,6 +104,14 @@ impl Lanes for __m256i {
     #[inline(always)]
     fn key(elem: i8) -> i16 {
         elem.into()
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(a: *const i8, b: *const i8) -> Self {
+        unsafe {
+            let [a, b] = [_mm256_cvtepi8_epi32(_mm_loadl_epi64(a.cast())), _mm256_cvtepi8_epi32(_mm_loadl_epi64(b.cast()))];
+            _mm256_blend_epi16::<0b1010_1010>(a, _mm256_slli_epi32::<16>(b))
+        }
     }
 
     #[inline(always)]
@@ -264,26 +274,28 @@ unsafe fn twice256<const PLAIN: bool>(k: &Softmax<__m256i>, most: __m256i, score
     }
 }
 
-/// Bytes look entries up. `SHORT` has zeros in the high plane from 32 on, and in the low one from 48 on.
+/// Bytes look entries up. `SHORT` has zeros in the high plane from 31 on, and in the low one from 47 on.
 #[inline(always)]
-unsafe fn look_up<const SHORT: bool>(words: &[[__m256i; 4]; 2], index: __m256i) -> [__m256i; 2] {
+unsafe fn look_up<const SHORT: bool>([low, high]: &[[__m256i; 4]; 2], index: __m256i) -> [__m256i; 2] {
     unsafe {
         // Below zero a byte looks up a zero.
-        let b = _mm256_sub_epi8(index, _mm256_set1_epi8(16));
-        let c = _mm256_sub_epi8(index, _mm256_set1_epi8(32));
-        let d = _mm256_sub_epi8(index, _mm256_set1_epi8(48));
-        let [low, high] = words;
-        let mut bytes = [index; 2];
-        for (bytes, t) in bytes.iter_mut().zip(words) {
-            *bytes = _mm256_xor_si256(_mm256_shuffle_epi8(t[0], index), _mm256_shuffle_epi8(t[1], b));
-        }
-        bytes[0] = _mm256_xor_si256(bytes[0], _mm256_shuffle_epi8(low[2], c));
-        bytes[0] = _mm256_xor_si256(bytes[0], _mm256_shuffle_epi8(low[3], d));
-        bytes[1] = _mm256_xor_si256(bytes[1], _mm256_shuffle_epi8(high[2], c));
-        if !SHORT {
-            bytes[1] = _mm256_xor_si256(bytes[1], _mm256_shuffle_epi8(high[3], d));
-        }
-        [_mm256_unpacklo_epi8(bytes[0], bytes[1]), _mm256_unpackhi_epi8(bytes[0], bytes[1])]
+        let first = if SHORT { _mm256_min_epu8(index, _mm256_set1_epi8(47)) } else { index };
+        let b = _mm256_sub_epi8(first, _mm256_set1_epi8(16));
+        let c = _mm256_sub_epi8(first, _mm256_set1_epi8(32));
+        let mut lows = _mm256_xor_si256(_mm256_shuffle_epi8(low[0], first), _mm256_shuffle_epi8(low[1], b));
+        lows = _mm256_xor_si256(lows, _mm256_shuffle_epi8(low[2], c));
+        let highs = if SHORT {
+            let index = _mm256_min_epu8(index, _mm256_set1_epi8(31));
+            let b = _mm256_sub_epi8(index, _mm256_set1_epi8(16));
+            _mm256_xor_si256(_mm256_shuffle_epi8(high[0], index), _mm256_shuffle_epi8(high[1], b))
+        } else {
+            let d = _mm256_sub_epi8(first, _mm256_set1_epi8(48));
+            lows = _mm256_xor_si256(lows, _mm256_shuffle_epi8(low[3], d));
+            let highs = _mm256_xor_si256(_mm256_shuffle_epi8(high[0], first), _mm256_shuffle_epi8(high[1], b));
+            let more = _mm256_xor_si256(_mm256_shuffle_epi8(high[2], c), _mm256_shuffle_epi8(high[3], d));
+            _mm256_xor_si256(highs, more)
+        };
+        [_mm256_unpacklo_epi8(lows, highs), _mm256_unpackhi_epi8(lows, highs)]
     }
 }
 
@@ -320,6 +332,14 @@ impl Lanes for __m512i {
     #[inline(always)]
     fn key(elem: i8) -> u8 {
         elem as u8 ^ 0x80
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(a: *const i8, b: *const i8) -> Self {
+        unsafe {
+            let [a, b] = [_mm512_cvtepi8_epi32(_mm_loadu_si128(a.cast())), _mm512_cvtepi8_epi32(_mm_loadu_si128(b.cast()))];
+            _mm512_mask_mov_epi16(a, 0xaaaa_aaaa, _mm512_slli_epi32::<16>(b))
+        }
     }
 
     #[inline(always)]
