@@ -11,6 +11,7 @@ use crate::kernels::scratch::AttendScratch;
 /// Queries of a block.
 const QUERIES: usize = AttendScratch::QUERIES;
 
+
 /// What lies where in `packed` and in scratch, in words of 32 bits.
 struct Shape {
     c: usize,
@@ -332,7 +333,7 @@ unsafe fn mix<V: Lanes, const N: usize, const D: usize>(
                 }
             }
         }
-        let mut bytes = [0; 2 * QUERIES];
+        let mut bytes = [0i32; 2 * QUERIES];
         for (n, (acc, k)) in acc.iter_mut().zip(finish).enumerate() {
             for acc in acc.iter_mut() {
                 *acc = acc.sub(k.zero).scale(k.limits, k.shift, k.multiplier);
@@ -341,14 +342,18 @@ unsafe fn mix<V: Lanes, const N: usize, const D: usize>(
                 V::bytes(four).store(bytes.as_mut_ptr().add(g * QUERIES + n * V::COUNT));
             }
         }
-        for g in 0..D / 4 {
-            let from = first + 4 * g;
-            for (lane, to) in out.chunks_mut(shape.c).enumerate() {
-                let four = bytes[g * QUERIES + lane].to_le_bytes().map(|q| q as i8);
-                let to = to.get_mut(from..shape.head_dim).unwrap_or_default();
-                match to.first_chunk_mut() {
-                    Some(to) => *to = four,
-                    None => to.iter_mut().zip(four).for_each(|(to, q)| *to = q),
+        let count = out.len().div_ceil(shape.c);
+        for (g, bytes) in bytes.as_chunks::<QUERIES>().0.iter().enumerate().take(D / 4) {
+            let to = out.as_mut_ptr().add(first + 4 * g);
+            let left = shape.head_dim - first - 4 * g;
+            if left >= 4 && count == QUERIES {
+                for (lane, &four) in bytes.iter().enumerate() {
+                    to.add(lane * shape.c).cast::<i32>().write_unaligned(four);
+                }
+            } else {
+                for (lane, four) in bytes.iter().enumerate().take(count) {
+                    let four = four.to_le_bytes();
+                    core::ptr::copy_nonoverlapping(four.as_ptr().cast(), to.add(lane * shape.c), left.min(4));
                 }
             }
         }
