@@ -226,7 +226,8 @@ unsafe fn score<V: Lanes, const N: usize, const P: usize>(
     }
 }
 
-/// Scores to weights, in their place, a pair in a lane; and their total.
+/// Scores to weights, in their place, a pair in a lane; and their total. First all indices, then all that they look up: in one pass a step's
+/// instructions wait for each other longer than a processor looks ahead.
 #[inline(always)]
 unsafe fn weigh<V: Lanes, const PLAIN: bool>(
     scores: *mut i32,
@@ -236,38 +237,32 @@ unsafe fn weigh<V: Lanes, const PLAIN: bool>(
     positions: usize,
 ) -> V {
     unsafe {
+        for pair in 0..positions.div_ceil(4) * 2 {
+            let from = scores.add(2 * pair * stride);
+            let pairs = [V::load(from), V::load(from.add(stride))];
+            V::index::<PLAIN>(softmax, most, pairs).store(scores.add(pair * stride));
+        }
         let mut total = V::spread(0);
-        let (mut from, mut to) = (scores, scores);
-        for _ in 0..positions / 4 {
-            for pair in four::<V, PLAIN>(from, stride, softmax, most) {
-                pair.store(to);
-                total = total.add_pairs(pair, V::spread(0x0001_0001));
-                to = to.add(stride);
-            }
-            from = from.add(4 * stride);
+        for pair in (0..positions / 4 * 2).step_by(2) {
+            let [to, next] = [scores.add(pair * stride), scores.add((pair + 1) * stride)];
+            let [a, b] = V::weights::<PLAIN>(softmax, [V::load(to), V::load(next)]);
+            a.store(to);
+            b.store(next);
+            total = total.add_pairs(a, V::spread(0x0001_0001)).add_pairs(b, V::spread(0x0001_0001));
         }
         let left = positions % 4;
         if left > 0 {
+            let pair = positions / 4 * 2;
             let keep = [0, 0xffff, -1];
             let keep = [keep[left.min(2)], keep[left.saturating_sub(2)]];
-            for (pair, keep) in four::<V, PLAIN>(from, stride, softmax, most).into_iter().zip(keep) {
-                let pair = pair.and(V::spread(keep));
-                pair.store(to);
-                total = total.add_pairs(pair, V::spread(0x0001_0001));
-                to = to.add(stride);
-            }
+            let [to, next] = [scores.add(pair * stride), scores.add((pair + 1) * stride)];
+            let [a, b] = V::weights::<PLAIN>(softmax, [V::load(to), V::load(next)]);
+            let [a, b] = [a.and(V::spread(keep[0])), b.and(V::spread(keep[1]))];
+            a.store(to);
+            b.store(next);
+            total = total.add_pairs(a, V::spread(0x0001_0001)).add_pairs(b, V::spread(0x0001_0001));
         }
         total
-    }
-}
-
-/// Weights of four positions.
-#[inline(always)]
-unsafe fn four<V: Lanes, const PLAIN: bool>(scores: *const i32, stride: usize, k: &Softmax<V>, most: V) -> [V; 2] {
-    unsafe {
-        let [a, b] = [V::load(scores), V::load(scores.add(stride))];
-        let [c, d] = [V::load(scores.add(2 * stride)), V::load(scores.add(3 * stride))];
-        V::weights::<PLAIN>(k, [V::index::<PLAIN>(k, most, [a, b]), V::index::<PLAIN>(k, most, [c, d])])
     }
 }
 
