@@ -359,7 +359,7 @@ pub struct AttendScratch {
 
 impl AttendScratch {
     /// Queries of a block.
-    pub const QUERIES: usize = 16;
+    pub const QUERIES: usize = 32;
 
     /// The parts for this output.
     pub const fn new(op: &Attention, out: &Tensor) -> AttendScratch {

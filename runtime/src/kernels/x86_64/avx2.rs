@@ -56,14 +56,13 @@ pub(super) const KERNELS: Kernels = Kernels {
 
 #[target_feature(enable = "avx2")]
 fn attend_pack(packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]) {
-    // SAFETY: AVX2 is there.
-    unsafe { attend::pack::<__m256i>(packed, elems, sizes) }
+    attend::pack::<__m256i>(packed, elems, sizes);
 }
 
 #[target_feature(enable = "avx2")]
 fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
     // SAFETY: AVX2 is there.
-    unsafe { attend::attend::<__m256i, 2, 4>(out, scratch, attention) }
+    unsafe { attend::attend::<__m256i>(out, scratch, attention) }
 }
 
 /// Pixels of the largest register tile: 2 × 6 accumulators, two weight vectors, an input and a product fill the 16

@@ -48,14 +48,13 @@ pub(super) static TABLE: Kernels = Kernels {
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn attend_pack(packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]) {
-    // SAFETY: AVX-512 with VNNI is there.
-    unsafe { attend::pack::<__m512i>(packed, elems, sizes) }
+    attend::pack::<__m512i>(packed, elems, sizes);
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
     // SAFETY: AVX-512 with VNNI is there.
-    unsafe { attend::attend::<__m512i, 1, 8>(out, scratch, attention) }
+    unsafe { attend::attend::<__m512i>(out, scratch, attention) }
 }
 
 /// Pixels of the largest register tile: 4 × 6 accumulators, four weight vectors and an input fit 32 registers.
