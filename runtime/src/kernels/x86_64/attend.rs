@@ -55,17 +55,13 @@ fn before(words: &[i32], len: usize) -> Option<usize> {
     (before.checked_add(len)? <= words.len()).then_some(before)
 }
 
-/// Four elements from `at` on, zeros behind the end.
-#[inline(always)]
-fn four(elems: &[i8], at: usize) -> [i8; 4] {
-    let rest = elems.get(at..).unwrap_or_default();
-    rest.first_chunk().copied().unwrap_or_else(|| core::array::from_fn(|i| rest.get(i).copied().unwrap_or(0)))
-}
-
 /// Keys as `[rows][heads][dim]`, where the last one stands behind the end too, so that no maximum changes; values as
 /// `[rows / 2][heads][dim][2]`. What rounds a head up is whatever: queries are zero there, and outputs not stored.
+///
+/// # Safety
+/// As of [`Lanes`].
 #[inline(always)]
-pub(super) fn pack<V: Lanes>(packed: &mut [i32], [k, v]: [&[i8]; 2], sizes: [usize; 2]) {
+pub(super) unsafe fn pack<V: Lanes>(packed: &mut [i32], [k, v]: [&[i8]; 2], sizes: [usize; 2]) {
     let Some(shape) = Shape::new::<V>([k, v], sizes) else { return };
     let [keys, values] = shape.packed;
     let Some(before) = before(packed, keys + values) else { return };
@@ -82,9 +78,16 @@ pub(super) fn pack<V: Lanes>(packed: &mut [i32], [k, v]: [&[i8]; 2], sizes: [usi
     for (i, values) in values.chunks_exact_mut(shape.width).take(shape.rows / 2).enumerate() {
         let row = |row: usize| v.get(row.min(last) * shape.c..).unwrap_or_default().chunks_exact(head_dim);
         for (values, (a, b)) in values.chunks_exact_mut(dim).zip(row(2 * i).zip(row(2 * i + 1))) {
-            for (at, to) in values.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
-                let (a, b) = (four(a, TILE * at), four(b, TILE * at));
-                *to = core::array::from_fn(|i| a[i] as i16 as u16 as i32 | (b[i] as i32) << 16);
+            if head_dim < V::COUNT {
+                let pairs = a.iter().zip(b).map(|(&a, &b)| a as i16 as u16 as i32 | (b as i32) << 16);
+                values.iter_mut().zip(pairs).for_each(|(to, pair)| *to = pair);
+            } else {
+                for at in (0..head_dim).step_by(V::COUNT) {
+                    // The last ones again where they are no whole vector.
+                    let at = at.min(head_dim - V::COUNT);
+                    // SAFETY: as many elements are there from `at` on, of each.
+                    unsafe { V::pairs(a.as_ptr().add(at), b.as_ptr().add(at)).store(values.as_mut_ptr().add(at)) }
+                }
             }
         }
     }
@@ -155,10 +158,15 @@ unsafe fn load_queries<V: Lanes>(to: *mut i32, q: &[i8], shape: &Shape) {
     let bytes = (expanded - 1) * fours;
     for (lane, query) in q.chunks_exact(shape.c).enumerate() {
         for (head, query) in query.chunks_exact(head_dim).enumerate() {
-            for i in 0..dim / 4 {
-                let word = i32::from_le_bytes(four(query, 4 * i).map(|elem| elem as u8));
-                // SAFETY: word i of a head; `lane` is below `block`.
-                unsafe { *to.add((bytes + head * dim / 4 + i) * block + lane) = word };
+            let (whole, rest) = query.as_chunks();
+            // SAFETY: a word of a head; `lane` is below `block`.
+            let put = |i: usize, four: [i8; 4]| unsafe {
+                let word = i32::from_le_bytes(four.map(|elem| elem as u8));
+                *to.add((bytes + head * dim / 4 + i) * block + lane) = word;
+            };
+            whole.iter().enumerate().for_each(|(i, &four)| put(i, four));
+            if !rest.is_empty() {
+                put(whole.len(), core::array::from_fn(|i| rest.get(i).copied().unwrap_or(0)));
             }
         }
     }
@@ -315,15 +323,20 @@ unsafe fn mix<V: Lanes>(
                 V::bytes(acc).store(bytes.as_mut_ptr().add(n * V::COUNT));
             }
         }
-        let left = (shape.head_dim - first).min(TILE);
-        for (lane, four) in bytes.into_iter().enumerate().take(queries) {
-            let four = four.to_le_bytes();
-            // SAFETY: channels of the head, of a query that is there.
-            unsafe {
-                let to = out.as_mut_ptr().add(lane * shape.c + first).cast::<u8>();
-                match left {
-                    TILE => to.cast::<[u8; TILE]>().write(four),
-                    _ => core::ptr::copy_nonoverlapping(four.as_ptr(), to, left),
+        // SAFETY: channels of the head, and those of a query that is there.
+        let to = unsafe { out.as_mut_ptr().add(first) };
+        let to = |lane: usize| unsafe { to.add(lane * shape.c) };
+        match shape.head_dim - first {
+            TILE.. if queries == block => {
+                for (lane, &four) in bytes.iter().enumerate().take(block) {
+                    // SAFETY: as above.
+                    unsafe { to(lane).cast::<i32>().write_unaligned(four) }
+                }
+            }
+            left => {
+                for (lane, four) in bytes.iter().enumerate().take(queries) {
+                    // SAFETY: as above.
+                    unsafe { core::ptr::copy_nonoverlapping((&raw const *four).cast(), to(lane), left.min(TILE)) }
                 }
             }
         }

@@ -56,7 +56,8 @@ pub(super) const KERNELS: Kernels = Kernels {
 
 #[target_feature(enable = "avx2")]
 fn attend_pack(packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]) {
-    attend::pack::<__m256i>(packed, elems, sizes);
+    // SAFETY: AVX2 is there.
+    unsafe { attend::pack::<__m256i>(packed, elems, sizes) }
 }
 
 #[target_feature(enable = "avx2")]

@@ -20,6 +20,8 @@ pub(super) trait Lanes: Copy {
     type Multiplier: Copy;
 
     fn key(elem: i8) -> Self::Key;
+    /// Words of as many elements of each, a pair in a lane.
+    unsafe fn pairs(a: *const i8, b: *const i8) -> Self;
     unsafe fn spread(x: i32) -> Self;
     unsafe fn load(from: *const i32) -> Self;
     unsafe fn store(self, to: *mut i32);

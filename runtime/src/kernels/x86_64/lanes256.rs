@@ -39,6 +39,15 @@ impl Lanes for __m256i {
     }
 
     #[inline(always)]
+    unsafe fn pairs(a: *const i8, b: *const i8) -> Self {
+        unsafe {
+            let a = _mm256_cvtepi8_epi32(_mm_loadl_epi64(a.cast()));
+            let b = _mm256_slli_epi32::<16>(_mm256_cvtepi8_epi32(_mm_loadl_epi64(b.cast())));
+            _mm256_blend_epi16::<0b1010_1010>(a, b)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn spread(x: i32) -> Self {
         unsafe { _mm256_set1_epi32(x) }
     }

@@ -29,6 +29,15 @@ impl Lanes for __m512i {
     }
 
     #[inline(always)]
+    unsafe fn pairs(a: *const i8, b: *const i8) -> Self {
+        unsafe {
+            let a = _mm512_cvtepi8_epi32(_mm_loadu_si128(a.cast()));
+            let b = _mm512_slli_epi32::<16>(_mm512_cvtepi8_epi32(_mm_loadu_si128(b.cast())));
+            _mm512_mask_mov_epi16(a, 0xaaaa_aaaa, b)
+        }
+    }
+
+    #[inline(always)]
     unsafe fn spread(x: i32) -> Self {
         unsafe { _mm512_set1_epi32(x) }
     }

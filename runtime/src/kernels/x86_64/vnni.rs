@@ -48,7 +48,8 @@ pub(super) static TABLE: Kernels = Kernels {
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn attend_pack(packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]) {
-    attend::pack::<__m512i>(packed, elems, sizes);
+    // SAFETY: AVX-512 with VNNI is there.
+    unsafe { attend::pack::<__m512i>(packed, elems, sizes) }
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
