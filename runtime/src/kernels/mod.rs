@@ -366,7 +366,7 @@ impl Kernels {
             table.unpack_i4 = |_, _, _, _| {};
         }
         let attention = links(ops, opset::ATTENTION);
-        if !attention || select::TILING.score_bytes() > 0 {
+        if !attention || select::TILING.score_bytes() > 0 || select::TILING.attends() {
             table.dot_i8 = |_, _, _| {};
             table.softmax = |_, _| 0;
             table.mix_i8 = |_, _, _| {};

@@ -68,7 +68,7 @@ pub(super) fn run<const OPS: OpSet>(
 
     let work = rows.len() * row_macs(&Op::Attention(*op), model) as usize / 64;
     let cost = Cost { work, set_up: false };
-    if BLOCKS && !select::TILING.attends() {
+    if BLOCKS {
         return attention_blocks::run(ctx, &attention, &blocks, rows, out_rows, scratch, cost);
     }
     let mut scratch = scratch;

@@ -1,10 +1,23 @@
 //! AVX2's eight queries. Keys have words, because `vpmaddwd` is the one exact product that sums.
 
-use super::super::Exponential;
+use super::super::{Attention, Exponential};
+use super::attend;
 use super::lanes::{Lanes, Softmax};
 use super::rows::Multiplier;
 use crate::quant::MULTIPLIER_MAX;
 use core::arch::x86_64::*;
+
+#[target_feature(enable = "avx2")]
+pub(super) fn attend_pack(packed: &mut [i32], keys_and_values: [&[i8]; 2], sizes: [usize; 2]) {
+    // SAFETY: the instructions are there.
+    unsafe { attend::pack::<__m256i>(packed, keys_and_values, sizes) }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
+    // SAFETY: the instructions are there.
+    unsafe { attend::attend::<__m256i>(out, scratch, attention) }
+}
 
 /// Functions of two vectors that are an instruction.
 macro_rules! instructions {
@@ -109,7 +122,8 @@ impl Lanes for __m256i {
     #[inline(always)]
     unsafe fn index<const PLAIN: bool>(k: &Softmax<Self>, most: Self, [a, b]: [Self; 2]) -> Self {
         unsafe {
-            let ([a_even, a_odd], [b_even, b_odd]) = (twice_index::<PLAIN>(k, most, a), twice_index::<PLAIN>(k, most, b));
+            let ([a_even, a_odd], [b_even, b_odd]) =
+                (twice_index::<PLAIN>(k, most, a), twice_index::<PLAIN>(k, most, b));
             let (a_even, b_even) = (_mm256_srli_epi64::<32>(a_even), _mm256_srli_epi64::<16>(b_even));
             let even = _mm256_blend_epi16::<0b1010_1010>(a_even, b_even);
             let odd = _mm256_blend_epi16::<0b1010_1010>(a_odd, _mm256_slli_epi64::<16>(b_odd));

@@ -1,12 +1,25 @@
 //! AVX-512's sixteen queries. Keys have bytes, with 128 more each, which is as much more in all scores of a query, so that softmax does not
 //! see it.
 
-use super::super::Exponential;
+use super::super::{Attention, Exponential};
+use super::attend;
 use super::lanes::{Lanes, Softmax};
 use super::lanes256::instructions;
 use super::rows512::Multiplier;
 use crate::quant::MULTIPLIER_MAX;
 use core::arch::x86_64::*;
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn attend_pack(packed: &mut [i32], keys_and_values: [&[i8]; 2], sizes: [usize; 2]) {
+    // SAFETY: the instructions are there.
+    unsafe { attend::pack::<__m512i>(packed, keys_and_values, sizes) }
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
+    // SAFETY: the instructions are there.
+    unsafe { attend::attend::<__m512i>(out, scratch, attention) }
+}
 
 // SAFETY of every block below: the trait's, or, of functions without a pointer, the part of it that says what the processor has.
 impl Lanes for __m512i {

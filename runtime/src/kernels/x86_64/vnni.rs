@@ -8,9 +8,9 @@
 //! elements are spread beside them, each group four times, and serve four blocks; in the end the four groups' lanes are
 //! added. Behind a run's last whole vector a mask takes the groups that are left.
 
-use super::super::{Attention, Kernels, Window};
+use super::super::{Kernels, Window};
 use super::rows512::{self, fold};
-use super::{attend, avx2, norm512, requantize512, winograd512};
+use super::{avx2, lanes512, norm512, requantize512, winograd512};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -41,22 +41,10 @@ pub(super) static TABLE: Kernels = Kernels {
             _ => norm512::norm_i8_vbmi(out, out_c, src, src_c, k),
         }
     },
-    attend_pack: |packed, elems, sizes| unsafe { attend_pack(packed, elems, sizes) },
-    attend: |out, scratch, attention| unsafe { attend(out, scratch, attention) },
+    attend_pack: |packed, elems, sizes| unsafe { lanes512::attend_pack(packed, elems, sizes) },
+    attend: |out, scratch, attention| unsafe { lanes512::attend(out, scratch, attention) },
     ..avx2::KERNELS
 };
-
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn attend_pack(packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]) {
-    // SAFETY: AVX-512 with VNNI is there.
-    unsafe { attend::pack::<__m512i>(packed, elems, sizes) }
-}
-
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
-    // SAFETY: AVX-512 with VNNI is there.
-    unsafe { attend::attend::<__m512i>(out, scratch, attention) }
-}
 
 /// Pixels of the largest register tile: 4 × 6 accumulators, four weight vectors and an input fit 32 registers.
 const TILE_PIXELS: usize = 6;
