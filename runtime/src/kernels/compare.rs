@@ -473,7 +473,7 @@ fn attend(table: &Kernels, random: &mut Random) -> bool {
         let mut entry = i16::MAX as u32;
         for coarse in entries.iter_mut().take(64) {
             *coarse = entry as u16;
-            entry = entry * 25_520 >> 15;
+            entry = (entry * 25_520) >> 15;
         }
     }
     let (coarse, fine) = entries.split_at_checked(64).unwrap_or_default();

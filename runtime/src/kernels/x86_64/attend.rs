@@ -306,21 +306,21 @@ unsafe fn mix<V: Lanes>(
     for first in (0..shape.dim).step_by(TILE) {
         let mut bytes = [0i32; QUERIES];
         unsafe {
-            let mut acc = [[V::spread(0); TILE]; 2];
+            let mut acc = [[V::spread(0); 2]; TILE];
             for pair in 0..shape.rows / 2 {
                 let weight = weights.add(pair * block);
                 let weight = [V::load(weight), V::load(weight.add(V::COUNT))];
-                for i in 0..TILE {
+                for (i, acc) in acc.iter_mut().enumerate() {
                     let value = V::spread(*values.add(pair * shape.width + first + i));
-                    acc[0][i] = acc[0][i].add_pairs(weight[0], value);
-                    acc[1][i] = acc[1][i].add_pairs(weight[1], value);
+                    *acc = [acc[0].add_pairs(weight[0], value), acc[1].add_pairs(weight[1], value)];
                 }
             }
-            for (n, (mut acc, k)) in acc.into_iter().zip(&finish).enumerate() {
-                for acc in &mut acc {
-                    *acc = acc.sub(k.zero).scale(k.shift, k.multiplier);
+            for (n, k) in finish.iter().enumerate() {
+                let mut outputs = [V::spread(0); TILE];
+                for (output, acc) in outputs.iter_mut().zip(&acc) {
+                    *output = acc[n].sub(k.zero).scale(k.shift, k.multiplier);
                 }
-                V::bytes(acc).store(bytes.as_mut_ptr().add(n * V::COUNT));
+                V::bytes(outputs).store(bytes.as_mut_ptr().add(n * V::COUNT));
             }
         }
         // SAFETY: channels of the head, and those of a query that is there.
