@@ -43,7 +43,7 @@ pub const KERNELS: Kernels = Kernels {
     softmax: |scores, k| softmax(scores, k, mul_round),
     softmax_rows,
     attend_pack: |_, _, _| {},
-    attend: |out, scratch, attention| attend(out, scratch, attention, &KERNELS),
+    attend: |out, scratch, attention| attend(out, scratch, &attention, 0, &KERNELS),
     mix_i8,
 };
 
@@ -322,22 +322,27 @@ pub fn weight(below: i32, k: Exponential<'_>, mul_round: impl Fn(i32, i32) -> i3
     ((high * low) >> k.right) as i32
 }
 
-/// One query at a time, with these kernels. Scratch: scores, then sums of a head's channels.
+/// One query at a time, from position `first` of the queries on, with these kernels. Scratch: scores, then sums of a head's channels.
 #[inline(always)]
-pub fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>, kernels: &Kernels) {
-    let Attention { c, heads, elems: [q, k, v], exponential, .. } = attention;
+pub fn attend(out: &mut [i8], scratch: &mut [i32], attention: &Attention<'_>, first: usize, kernels: &Kernels) {
+    let &Attention { c, heads, elems: [q, k, v], exponential, .. } = attention;
     let (head_dim, positions) = (c / heads.max(1), k.len() / c.max(1));
     let (scores, acc) = scratch.split_at_mut_checked(positions).unwrap_or_default();
     let acc = acc.get_mut(..head_dim).unwrap_or_default();
-    for (q, out) in q.chunks_exact(c.max(1)).zip(out.chunks_exact_mut(c.max(1))) {
-        for (head, out) in out.chunks_exact_mut(head_dim.max(1)).enumerate() {
-            let [query, keys, values] = [q, k, v].map(|elems| elems.get(head * head_dim..).unwrap_or_default());
-            let query = query.get(..head_dim).unwrap_or_default();
+    for position in 0..out.len() / c.max(1) {
+        for head in 0..heads {
+            let channels = |position: usize| position * c + head * head_dim..position * c + (head + 1) * head_dim;
+            let query = q.get(channels(first + position)).unwrap_or_default();
+            let keys = k.get(head * head_dim..).unwrap_or_default();
             (kernels.dot_i8)(scores, query, Strided { elems: keys, stride: c });
+
             let total = (kernels.softmax)(scores, exponential);
+            let values = v.get(head * head_dim..).unwrap_or_default();
             (kernels.mix_i8)(acc, scores, Strided { elems: values, stride: c });
+
             let factor = attention.factor(total);
-            for (to, &sum) in out.iter_mut().zip(&*acc) {
+            let to = out.get_mut(channels(position)).unwrap_or_default();
+            for (to, &sum) in to.iter_mut().zip(&*acc) {
                 let shifted = shl_saturating(sum.wrapping_sub(factor.zero), factor.shift);
                 *to = attention.output(mul_round(shifted, factor.multiplier));
             }

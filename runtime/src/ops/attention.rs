@@ -80,15 +80,14 @@ pub(super) fn run<const OPS: OpSet>(
         }
         attention.packed = packed;
     }
-    let queries = attention.elems[0];
     over_rows(ctx, rows, (out_rows, row_elems), scratch, cost, |rows, out_bytes, scratch| {
-        let elems = queries.get(rows.start * row_elems..rows.end * row_elems).unwrap_or_default();
-        let [_, k, v] = attention.elems;
-        let some = Attention { elems: [elems, k, v], ..attention };
         if select::TILING.attends() {
+            let [q, k, v] = attention.elems;
+            let q = q.get(rows.start * row_elems..rows.end * row_elems).unwrap_or_default();
+            let some = Attention { elems: [q, k, v], ..attention };
             (ctx.kernels.attend)(cast_mut(out_bytes), cast_mut(scratch), some);
         } else {
-            attend(cast_mut(out_bytes), cast_mut(scratch), some, ctx.kernels);
+            attend(cast_mut(out_bytes), cast_mut(scratch), &attention, rows.start * out.w as usize, ctx.kernels);
         }
     });
 }
