@@ -490,7 +490,7 @@ fn attend(table: &Kernels, random: &mut Random) -> bool {
         let (mut out, mut packed) = ([99; LEN], [0; ROWS * WIDTH + 16]);
         let mut scratch = [0; AttendScratch::QUERIES * (WIDTH / 2 + ROWS) + 16];
         (table.attend_pack)(&mut packed, [k, v], [c, heads]);
-        let attention = Attention { c, heads, elems: [q, k, v], packed: &packed, exponential, quants };
+        let attention = Attention { c, heads, positions, elems: [q, k, v], packed: &packed, exponential, quants };
         (table.attend)(out.get_mut(..q.len()).unwrap_or_default(), &mut scratch, attention);
         out
     };

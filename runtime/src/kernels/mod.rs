@@ -199,6 +199,8 @@ pub struct Attention<'a> {
     pub c: usize,
     /// How many there are.
     pub heads: usize,
+    /// Of keys and values.
+    pub positions: usize,
     /// Queries, or some of them, keys and values, a position after the other.
     pub elems: [&'a [i8]; 3],
     /// What this table's `attend_pack` has made of keys and values.

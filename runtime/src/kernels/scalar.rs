@@ -325,8 +325,8 @@ pub fn weight(below: i32, k: Exponential<'_>, mul_round: impl Fn(i32, i32) -> i3
 /// One query at a time, from position `first` of the queries on, with these kernels. Scratch: scores, then sums of a head's channels.
 #[inline(always)]
 pub fn attend(out: &mut [i8], scratch: &mut [i32], attention: &Attention<'_>, first: usize, kernels: &Kernels) {
-    let &Attention { c, heads, elems: [q, k, v], exponential, .. } = attention;
-    let (head_dim, positions) = (c / heads.max(1), k.len() / c.max(1));
+    let &Attention { c, heads, positions, elems: [q, k, v], exponential, .. } = attention;
+    let head_dim = c / heads.max(1);
     let (scores, acc) = scratch.split_at_mut_checked(positions).unwrap_or_default();
     let acc = acc.get_mut(..head_dim).unwrap_or_default();
     for position in 0..out.len() / c.max(1) {

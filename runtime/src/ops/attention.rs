@@ -60,6 +60,7 @@ pub(super) fn run<const OPS: OpSet>(
     let mut attention = Attention {
         c,
         heads: op.heads as usize,
+        positions,
         elems: [cast(q_bytes), cast(k_bytes), cast(v_bytes)],
         packed: &[],
         exponential,

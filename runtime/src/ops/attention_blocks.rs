@@ -27,8 +27,8 @@ pub(super) fn run<const OPS: OpSet>(
     cost: Cost,
 ) {
     let kernels = ctx.kernels;
-    let &Attention { c, heads, elems: [q, k, v], .. } = terms;
-    let (head_dim, positions) = (c / heads.max(1), k.len() / c.max(1));
+    let &Attention { c, heads, positions, elems: [q, k, v], .. } = terms;
+    let head_dim = c / heads.max(1);
     let row_elems = out_rows.len() / rows.len().max(1);
     // Padded to whole blocks.
     let (dim, len) = (head_dim.next_multiple_of(4), positions.next_multiple_of(4));
