@@ -6,7 +6,8 @@
 //! unnormalised (15 bits, fewer for more than 256 positions, so that a sum of products fits i32), and one division a row
 //! gives the multiplier of the output.
 //!
-//! This file takes one query at a time; [`attention_blocks`](super::attention_blocks) takes many, for hosts.
+//! One query at a time; [`attention_blocks`](super::attention_blocks) takes many, for hosts, and where a table has all of it as a kernel
+//! ([`Kernels::attend`](crate::kernels::Kernels::attend)), this file prepares that.
 
 use super::parts::{Cost, over_rows};
 use super::{Context, attention_blocks};

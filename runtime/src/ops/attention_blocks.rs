@@ -4,7 +4,7 @@
 //! input elements are positions. So each head's keys and values are packed once into the format's blocks of weights, and
 //! the kernels of convolutions do the rest, in register tiles: the same integers as one query at a time, in another order.
 //!
-//! Packed they take as much scratch as the tensors, and the scores of a block lie beside them, so it is for hosts
+//! For hosts that do without a kernel for all of it. Packed they take as much scratch as the tensors, and the scores of a block lie beside them
 //! ([`Tiling::score_bytes`](crate::kernels::tiling::Tiling::score_bytes)).
 
 use super::Context;
