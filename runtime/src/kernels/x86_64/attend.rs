@@ -5,7 +5,7 @@
 //! pay for a tile's beginning and end. In a net of 15.6 M multiply-adds attention takes 0.46 (`avx2`) and 0.33 (`avx512vnni`) of that time.
 
 use super::super::Attention;
-use super::lanes::{Lanes, Softmax};
+use super::lanes::{Keys, Lanes, Softmax};
 
 /// Queries of two vectors at most.
 const QUERIES: usize = super::super::scratch::AttendScratch::QUERIES;
@@ -34,10 +34,10 @@ struct Shape {
 
 impl Shape {
     /// None where there is nothing to do, or the elements are not what they should be.
-    fn new<V: Lanes>([k, v]: [&[i8]; 2], [c, heads]: [usize; 2]) -> Option<Shape> {
+    fn new<Key>([k, v]: [&[i8]; 2], [c, heads]: [usize; 2]) -> Option<Shape> {
         let (head_dim, positions) = (c.checked_div(heads)?, k.len().checked_div(c)?);
         let (dim, rows) = (head_dim.next_multiple_of(TILE), positions.next_multiple_of(TILE));
-        let (key, width) = (dim * size_of::<V::Key>() / 4, heads * dim);
+        let (key, width) = (dim * size_of::<Key>() / 4, heads * dim);
         let whole = positions > 0 && heads * head_dim == c && k.len() == positions * c && v.len() == k.len();
         let packed = [rows * heads * key, rows / 2 * width];
         whole.then_some(Shape { c, head_dim, positions, dim, rows, key, width, packed })
@@ -61,16 +61,16 @@ fn before(words: &[i32], len: usize) -> Option<usize> {
 /// # Safety
 /// As of [`Lanes`].
 #[inline(always)]
-pub(super) unsafe fn pack<V: Lanes>(packed: &mut [i32], [k, v]: [&[i8]; 2], sizes: [usize; 2]) {
-    let Some(shape) = Shape::new::<V>([k, v], sizes) else { return };
+pub(super) unsafe fn pack<V: Lanes, K: Keys<V>>(packed: &mut [i32], [k, v]: [&[i8]; 2], sizes: [usize; 2]) {
+    let Some(shape) = Shape::new::<K::Key>([k, v], sizes) else { return };
     let [keys, values] = shape.packed;
     let Some(before) = before(packed, keys + values) else { return };
     let (keys, values) = packed.split_at_mut(before + keys);
-    let keys: &mut [V::Key] = bytemuck::cast_slice_mut(keys.get_mut(before..).unwrap_or_default());
+    let keys: &mut [K::Key] = bytemuck::cast_slice_mut(keys.get_mut(before..).unwrap_or_default());
     let ([head_dim, dim], last) = (shape.heads(), shape.positions - 1);
     let [whole, padded] = if head_dim == dim { [k.len(); 2] } else { [head_dim, dim] };
     for (keys, k) in keys.chunks_mut(padded).zip(k.chunks_exact(whole)) {
-        keys.iter_mut().zip(k).for_each(|(key, &elem)| *key = V::key(elem));
+        keys.iter_mut().zip(k).for_each(|(key, &elem)| *key = K::key(elem));
     }
     for row in last + 1..shape.rows {
         keys.copy_within(last * shape.width..(last + 1) * shape.width, row * shape.width);
@@ -105,9 +105,9 @@ struct Block {
 /// # Safety
 /// As of [`Lanes`].
 #[inline(always)]
-pub(super) unsafe fn attend<V: Lanes>(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
+pub(super) unsafe fn attend<V: Lanes, K: Keys<V>>(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
     let Attention { c, heads, elems: [q, k, v], packed, exponential, .. } = attention;
-    let Some(shape) = Shape::new::<V>([k, v], [c, heads]) else { return };
+    let Some(shape) = Shape::new::<K::Key>([k, v], [c, heads]) else { return };
     let (block, len) = (2 * V::COUNT, heads * shape.key + shape.rows);
     let Some(in_packed) = before(packed, shape.packed[0] + shape.packed[1]) else { return };
     let Some(in_scratch) = before(scratch, block * len) else { return };
@@ -126,10 +126,10 @@ pub(super) unsafe fn attend<V: Lanes>(out: &mut [i8], scratch: &mut [i32], atten
         // SAFETY: the caller's promise of instructions. Queries and scores of the block are there, and so are rows of keys and pairs of rows
         // of values, of each of which a head has its part; its outputs lie from its first channel of the first query on.
         unsafe {
-            load_queries::<V>(at.queries, q, &shape);
+            load_queries::<V, K>(at.queries, q, &shape);
             for head in 0..heads {
                 let at = Block { queries: at.queries.add(head * shape.key * block), ..at };
-                let most = score::<V>(at, keys.add(head * shape.key), heads * shape.key, &shape);
+                let most = score::<V, K>(at, keys.add(head * shape.key), heads * shape.key, &shape);
                 let mut finish = [Finish { zero: most[0], shift: most[0], multiplier: most[0].multiplier(0) }; 2];
                 for (n, (finish, most)) in finish.iter_mut().zip(most).enumerate() {
                     let scores = at.scores.add(n * V::COUNT);
@@ -151,9 +151,9 @@ pub(super) unsafe fn attend<V: Lanes>(out: &mut [i8], scratch: &mut [i32], atten
 /// # Safety
 /// As of [`Lanes`]; from `to` on there are two vectors for each word of a key.
 #[inline(always)]
-unsafe fn load_queries<V: Lanes>(to: *mut i32, q: &[i8], shape: &Shape) {
+unsafe fn load_queries<V: Lanes, K: Keys<V>>(to: *mut i32, q: &[i8], shape: &Shape) {
     let (block, [head_dim, dim]) = (2 * V::COUNT, shape.heads());
-    let (fours, expanded) = (shape.width / 4, size_of::<V::Key>());
+    let (fours, expanded) = (shape.width / 4, size_of::<K::Key>());
     // Bytes first, in the last part of what they become.
     let bytes = (expanded - 1) * fours;
     for (lane, query) in q.chunks_exact(shape.c).enumerate() {
@@ -174,7 +174,7 @@ unsafe fn load_queries<V: Lanes>(to: *mut i32, q: &[i8], shape: &Shape) {
         // SAFETY: the vectors of word i / 2, which no word before it has become.
         unsafe {
             let [i, at] = [i / 2, i % 2 * V::COUNT];
-            let [first, second] = V::load(to.add((bytes + i) * block + at)).queries();
+            let [first, second] = K::queries(V::load(to.add((bytes + i) * block + at)));
             first.store(to.add(2 * i * block + at));
             second.store(to.add((2 * i + 1) * block + at));
         }
@@ -186,7 +186,7 @@ unsafe fn load_queries<V: Lanes>(to: *mut i32, q: &[i8], shape: &Shape) {
 /// # Safety
 /// As of [`Lanes`]; a head's part of the block and of the keys is there.
 #[inline(always)]
-unsafe fn score<V: Lanes>(at: Block, keys: *const i32, stride: usize, shape: &Shape) -> [V; 2] {
+unsafe fn score<V: Lanes, K: Keys<V>>(at: Block, keys: *const i32, stride: usize, shape: &Shape) -> [V; 2] {
     let block = 2 * V::COUNT;
     unsafe {
         let mut most = [V::spread(i32::MIN); 2];
@@ -198,7 +198,7 @@ unsafe fn score<V: Lanes>(at: Block, keys: *const i32, stride: usize, shape: &Sh
                 let query = [V::load(query), V::load(query.add(V::COUNT))];
                 for (i, acc) in acc.iter_mut().enumerate() {
                     let key = V::spread(*keys.add(i * stride + word));
-                    *acc = [acc[0].add_scores(query[0], key), acc[1].add_scores(query[1], key)];
+                    *acc = [K::add_scores(acc[0], query[0], key), K::add_scores(acc[1], query[1], key)];
                 }
             }
             for (i, acc) in acc.into_iter().enumerate() {

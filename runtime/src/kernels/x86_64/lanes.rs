@@ -12,14 +12,11 @@ use core::arch::x86_64::*;
 /// Of every function: the processor has the vector's instructions; a vector at a pointer is there.
 pub(super) trait Lanes: Copy {
     const COUNT: usize;
-    /// An element of a key.
-    type Key: bytemuck::Pod;
     /// 64 words that are looked up.
     type Words: Copy;
     /// For [`mul_round`](crate::quant::mul_round).
     type Multiplier: Copy;
 
-    fn key(elem: i8) -> Self::Key;
     /// Words of as many elements of each, a pair in a lane.
     unsafe fn pairs(a: *const i8, b: *const i8) -> Self;
     unsafe fn spread(x: i32) -> Self;
@@ -30,10 +27,6 @@ pub(super) trait Lanes: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// The lower half of the product.
     unsafe fn product(self, other: Self) -> Self;
-    /// Four bytes a lane as the elements that keys have: one vector, which is the first, or two.
-    unsafe fn queries(self) -> [Self; 2];
-    /// Adds the products of a lane's elements and a key's.
-    unsafe fn add_scores(self, query: Self, key: Self) -> Self;
     /// Adds the products of pairs of words.
     unsafe fn add_pairs(self, a: Self, b: Self) -> Self;
     /// Twice each word, or as it is.
@@ -51,6 +44,27 @@ pub(super) trait Lanes: Copy {
     /// Four vectors as four saturated bytes a lane.
     unsafe fn bytes(of: [Self; 4]) -> Self;
 }
+
+/// What keys are to a vector's queries.
+///
+/// # Safety
+/// As of [`Lanes`].
+pub(super) trait Keys<V> {
+    /// An element.
+    type Key: bytemuck::Pod;
+
+    fn key(elem: i8) -> Self::Key;
+    /// Four bytes a lane as elements: one vector, which is the first, or two.
+    unsafe fn queries(bytes: V) -> [V; 2];
+    /// Adds the products of a lane's elements and a key's.
+    unsafe fn add_scores(scores: V, query: V, key: V) -> V;
+}
+
+/// Keys of words.
+pub(super) struct WordKeys;
+
+/// Keys of bytes with 128 more each, which is as much more in all scores of a query, so that softmax does not see it.
+pub(super) struct ByteKeys;
 
 /// A softmax's constants. With twice the coarse entry, the upper half of a product of words is already shifted right by 15.
 pub(super) struct Softmax<V: Lanes> {

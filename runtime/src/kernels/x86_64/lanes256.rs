@@ -1,8 +1,8 @@
-//! AVX2's eight queries. Keys have words, because `vpmaddwd` is the one exact product that sums.
+//! AVX2's eight queries, and AVX-VNNI's.
 
 use super::super::{Attention, Exponential};
 use super::attend;
-use super::lanes::{Lanes, Softmax};
+use super::lanes::{ByteKeys, Keys, Lanes, Softmax, WordKeys};
 use super::rows::Multiplier;
 use crate::quant::MULTIPLIER_MAX;
 use core::arch::x86_64::*;
@@ -10,13 +10,25 @@ use core::arch::x86_64::*;
 #[target_feature(enable = "avx2")]
 pub(super) fn attend_pack(packed: &mut [i32], keys_and_values: [&[i8]; 2], sizes: [usize; 2]) {
     // SAFETY: the instructions are there.
-    unsafe { attend::pack::<__m256i>(packed, keys_and_values, sizes) }
+    unsafe { attend::pack::<__m256i, WordKeys>(packed, keys_and_values, sizes) }
 }
 
 #[target_feature(enable = "avx2")]
 pub(super) fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
     // SAFETY: the instructions are there.
-    unsafe { attend::attend::<__m256i>(out, scratch, attention) }
+    unsafe { attend::attend::<__m256i, WordKeys>(out, scratch, attention) }
+}
+
+#[target_feature(enable = "avx2,avxvnni")]
+pub(super) fn attend_pack_vnni(packed: &mut [i32], keys_and_values: [&[i8]; 2], sizes: [usize; 2]) {
+    // SAFETY: the instructions are there.
+    unsafe { attend::pack::<__m256i, ByteKeys>(packed, keys_and_values, sizes) }
+}
+
+#[target_feature(enable = "avx2,avxvnni")]
+pub(super) fn attend_vnni(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
+    // SAFETY: the instructions are there.
+    unsafe { attend::attend::<__m256i, ByteKeys>(out, scratch, attention) }
 }
 
 /// Functions of two vectors that are an instruction.
@@ -34,7 +46,6 @@ pub(super) use instructions;
 // SAFETY of every block below: the trait's, or, of functions without a pointer, the part of it that says what the processor has.
 impl Lanes for __m256i {
     const COUNT: usize = 8;
-    type Key = i16;
     /// The low bytes, then the high ones, sixteen a register: see `words`.
     type Words = [[__m256i; 4]; 2];
     type Multiplier = Multiplier;
@@ -44,11 +55,6 @@ impl Lanes for __m256i {
         and: _mm256_and_si256,
         max: _mm256_max_epi32,
         product: _mm256_mullo_epi32,
-    }
-
-    #[inline(always)]
-    fn key(elem: i8) -> i16 {
-        elem.into()
     }
 
     #[inline(always)]
@@ -73,23 +79,6 @@ impl Lanes for __m256i {
     #[inline(always)]
     unsafe fn store(self, to: *mut i32) {
         unsafe { _mm256_storeu_si256(to.cast(), self) }
-    }
-
-    #[inline(always)]
-    unsafe fn queries(self) -> [Self; 2] {
-        unsafe {
-            // To the upper bytes of words, which the shift widens.
-            let first = _mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
-            let second = _mm_setr_epi8(-1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15);
-            let first = _mm256_shuffle_epi8(self, _mm256_broadcastsi128_si256(first));
-            let second = _mm256_shuffle_epi8(self, _mm256_broadcastsi128_si256(second));
-            [_mm256_srai_epi16::<8>(first), _mm256_srai_epi16::<8>(second)]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn add_scores(self, query: Self, key: Self) -> Self {
-        unsafe { self.add_pairs(query, key) }
     }
 
     #[inline(always)]
@@ -184,6 +173,53 @@ impl Lanes for __m256i {
             let lanes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(lanes))
         }
+    }
+}
+
+/// AVX2's, because `vpmaddwd` is its one exact product that sums.
+impl Keys<__m256i> for WordKeys {
+    type Key = i16;
+
+    #[inline(always)]
+    fn key(elem: i8) -> i16 {
+        elem.into()
+    }
+
+    #[inline(always)]
+    unsafe fn queries(bytes: __m256i) -> [__m256i; 2] {
+        unsafe {
+            // To the upper bytes of words, which the shift widens.
+            let first = _mm_setr_epi8(-1, 0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13);
+            let second = _mm_setr_epi8(-1, 2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15);
+            let first = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(first));
+            let second = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(second));
+            [_mm256_srai_epi16::<8>(first), _mm256_srai_epi16::<8>(second)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add_scores(scores: __m256i, query: __m256i, key: __m256i) -> __m256i {
+        unsafe { scores.add_pairs(query, key) }
+    }
+}
+
+/// AVX-VNNI's.
+impl Keys<__m256i> for ByteKeys {
+    type Key = u8;
+
+    #[inline(always)]
+    fn key(elem: i8) -> u8 {
+        elem as u8 ^ 0x80
+    }
+
+    #[inline(always)]
+    unsafe fn queries(bytes: __m256i) -> [__m256i; 2] {
+        [bytes; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn add_scores(scores: __m256i, query: __m256i, key: __m256i) -> __m256i {
+        unsafe { _mm256_dpbusd_avx_epi32(scores, key, query) }
     }
 }
 

@@ -1,9 +1,8 @@
-//! AVX-512's sixteen queries. Keys have bytes, with 128 more each, which is as much more in all scores of a query, so that softmax does not
-//! see it.
+//! AVX-512's sixteen queries.
 
 use super::super::{Attention, Exponential};
 use super::attend;
-use super::lanes::{Lanes, Softmax};
+use super::lanes::{ByteKeys, Keys, Lanes, Softmax};
 use super::lanes256::instructions;
 use super::rows512::Multiplier;
 use crate::quant::MULTIPLIER_MAX;
@@ -12,19 +11,18 @@ use core::arch::x86_64::*;
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn attend_pack(packed: &mut [i32], keys_and_values: [&[i8]; 2], sizes: [usize; 2]) {
     // SAFETY: the instructions are there.
-    unsafe { attend::pack::<__m512i>(packed, keys_and_values, sizes) }
+    unsafe { attend::pack::<__m512i, ByteKeys>(packed, keys_and_values, sizes) }
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn attend(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>) {
     // SAFETY: the instructions are there.
-    unsafe { attend::attend::<__m512i>(out, scratch, attention) }
+    unsafe { attend::attend::<__m512i, ByteKeys>(out, scratch, attention) }
 }
 
 // SAFETY of every block below: the trait's, or, of functions without a pointer, the part of it that says what the processor has.
 impl Lanes for __m512i {
     const COUNT: usize = 16;
-    type Key = u8;
     /// One instruction looks 32 entries up in two registers.
     type Words = [__m512i; 2];
     type Multiplier = Multiplier;
@@ -34,11 +32,6 @@ impl Lanes for __m512i {
         and: _mm512_and_si512,
         max: _mm512_max_epi32,
         product: _mm512_mullo_epi32,
-    }
-
-    #[inline(always)]
-    fn key(elem: i8) -> u8 {
-        elem as u8 ^ 0x80
     }
 
     #[inline(always)]
@@ -63,16 +56,6 @@ impl Lanes for __m512i {
     #[inline(always)]
     unsafe fn store(self, to: *mut i32) {
         unsafe { _mm512_storeu_si512(to.cast(), self) }
-    }
-
-    #[inline(always)]
-    unsafe fn queries(self) -> [Self; 2] {
-        [self; 2]
-    }
-
-    #[inline(always)]
-    unsafe fn add_scores(self, query: Self, key: Self) -> Self {
-        unsafe { _mm512_dpbusd_epi32(self, key, query) }
     }
 
     #[inline(always)]
@@ -143,6 +126,25 @@ impl Lanes for __m512i {
             let lanes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(lanes))
         }
+    }
+}
+
+impl Keys<__m512i> for ByteKeys {
+    type Key = u8;
+
+    #[inline(always)]
+    fn key(elem: i8) -> u8 {
+        elem as u8 ^ 0x80
+    }
+
+    #[inline(always)]
+    unsafe fn queries(bytes: __m512i) -> [__m512i; 2] {
+        [bytes; 2]
+    }
+
+    #[inline(always)]
+    unsafe fn add_scores(scores: __m512i, query: __m512i, key: __m512i) -> __m512i {
+        unsafe { _mm512_dpbusd_epi32(scores, key, query) }
     }
 }
 
