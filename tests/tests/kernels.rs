@@ -187,6 +187,9 @@ fn a_wrong_kernel_is_found() {
         "add_i16",
     );
     bump(Kernels { softmax: |out, k| (scalar::KERNELS.softmax)(out, k) + (k.right == 16) as i32, ..scalar }, "softmax");
+    if select::TILING.attends() {
+        bump(Kernels { attend: |out, s, a| ((scalar::KERNELS.attend)(out, s, a), last_i8(out)).1, ..scalar }, "attend");
+    }
     bump(
         Kernels { unpack_i4: |out, n, s, g| ((scalar::KERNELS.unpack_i4)(out, n, s, g), last_i8(out)).1, ..scalar },
         "unpack_i4",

@@ -5,14 +5,14 @@
 
 use super::constants::{ConvOutput, ConvSource, NormSource};
 use super::scalar::TABLE as SCALAR;
-use super::scratch::{COEFFICIENTS, TAPS};
+use super::scratch::{AttendScratch, COEFFICIENTS, TAPS};
 use super::{
-    Channels, Exponential, Kernels, NormConstants, Requantization, Requantize, Residual, Strided, Sums, Window,
-    WinogradTile, select,
+    Attention, Channels, Exponential, Kernels, NormConstants, Requantization, Requantize, Residual, Strided, Sums,
+    Window, WinogradTile, select,
 };
 use crate::Aligned;
-use crate::format::DType;
 use crate::format::op::Table;
+use crate::format::{DType, Quant};
 use crate::sampler::noise::chacha8;
 
 /// A kernel that does not give scalar's integers.
@@ -34,7 +34,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 23] = [
+    let all: [(&'static str, Same); 24] = [
         ("copy", copy),
         ("widen", widen),
         ("load", load),
@@ -54,6 +54,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("norm_i16", norm_i16),
         ("softmax", softmax),
         ("softmax_rows", softmax_rows),
+        ("attend", attend),
         ("mix_i8", mix_i8),
         ("sum_taps", sum_taps),
         ("winograd", winograd),
@@ -502,6 +503,53 @@ fn softmax_rows(table: &Kernels, random: &mut Random) -> bool {
         (weights, totals)
     };
     of(table) == of(&SCALAR)
+}
+
+/// Heads of any size, and fewer queries than positions; scales up to where outputs are shifted.
+fn attend(table: &Kernels, random: &mut Random) -> bool {
+    const ROWS: usize = 44;
+    const WIDTH: usize = 48;
+    if !select::TILING.attends() {
+        return true;
+    }
+    let heads = 1 + random.below(3);
+    let head_dim = 1 + random.below(WIDTH / heads - 3);
+    let c = heads * head_dim;
+    let positions = 1 + random.below(ROWS.min(LEN / c));
+    // Scores as far apart as those of a trained network, or as random bytes make them.
+    let spread = random.below(7);
+    let [q, k, v] = [spread, spread, 0].map(|spread| random.i8s().map(|elem| elem >> spread));
+    let elems = [positions.min(1 + random.below(ROWS)), positions, positions].map(|rows| rows * c);
+    let [q, k, v] = [(&q, elems[0]), (&k, elems[1]), (&v, elems[2])].map(|(x, len)| x.get(..len).unwrap_or_default());
+    let mut entries: [u16; 128] = core::array::from_fn(|_| random.value(0, i16::MAX as i32) as u16);
+    let real = random.below(2) == 0;
+    if real {
+        // exp(−i/4).
+        let mut entry = i16::MAX as u32;
+        for coarse in entries.iter_mut().take(64) {
+            *coarse = entry as u16;
+            entry = (entry * 25_520) >> 15;
+        }
+    }
+    let (coarse, fine) = entries.split_at_checked(64).unwrap_or_default();
+    let (shift, right) = (random.below(16) as u32, 15 + random.below(5) as u32);
+    let [shift, right] = if real && random.below(4) > 0 { [0, 15] } else { [shift, right] };
+    let multiplier = random.value(0, (1 << 30) - 1) >> random.below(16);
+    let mut quant = |least: i32| Quant {
+        scale: f32::from_bits((127 + random.between(least, 8)) as u32 * (1 << 23) + random.below(1 << 23) as u32),
+        zero_point: random.value(-128, 127) as i16,
+    };
+    let quants = [quant(-8), quant(-20)];
+    let exponential = Exponential { shift, multiplier, coarse, fine, right };
+    let run = |table: &Kernels| {
+        let (mut out, mut packed) = ([99; LEN], [0; ROWS * WIDTH + 16]);
+        let mut scratch = [0; AttendScratch::QUERIES * (WIDTH / 2 + ROWS) + 16];
+        (table.attend_pack)(&mut packed, [k, v], [c, heads]);
+        let attention = Attention { c, heads, positions, elems: [q, k, v], packed: &packed, exponential, quants };
+        (table.attend)(out.get_mut(..q.len()).unwrap_or_default(), &mut scratch, attention);
+        out
+    };
+    run(table) == run(&SCALAR)
 }
 
 fn mix_i8(table: &Kernels, random: &mut Random) -> bool {

@@ -40,7 +40,9 @@ mod words;
 #[cfg(isa = "x86_64")]
 mod x86_64;
 
+use crate::format::Quant;
 use crate::opset::{self, OpSet, links};
+use crate::quant::{exp2_neg, multiplier, shift_for};
 use constants::{ConvOutput, ConvSource, NormSource};
 use tiling::Widening;
 
@@ -192,6 +194,54 @@ impl Exponential<'_> {
     pub const INDEX_MAX: i32 = 4095;
 }
 
+/// Attention: [`Kernels::attend`].
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    /// Channels of all heads.
+    pub c: usize,
+    /// How many there are.
+    pub heads: usize,
+    /// Of keys and values.
+    pub positions: usize,
+    /// Queries, or some of them, keys and values, a position after the other.
+    pub elems: [&'a [i8]; 3],
+    /// What this table's `attend_pack` has made of keys and values.
+    pub packed: &'a [i32],
+    /// From scores to weights.
+    pub exponential: Exponential<'a>,
+    /// Of values and output.
+    pub quants: [Quant; 2],
+}
+
+/// From a query's sum of weighted values to its output: `mul_round(shl_saturating(sum − zero, shift), multiplier)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Factor {
+    /// What the values' zero point adds to the sum.
+    pub zero: i32,
+    /// Saturating left shift.
+    pub shift: u32,
+    /// Multiplier behind it.
+    pub multiplier: i32,
+}
+
+impl Attention<'_> {
+    /// For a query with these weights together.
+    #[inline(always)]
+    pub fn factor(&self, total: i32) -> Factor {
+        let [values, out] = self.quants;
+        let real = values.scale / (out.scale * total as f32);
+        let shift = shift_for(real);
+        let zero = total.wrapping_mul(values.zero_point as i32);
+        Factor { zero, shift, multiplier: multiplier(real * exp2_neg(shift)) }
+    }
+
+    /// An output element.
+    #[inline(always)]
+    pub fn output(&self, value: i32) -> i8 {
+        value.saturating_add(self.quants[1].zero_point as i32).clamp(-128, 127) as i8
+    }
+}
+
 /// Weights, totals, scores, what is taken off those, constants: [`Kernels::softmax_rows`].
 pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_>);
 
@@ -288,6 +338,10 @@ pub struct Kernels {
     /// their sums. Where scratch has room for it ([`Tiling::score_bytes`](tiling::Tiling::score_bytes)), this stands
     /// for `softmax`, and convolutions for `dot_i8` and `mix_i8`.
     pub softmax_rows: SoftmaxRows,
+    /// Keys and values of `[channels, heads]` in an order that only this table's `attend` knows, where it wants one.
+    pub attend_pack: fn(packed: &mut [i32], keys_and_values: [&[i8]; 2], sizes: [usize; 2]),
+    /// All of attention, for some queries.
+    pub attend: fn(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>),
     /// `out[c] = Σⱼ weights[j]·rows[j][c]`, weights from 0 to 2¹⁵ − 1.
     pub mix_i8: fn(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>),
 }
@@ -323,13 +377,17 @@ impl Kernels {
             table.unpack_i4 = |_, _, _, _| {};
         }
         let attention = links(ops, opset::ATTENTION);
-        if !attention || select::TILING.score_bytes() > 0 {
+        if !attention || select::TILING.score_bytes() > 0 || select::TILING.attends() {
             table.dot_i8 = |_, _, _| {};
             table.softmax = |_, _| 0;
             table.mix_i8 = |_, _, _| {};
         }
         if !attention || select::TILING.score_bytes() == 0 {
             table.softmax_rows = |_, _, _, _, _| {};
+        }
+        if !attention || !select::TILING.attends() {
+            table.attend_pack = |_, _, _| {};
+            table.attend = |_, _, _| {};
         }
         if !select::TILING.is_host() {
             table.requantize = |_, _, _, _| {};

@@ -4,7 +4,7 @@
 //! narrow integers summed in i32. Some take the rounding rule as an argument, for a core that has its own way to compute it.
 
 use super::scratch::TAPS;
-use super::{Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window};
+use super::{Attention, Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window};
 use super::{constants, winograd};
 use crate::format::op::Table;
 use crate::opset::OpSet;
@@ -44,6 +44,8 @@ pub const KERNELS: Kernels = Kernels {
     norm_i16: |out, out_c, src, src_c, k| norm::<i16, 8>(out, out_c, src, src_c, k, mul_round, clamp_i8),
     softmax: |scores, k| softmax(scores, k, mul_round),
     softmax_rows,
+    attend_pack: |_, _, _| {},
+    attend: |out, scratch, attention| attend(out, scratch, &attention, 0, &KERNELS),
     mix_i8,
 };
 
@@ -320,6 +322,34 @@ pub fn weight(below: i32, k: Exponential<'_>, mul_round: impl Fn(i32, i32) -> i3
     let high = k.coarse.get(index >> 6).copied().unwrap_or(0) as u32;
     let low = k.fine.get(index & 63).copied().unwrap_or(0) as u32;
     ((high * low) >> k.right) as i32
+}
+
+/// One query at a time, from position `first` of the queries on, with these kernels. Scratch: scores, then sums of a head's channels.
+#[inline(always)]
+pub fn attend(out: &mut [i8], scratch: &mut [i32], attention: &Attention<'_>, first: usize, kernels: &Kernels) {
+    let &Attention { c, heads, positions, elems: [q, k, v], exponential, .. } = attention;
+    let head_dim = c / heads.max(1);
+    let (scores, acc) = scratch.split_at_mut_checked(positions).unwrap_or_default();
+    let acc = acc.get_mut(..head_dim).unwrap_or_default();
+    for position in 0..out.len() / c.max(1) {
+        for head in 0..heads {
+            let channels = |position: usize| position * c + head * head_dim..position * c + (head + 1) * head_dim;
+            let query = q.get(channels(first + position)).unwrap_or_default();
+            let keys = k.get(head * head_dim..).unwrap_or_default();
+            (kernels.dot_i8)(scores, query, Strided { elems: keys, stride: c });
+
+            let total = (kernels.softmax)(scores, exponential);
+            let values = v.get(head * head_dim..).unwrap_or_default();
+            (kernels.mix_i8)(acc, scores, Strided { elems: values, stride: c });
+
+            let factor = attention.factor(total);
+            let to = out.get_mut(channels(position)).unwrap_or_default();
+            for (to, &sum) in to.iter_mut().zip(&*acc) {
+                let shifted = shl_saturating(sum.wrapping_sub(factor.zero), factor.shift);
+                *to = attention.output(mul_round(shifted, factor.multiplier));
+            }
+        }
+    }
 }
 
 #[inline(always)]

@@ -348,6 +348,29 @@ impl BlockScratch {
     }
 }
 
+/// Byte lengths of the parts of the scratch of [`Kernels::attend`](super::Kernels::attend); each a multiple of 16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttendScratch {
+    /// All heads' keys and values, packed.
+    pub packed: usize,
+    /// A block's queries and scores, or what the portable kernel takes, which is less.
+    pub block: usize,
+}
+
+impl AttendScratch {
+    /// Queries of a block.
+    pub const QUERIES: usize = 32;
+
+    /// The parts for this output.
+    pub const fn new(op: &Attention, out: &Tensor) -> AttendScratch {
+        let heads = if op.heads == 0 { 1 } else { op.heads as usize };
+        let (positions, head_dim) = (out.h as usize * out.w as usize, out.c as usize / heads);
+        // Padded to whole blocks; each part begins at a line of the cache.
+        let (len, c) = (positions.next_multiple_of(4), heads * head_dim.next_multiple_of(4));
+        AttendScratch { packed: 64 + align(2 * len * c * 2), block: 64 + AttendScratch::QUERIES * (c * 2 + len * 4) }
+    }
+}
+
 /// Scratch bytes of an operator, given the record of each tensor it names (first source, second source, output), and
 /// which source's weights are packed.
 pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: [bool; 2], tiling: Tiling) -> usize {
@@ -355,6 +378,10 @@ pub const fn scratch_bytes(op: &Op, [first, second, out]: [&Tensor; 3], packed: 
         Op::Conv(op) => ConvScratch::new(op, first, second, out, packed, tiling).len_bytes(),
         Op::NormStats(NormStats { groups, .. }) => tiling.norm_parts() * align(2 * *groups as usize * GROUP_SUM_BYTES),
         Op::NormApply(op) => NormScratch::new(op, first, out, tiling).len_bytes(),
+        Op::Attention(op) if tiling.attends() => {
+            let parts = AttendScratch::new(op, out);
+            parts.packed + parts.block
+        }
         Op::Attention(op) if tiling.score_bytes() > 0 => BlockScratch::new(op, out, tiling).len_bytes(),
         Op::Attention(op) => {
             let parts = AttentionScratch::new(op, out);

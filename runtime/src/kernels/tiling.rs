@@ -124,9 +124,14 @@ impl Tiling {
         if self.is_host() { 32 << 10 } else { 0 }
     }
 
-    /// Bytes of an attention's scores, some queries at a time; 0 for one query at a time, without anything packed.
+    /// Whether all of attention is a kernel ([`Kernels::attend`](super::Kernels::attend)): x86-64's, whose build has several tables.
+    pub const fn attends(self) -> bool {
+        matches!(self.widening, Widening::ByTable)
+    }
+
+    /// Bytes of an attention's scores, some queries at a time; 0 for one query at a time, or where all of it is a kernel.
     pub const fn score_bytes(self) -> usize {
-        if self.is_host() { 96 << 10 } else { 0 }
+        if self.is_host() && !self.attends() { 96 << 10 } else { 0 }
     }
 }
 

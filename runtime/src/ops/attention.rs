@@ -6,71 +6,28 @@
 //! unnormalised (15 bits, fewer for more than 256 positions, so that a sum of products fits i32), and one division a row
 //! gives the multiplier of the output.
 //!
-//! This file takes one query at a time; [`attention_blocks`](super::attention_blocks) takes many, for hosts.
+//! One query at a time; [`attention_blocks`](super::attention_blocks) takes many, for hosts, and where a table has all of it as a kernel
+//! ([`Kernels::attend`](crate::kernels::Kernels::attend)), this file prepares that.
 
 use super::parts::{Cost, over_rows};
 use super::{Context, attention_blocks};
 use crate::arena::{cast, cast_mut, pieces, take_front};
-use crate::format::Quant;
-use crate::format::op::{Attention, Op};
-use crate::kernels::scratch::{AttentionScratch, BlockScratch};
-use crate::kernels::{Exponential, Strided, select};
+use crate::format::op::{self, Op};
+use crate::kernels::scalar::attend;
+use crate::kernels::scratch::{AttendScratch, AttentionScratch, BlockScratch};
+use crate::kernels::{Attention, Exponential, select};
 use crate::opset::OpSet;
-use crate::quant::{exp2_neg, mul_round, multiplier, shift_for, shl_saturating};
+use crate::quant::{exp2_neg, multiplier, shift_for};
 use crate::shape::row_macs;
 use core::ops::Range;
 
 /// Whether this core has room for blocks of queries, known when it is compiled.
 const BLOCKS: bool = select::TILING.score_bytes() > 0;
 
-/// What is computed from what.
-#[derive(Clone, Copy)]
-pub(super) struct Terms<'a> {
-    /// Channels of all heads.
-    pub c: usize,
-    pub heads: usize,
-    /// Channels of one.
-    pub head_dim: usize,
-    /// Pixels.
-    pub positions: usize,
-    /// Pixels of a row.
-    pub width: usize,
-    /// Queries, keys and values.
-    pub elems: [&'a [i8]; 3],
-    pub exponential: Exponential<'a>,
-    /// Of values and output.
-    quants: [Quant; 2],
-}
-
-/// From a query's sum of weighted values to its output: `mul_round(shl_saturating(sum − zero, shift), multiplier)`.
-pub(super) struct Factor {
-    pub zero: i32,
-    pub shift: u32,
-    pub multiplier: i32,
-}
-
-impl Terms<'_> {
-    /// For a query with these weights together.
-    #[inline(always)]
-    pub fn factor(&self, total: i32) -> Factor {
-        let [values, out] = self.quants;
-        let real = values.scale / (out.scale * total as f32);
-        let shift = shift_for(real);
-        let zero = total.wrapping_mul(values.zero_point as i32);
-        Factor { zero, shift, multiplier: multiplier(real * exp2_neg(shift)) }
-    }
-
-    /// An output element.
-    #[inline(always)]
-    pub fn output(&self, value: i32) -> i8 {
-        value.saturating_add(self.quants[1].zero_point as i32).clamp(-128, 127) as i8
-    }
-}
-
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     arena: &mut [u8],
-    op: &Attention,
+    op: &op::Attention,
     live_end: usize,
     rows: Range<usize>,
 ) {
@@ -78,10 +35,14 @@ pub(super) fn run<const OPS: OpSet>(
     let [q, k, v] = op.qkv.map(|id| model.tensor(id));
     let out = model.tensor(op.out);
     let (c, positions) = (out.c as usize, out.h as usize * out.w as usize);
-    let head_dim = c / (op.heads as usize).max(1);
     let parts = AttentionScratch::new(op, &out);
     let blocks = BlockScratch::new(op, &out, select::TILING);
-    let scratch_len = if BLOCKS { blocks.len_bytes() } else { parts.scores + parts.accumulators };
+    let lanes = AttendScratch::new(op, &out);
+    let scratch_len = match () {
+        () if select::TILING.attends() => lanes.packed + lanes.block,
+        () if BLOCKS => blocks.len_bytes(),
+        () => parts.scores + parts.accumulators,
+    };
     let [q_bytes, k_bytes, v_bytes, out_bytes, scratch] =
         pieces(arena, [q.range(), k.range(), v.range(), out.range(), live_end..live_end + scratch_len]);
     let [qs, ks, vs, outs] = [q, k, v, out].map(|tensor| model.quant(&tensor, ctx.row));
@@ -97,13 +58,12 @@ pub(super) fn run<const OPS: OpSet>(
         fine: bytemuck::cast_slice(fine),
         right: 15 + exp_shift(positions),
     };
-    let terms = Terms {
+    let mut attention = Attention {
         c,
         heads: op.heads as usize,
-        head_dim,
         positions,
-        width: out.w as usize,
         elems: [cast(q_bytes), cast(k_bytes), cast(v_bytes)],
+        packed: &[],
         exponential,
         quants: [vs, outs],
     };
@@ -111,34 +71,25 @@ pub(super) fn run<const OPS: OpSet>(
     let work = rows.len() * row_macs(&Op::Attention(*op), model) as usize / 64;
     let cost = Cost { work, set_up: false };
     if BLOCKS {
-        return attention_blocks::run(ctx, &terms, &blocks, rows, out_rows, scratch, cost);
+        return attention_blocks::run(ctx, &attention, &blocks, rows, out_rows, scratch, cost);
     }
-    let [q_elems, k_elems, v_elems] = terms.elems;
-    over_rows(ctx, rows, (out_rows, row_elems), scratch, cost, |rows, out_bytes, mut scratch| {
-        let scores: &mut [i32] = cast_mut(take_front(&mut scratch, parts.scores));
-        let scores = scores.get_mut(..positions).unwrap_or_default();
-        let acc: &mut [i32] = cast_mut(take_front(&mut scratch, parts.accumulators));
-        let acc = acc.get_mut(..head_dim).unwrap_or_default();
-        let out_elems: &mut [i8] = cast_mut(out_bytes);
-        let first = rows.start * out.w as usize;
-        for position in first..rows.end * out.w as usize {
-            for head in 0..op.heads as usize {
-                let channels = |position: usize| position * c + head * head_dim..position * c + (head + 1) * head_dim;
-                let query = q_elems.get(channels(position)).unwrap_or_default();
-                let keys = k_elems.get(head * head_dim..).unwrap_or_default();
-                (ctx.kernels.dot_i8)(scores, query, Strided { elems: keys, stride: c });
-
-                let total = (ctx.kernels.softmax)(scores, exponential);
-                let values = v_elems.get(head * head_dim..).unwrap_or_default();
-                (ctx.kernels.mix_i8)(acc, scores, Strided { elems: values, stride: c });
-
-                let factor = terms.factor(total);
-                let to = out_elems.get_mut(channels(position - first)).unwrap_or_default();
-                for (to, &sum) in to.iter_mut().zip(&*acc) {
-                    let shifted = shl_saturating(sum.wrapping_sub(factor.zero), factor.shift);
-                    *to = terms.output(mul_round(shifted, factor.multiplier));
-                }
-            }
+    let mut scratch = scratch;
+    if select::TILING.attends() {
+        let packed: &mut [i32] = cast_mut(take_front(&mut scratch, lanes.packed));
+        let [_, k, v] = attention.elems;
+        if rows.start == 0 {
+            (ctx.kernels.attend_pack)(packed, [k, v], [c, op.heads as usize]);
+        }
+        attention.packed = packed;
+    }
+    over_rows(ctx, rows, (out_rows, row_elems), scratch, cost, |rows, out_bytes, scratch| {
+        if select::TILING.attends() {
+            let [q, k, v] = attention.elems;
+            let q = q.get(rows.start * row_elems..rows.end * row_elems).unwrap_or_default();
+            let some = Attention { elems: [q, k, v], ..attention };
+            (ctx.kernels.attend)(cast_mut(out_bytes), cast_mut(scratch), some);
+        } else {
+            attend(cast_mut(out_bytes), cast_mut(scratch), &attention, rows.start * out.w as usize, ctx.kernels);
         }
     });
 }

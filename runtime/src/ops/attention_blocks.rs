@@ -4,23 +4,22 @@
 //! input elements are positions. So each head's keys and values are packed once into the format's blocks of weights, and
 //! the kernels of convolutions do the rest, in register tiles: the same integers as one query at a time, in another order.
 //!
-//! Packed they take as much scratch as the tensors, and the scores of a block lie beside them, so it is for hosts
+//! For hosts that do without a kernel for all of it. Packed they take as much scratch as the tensors, and the scores of a block lie beside them
 //! ([`Tiling::score_bytes`](crate::kernels::tiling::Tiling::score_bytes)).
 
 use super::Context;
-use super::attention::Terms;
 use super::conv::is_wide;
 use super::parts::{Cost, over_rows};
 use crate::arena::{cast, cast_mut, take_front};
 use crate::kernels::scratch::BlockScratch;
-use crate::kernels::{Channels, Kernels, Window};
+use crate::kernels::{Attention, Channels, Kernels, Window};
 use crate::opset::OpSet;
 use core::ops::Range;
 
 /// Output rows `rows`, of which `out_rows` are the bytes. The first call packs, the others find that in scratch.
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
-    terms: &Terms<'_>,
+    terms: &Attention<'_>,
     parts: &BlockScratch,
     rows: Range<usize>,
     out_rows: &mut [u8],
@@ -28,7 +27,9 @@ pub(super) fn run<const OPS: OpSet>(
     cost: Cost,
 ) {
     let kernels = ctx.kernels;
-    let &Terms { c, heads, head_dim, positions, width, elems: [q, k, v], .. } = terms;
+    let &Attention { c, heads, positions, elems: [q, k, v], .. } = terms;
+    let head_dim = c / heads.max(1);
+    let row_elems = out_rows.len() / rows.len().max(1);
     // Padded to whole blocks.
     let (dim, len) = (head_dim.next_multiple_of(4), positions.next_multiple_of(4));
     let keys: &mut [i8] = cast_mut(take_front(&mut scratch, parts.packed));
@@ -47,13 +48,13 @@ pub(super) fn run<const OPS: OpSet>(
         }
     }
     let (keys, values, added) = (&*keys, &*values, &*added);
-    over_rows(ctx, rows, (out_rows, width * c), scratch, cost, |rows, out_bytes, mut scratch| {
+    over_rows(ctx, rows, (out_rows, row_elems), scratch, cost, |rows, out_bytes, mut scratch| {
         let window = take_front(&mut scratch, parts.window);
         let all_scores: &mut [i32] = cast_mut(take_front(&mut scratch, parts.scores));
         let all_weights: &mut [i16] = cast_mut(take_front(&mut scratch, parts.weights));
         let [all_sums, bias, multipliers, totals] = [parts.sums, parts.sums, parts.sums, parts.totals]
             .map(|bytes| cast_mut::<i32>(take_front(&mut scratch, bytes)));
-        let of_rows = rows.start * width * c..rows.end * width * c;
+        let of_rows = rows.start * row_elems..rows.end * row_elems;
         let blocks = q.get(of_rows).unwrap_or_default().chunks((parts.queries * c).max(1));
         for (q, out) in blocks.zip(cast_mut::<i8>(out_bytes).chunks_mut((parts.queries * c).max(1))) {
             let count = q.len() / c.max(1);
@@ -83,12 +84,12 @@ pub(super) fn run<const OPS: OpSet>(
 /// are shifted alike, which are all of them unless a file's scales are strange.
 fn scale(
     kernels: &Kernels,
-    terms: &Terms<'_>,
+    terms: &Attention<'_>,
     sums: &mut [i32],
     totals: &mut [i32],
     [bias, multipliers]: [&mut [i32]; 2],
 ) {
-    let head_dim = terms.head_dim.max(1);
+    let head_dim = (terms.c / terms.heads.max(1)).max(1);
     let queries = bias.chunks_exact_mut(head_dim).zip(multipliers.chunks_exact_mut(head_dim));
     for ((bias, multipliers), total) in queries.zip(&mut *totals) {
         let factor = terms.factor(*total);

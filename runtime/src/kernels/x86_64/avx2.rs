@@ -7,7 +7,7 @@
 
 use super::super::scalar::KERNELS as SCALAR;
 use super::super::{Kernels, Window};
-use super::{norm, requantize, rows, winograd};
+use super::{lanes256, norm, requantize, rows, winograd};
 use core::arch::x86_64::*;
 
 /// The table, where it lies. Only [`super::tables`] hands it out.
@@ -35,9 +35,10 @@ pub(super) const KERNELS: Kernels = Kernels {
     winograd_weights: |out, block, codes, in_c, up| unsafe { winograd::weights(out, block, codes, in_c, up) },
     winograd: |out, channels, tile| unsafe { winograd::convolve(out, channels, tile) },
     unpack_i4: |out, nibbles, scales, group_len| unsafe { rows::unpack_i4(out, nibbles, scales, group_len) },
-    // Never called: attention is convolutions here (`Kernels::softmax_rows`).
+    // Never called: `attend` stands for them.
     dot_i8: SCALAR.dot_i8,
     softmax: SCALAR.softmax,
+    softmax_rows: SCALAR.softmax_rows,
     mix_i8: SCALAR.mix_i8,
     scale: |acc, channels| unsafe { rows::scale(acc, channels) },
     add_i8: |acc, elems, zero, m| unsafe { rows::add::<i8, 16>(acc, elems, zero, m) },
@@ -51,7 +52,8 @@ pub(super) const KERNELS: Kernels = Kernels {
     sums_i16: |totals, row, c, first, group_c| unsafe { norm::sums_i16(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe { norm::norm::<i8, 0>(out, out_c, src, src_c, k, SCALAR.norm_i8) },
     norm_i16: |out, out_c, src, src_c, k| unsafe { norm::norm::<i16, 8>(out, out_c, src, src_c, k, SCALAR.norm_i16) },
-    softmax_rows: |weights, totals, scores, added, k| unsafe { rows::softmax_rows(weights, totals, scores, added, k) },
+    attend_pack: |packed, elems, sizes| unsafe { lanes256::attend_pack(packed, elems, sizes) },
+    attend: |out, scratch, attention| unsafe { lanes256::attend(out, scratch, attention) },
 };
 
 /// Pixels of the largest register tile: 2 × 6 accumulators, two weight vectors, an input and a product fill the 16

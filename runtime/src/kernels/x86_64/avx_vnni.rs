@@ -5,7 +5,7 @@
 //! each; the operator takes that back ([`Kernels::offset`]).
 
 use super::super::{Kernels, Window};
-use super::avx2;
+use super::{avx2, lanes256};
 use core::arch::asm;
 use core::arch::x86_64::*;
 
@@ -20,6 +20,8 @@ pub(super) static TABLE: Kernels = Kernels {
     taps_from: 128,
     // `avx2`'s, of 16 bits: half as many products an instruction, but four times fewer.
     winograd_from: 16,
+    attend_pack: |packed, elems, sizes| unsafe { lanes256::attend_pack_vnni(packed, elems, sizes) },
+    attend: |out, scratch, attention| unsafe { lanes256::attend_vnni(out, scratch, attention) },
     ..avx2::KERNELS
 };
 

@@ -6,8 +6,12 @@
 
 #![allow(unsafe_code)]
 
+mod attend;
 mod avx2;
 mod avx_vnni;
+mod lanes;
+mod lanes256;
+mod lanes512;
 mod norm;
 mod norm512;
 mod requantize;

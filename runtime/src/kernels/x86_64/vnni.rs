@@ -10,7 +10,7 @@
 
 use super::super::{Kernels, Window};
 use super::rows512::{self, first16, fold};
-use super::{avx2, norm512, requantize512, winograd512};
+use super::{avx2, lanes512, norm512, requantize512, winograd512};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -44,9 +44,8 @@ pub(super) static TABLE: Kernels = Kernels {
             _ => norm512::norm_i8_vbmi(out, out_c, src, src_c, k),
         }
     },
-    softmax_rows: |weights, totals, scores, added, k| unsafe {
-        rows512::softmax_rows(weights, totals, scores, added, k)
-    },
+    attend_pack: |packed, elems, sizes| unsafe { lanes512::attend_pack(packed, elems, sizes) },
+    attend: |out, scratch, attention| unsafe { lanes512::attend(out, scratch, attention) },
     ..avx2::KERNELS
 };
 
