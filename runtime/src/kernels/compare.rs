@@ -543,7 +543,7 @@ fn attend(table: &Kernels, random: &mut Random) -> bool {
     let exponential = Exponential { shift, multiplier, coarse, fine, right };
     let run = |table: &Kernels| {
         let (mut out, mut packed) = ([99; LEN], [0; ROWS * WIDTH + 16]);
-        let mut scratch = [0; AttendScratch::QUERIES * (WIDTH / 2 + ROWS) + 16];
+        let mut scratch = [0; AttendScratch::QUERIES * (WIDTH / 4 + ROWS) + 16];
         (table.attend_pack)(&mut packed, [k, v], [c, heads]);
         let attention = Attention { c, heads, positions, elems: [q, k, v], packed: &packed, exponential, quants };
         (table.attend)(out.get_mut(..q.len()).unwrap_or_default(), &mut scratch, attention);

@@ -338,9 +338,11 @@ pub struct Kernels {
     /// their sums. Where scratch has room for it ([`Tiling::score_bytes`](tiling::Tiling::score_bytes)), this stands
     /// for `softmax`, and convolutions for `dot_i8` and `mix_i8`.
     pub softmax_rows: SoftmaxRows,
-    /// Keys and values of `[channels, heads]` in an order that only this table's `attend` knows, where it wants one.
+    /// Keys and values of `[channels, heads]` in an order that only this table's `attend` knows, where it wants one
+    /// ([`AttendScratch`](scratch::AttendScratch) says how long it is).
     pub attend_pack: fn(packed: &mut [i32], keys_and_values: [&[i8]; 2], sizes: [usize; 2]),
-    /// All of attention, for some queries.
+    /// All of attention, for some queries: where it is a kernel ([`Tiling::attends`](tiling::Tiling::attends)), this stands for `softmax_rows`
+    /// and what goes with it.
     pub attend: fn(out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>),
     /// `out[c] = Σⱼ weights[j]·rows[j][c]`, weights from 0 to 2¹⁵ − 1.
     pub mix_i8: fn(out: &mut [i32], weights: &[i32], rows: Strided<'_, i8>),

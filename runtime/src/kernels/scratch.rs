@@ -358,7 +358,7 @@ pub struct AttendScratch {
 }
 
 impl AttendScratch {
-    /// Queries of a block.
+    /// Queries of the widest block; of AVX2's, of words, there are half as many.
     pub const QUERIES: usize = 32;
 
     /// The parts for this output.
@@ -367,7 +367,7 @@ impl AttendScratch {
         let (positions, head_dim) = (out.h as usize * out.w as usize, out.c as usize / heads);
         // Padded to whole blocks; each part begins at a line of the cache.
         let (len, c) = (positions.next_multiple_of(4), heads * head_dim.next_multiple_of(4));
-        AttendScratch { packed: 64 + align(2 * len * c * 2), block: 64 + AttendScratch::QUERIES * (c * 2 + len * 4) }
+        AttendScratch { packed: 64 + align(2 * len * c * 2), block: 64 + AttendScratch::QUERIES * (c + len * 4) }
     }
 }
 
