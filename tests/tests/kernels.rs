@@ -59,7 +59,7 @@ fn winograd_of_the_largest_sums() {
                 (table.winograd)(&mut got, channels, tile);
                 for (y, want) in want.chunks_exact_mut(row_len).enumerate() {
                     let elems = &picture[y * w * in_c..];
-                    let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: w * in_c, pixel_stride: in_c };
+                    let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: w * in_c, pixel_stride: in_c, row_pixels: usize::MAX, row_gap: 0 };
                     (scalar::KERNELS.conv_i16)(want, channels, window, &codes);
                 }
                 assert!(got == want, "{}: {in_c} {upsampled}", table.name);

@@ -9,6 +9,7 @@ use super::super::scalar::KERNELS as SCALAR;
 use super::super::{Kernels, Window};
 use super::{norm, requantize, rows, winograd};
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
 /// The table, where it lies. Only [`super::tables`] hands it out.
 pub(super) static TABLE: Kernels = KERNELS;
@@ -26,6 +27,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     // Never called: 8-bit inputs are widened.
     conv_i8: SCALAR.conv_i8,
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
+    rows: true,
     taps_from: 0,
     sum_taps: |out, channels, rows| unsafe { rows::sum_taps(out, channels, rows) },
     winograd_from: 16,
@@ -56,44 +58,61 @@ pub(super) const KERNELS: Kernels = Kernels {
 /// registers.
 const TILE_PIXELS: usize = 6;
 
+/// Groups of four elements of a patch whose weights are widened at a time.
+const GROUPS: usize = 192;
+
 #[target_feature(enable = "avx2")]
 fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]) {
     let pixels = out.len() / channels.max(1);
+    let Window { runs, run_len, .. } = window;
     if pixels == 0 || !window.holds(pixels, channels, weights) {
         return;
     }
-    let patch = window.runs * window.run_len;
     // Tiles of nearly equal size: 7 pixels are 4 + 3, not 6 + 1.
     let size = pixels.div_ceil(pixels.div_ceil(TILE_PIXELS));
+    let groups = run_len / 4;
+    let pieces = groups.div_ceil(GROUPS).max(1);
+    let some_groups = groups.div_ceil(pieces);
+    let some_runs = if pieces == 1 { GROUPS / groups.max(1) } else { 1 };
+    let mut wide = [const { MaybeUninit::<__m256i>::uninit() }; 2 * GROUPS];
     for first in (0..channels).step_by(8) {
         let lanes = (channels - first).min(8);
-        for p in (0..pixels).step_by(size) {
-            let tile = Tile {
-                // SAFETY: pixel p and rows from `first` on exist: `holds`.
-                x: unsafe { window.elems.as_ptr().add(p * window.pixel_stride) },
-                w: unsafe { weights.as_ptr().add(first * patch) },
-                // SAFETY: p·channels + first is below out.len().
-                out: unsafe { out.as_mut_ptr().add(p * channels + first) },
-                window: &window,
-                channels,
-                lanes,
-            };
-            // SAFETY: `holds` says that all patches and all rows (rounded up to blocks of four) are there; the tile has
-            // `lanes` channels from `first` on in each of its pixels, all within `out`.
-            unsafe {
-                match (lanes > 4, (pixels - p).min(size)) {
-                    (true, 1) => tile.run::<2, 1>(),
-                    (true, 2) => tile.run::<2, 2>(),
-                    (true, 3) => tile.run::<2, 3>(),
-                    (true, 4) => tile.run::<2, 4>(),
-                    (true, 5) => tile.run::<2, 5>(),
-                    (true, _) => tile.run::<2, 6>(),
-                    (false, 1) => tile.run::<1, 1>(),
-                    (false, 2) => tile.run::<1, 2>(),
-                    (false, 3) => tile.run::<1, 3>(),
-                    (false, 4) => tile.run::<1, 4>(),
-                    (false, 5) => tile.run::<1, 5>(),
-                    (false, _) => tile.run::<1, 6>(),
+        for run in (0..runs).step_by(some_runs.max(1)) {
+            for group in (0..groups).step_by(some_groups.max(1)) {
+                let mut tile = Tile {
+                    x: unsafe { window.elems.as_ptr().add(run * window.run_stride + 4 * group) },
+                    pixels: [0; TILE_PIXELS],
+                    w: unsafe { weights.as_ptr().add(first * runs * run_len + (run * groups + group) * 16) },
+                    block_len: 4 * runs * run_len,
+                    wide: wide.as_mut_ptr().cast(),
+                    out: unsafe { out.as_mut_ptr().add(first) },
+                    runs: some_runs.min(runs - run),
+                    groups: some_groups.min(groups - group),
+                    run_stride: window.run_stride,
+                    channels,
+                    lanes,
+                    fresh: run == 0 && group == 0,
+                };
+                let (mut at, mut column) = (0, 0);
+                for p in (0..pixels).step_by(size) {
+                    let some = (pixels - p).min(size);
+                    for to in tile.pixels.iter_mut().take(some) {
+                        *to = at;
+                        at += window.pixel_stride;
+                        column += 1;
+                        if column == window.row_pixels {
+                            column = 0;
+                            at += window.row_gap;
+                        }
+                    }
+                    unsafe {
+                        if p == 0 {
+                            tile.run_sized::<true>(some);
+                        } else {
+                            tile.run_sized::<false>(some);
+                        }
+                    }
+                    tile.out = tile.out.wrapping_add(size * channels);
                 }
             }
         }
@@ -101,62 +120,97 @@ fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: 
 }
 
 /// A register tile: where its first pixel, its first weights and its first sum lie.
-struct Tile<'a> {
+struct Tile {
     x: *const i16,
+    pixels: [usize; TILE_PIXELS],
     w: *const i8,
+    block_len: usize,
+    wide: *mut __m256i,
     out: *mut i32,
-    window: &'a Window<'a, i16>,
+    runs: usize,
+    groups: usize,
+    run_stride: usize,
     /// Sums from one pixel to the next.
     channels: usize,
     /// Channels of the tile, at most 4·BLOCKS.
     lanes: usize,
+    fresh: bool,
 }
 
-impl Tile<'_> {
-    /// `PIXELS` pixels by `BLOCKS` blocks of four channels.
-    ///
-    /// # Safety
-    /// From `x` on there are `PIXELS` patches of the window, from `w` on `BLOCKS` blocks, from `out` on `lanes` elements
-    /// in each of `PIXELS` rows of `channels`.
+impl Tile {
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn run<const BLOCKS: usize, const PIXELS: usize>(self) {
-        let Window { runs, run_len, run_stride, pixel_stride, .. } = *self.window;
-        let block_len = 4 * runs * run_len;
+    unsafe fn run_sized<const WIDEN: bool>(&self, pixels: usize) {
+        unsafe {
+            match (self.lanes > 4, pixels) {
+                (true, 1) => self.run::<2, 1, WIDEN>(),
+                (true, 2) => self.run::<2, 2, WIDEN>(),
+                (true, 3) => self.run::<2, 3, WIDEN>(),
+                (true, 4) => self.run::<2, 4, WIDEN>(),
+                (true, 5) => self.run::<2, 5, WIDEN>(),
+                (true, _) => self.run::<2, 6, WIDEN>(),
+                (false, 1) => self.run::<1, 1, WIDEN>(),
+                (false, 2) => self.run::<1, 2, WIDEN>(),
+                (false, 3) => self.run::<1, 3, WIDEN>(),
+                (false, 4) => self.run::<1, 4, WIDEN>(),
+                (false, 5) => self.run::<1, 5, WIDEN>(),
+                (false, _) => self.run::<1, 6, WIDEN>(),
+            }
+        }
+    }
+
+    /// `PIXELS` pixels by `BLOCKS` blocks of four channels.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn run<const BLOCKS: usize, const PIXELS: usize, const WIDEN: bool>(&self) {
         let mut acc = [[_mm256_setzero_si256(); BLOCKS]; PIXELS];
-        let mut w = self.w;
-        for run in 0..runs {
-            // SAFETY: run `run` of the first patch.
-            let x = unsafe { self.x.add(run * run_stride) };
-            for k in (0..run_len).step_by(4) {
-                // SAFETY: group k of the run, in each block: the caller's promise.
-                let rows: [__m256i; BLOCKS] = core::array::from_fn(|b| unsafe {
-                    _mm256_cvtepi8_epi16(_mm_loadu_si128(w.add(b * block_len).cast()))
-                });
-                for (p, acc) in acc.iter_mut().enumerate() {
+        let (mut w, mut wide) = (self.w, self.wide);
+        for run in 0..self.runs {
+            let x: [*const i16; PIXELS] = core::array::from_fn(|p| unsafe { self.x.add(run * self.run_stride + self.pixels[p]) });
+            for k in 0..self.groups {
+                let mut rows = [_mm256_setzero_si256(); BLOCKS];
+                for (b, row) in rows.iter_mut().enumerate() {
+                    unsafe {
+                        if WIDEN {
+                            *row = _mm256_cvtepi8_epi16(_mm_loadu_si128(w.add(b * self.block_len).cast()));
+                            _mm256_store_si256(wide.add(b), *row);
+                        } else {
+                            *row = _mm256_load_si256(wide.add(b));
+                        }
+                    }
+                }
+                for (x, acc) in x.iter().zip(&mut acc) {
                     // SAFETY: elements k to k + 3 of the run of pixel p.
-                    let group = unsafe { x.add(p * pixel_stride + k).cast::<i64>().read_unaligned() };
+                    let group = unsafe { x.add(4 * k).cast::<i64>().read_unaligned() };
                     let group = _mm256_set1_epi64x(group);
                     for (acc, &row) in acc.iter_mut().zip(&rows) {
                         *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(group, row));
                     }
                 }
                 // SAFETY: at most one behind the block.
-                w = unsafe { w.add(16) };
+                (w, wide) = unsafe { (w.add(16), wide.add(BLOCKS)) };
             }
         }
         for (p, acc) in acc.iter().enumerate() {
             let [first, last] = [acc[0], acc[BLOCKS - 1]];
             let pairs = _mm256_hadd_epi32(first, last);
-            let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+            let mut sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
             // SAFETY: `lanes` sums of pixel p.
             unsafe {
                 let to = self.out.add(p * self.channels);
                 match self.lanes {
-                    8 => _mm256_storeu_si256(to.cast(), sums),
-                    4 => _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(sums)),
+                    8 => {
+                        if !self.fresh {
+                            sums = _mm256_add_epi32(sums, _mm256_loadu_si256(to.cast()));
+                        }
+                        _mm256_storeu_si256(to.cast(), sums);
+                    }
                     lanes => {
                         let mut all = [0i32; 8];
+                        if !self.fresh {
+                            core::ptr::copy_nonoverlapping(to, all.as_mut_ptr(), lanes);
+                        }
+                        sums = _mm256_add_epi32(sums, _mm256_loadu_si256(all.as_ptr().cast()));
                         _mm256_storeu_si256(all.as_mut_ptr().cast(), sums);
                         core::ptr::copy_nonoverlapping(all.as_ptr(), to, lanes);
                     }
