@@ -92,6 +92,7 @@ fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: 
                     channels,
                     lanes,
                     fresh: run == 0 && group == 0,
+                    ahead: if run + some_runs < runs || group + some_groups < groups { some_runs.max(1) * some_groups * 16 } else { (8 * runs * run_len).wrapping_sub((run * groups + group) * 16) },
                 };
                 let (mut at, mut column) = (0, 0);
                 for p in (0..pixels).step_by(size) {
@@ -135,6 +136,7 @@ struct Tile {
     /// Channels of the tile, at most 4·BLOCKS.
     lanes: usize,
     fresh: bool,
+    ahead: usize,
 }
 
 impl Tile {
@@ -176,6 +178,7 @@ impl Tile {
                             _mm256_store_si256(wide.add(b), *row);
                         } else {
                             *row = _mm256_load_si256(wide.add(b));
+                            _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(b * self.block_len + self.ahead).cast());
                         }
                     }
                 }
