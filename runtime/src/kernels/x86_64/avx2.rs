@@ -81,23 +81,26 @@ fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: 
         fit => [fit, groups],
     };
     let mut wide = [const { MaybeUninit::<__m256i>::uninit() }; 2 * GROUPS];
+    let mut spare = [0i32; 8 * TILE_PIXELS];
     for first in (0..channels).step_by(8) {
+        let lanes = (channels - first).min(8);
+        let whole = lanes.is_multiple_of(4);
         for run in (0..runs).step_by(some_runs) {
             for group in (0..groups).step_by(some_groups) {
+                let add = run + group > 0;
                 let mut tile = Tile {
-                    // SAFETY: the first pixel's patch, rows from `first` on and their sums exist: `holds`.
+                    // SAFETY: the first pixel's patch and rows from `first` on exist: `holds`.
                     x: unsafe { window.elems.as_ptr().add(run * run_stride + 4 * group) },
                     w: unsafe { weights.as_ptr().add(first * patch + 16 * (run * groups + group)) },
-                    out: unsafe { out.as_mut_ptr().add(first) },
+                    out: spare.as_mut_ptr(),
                     at: [0; TILE_PIXELS],
                     wide: wide.as_mut_ptr().cast(),
                     runs: some_runs.min(runs - run),
                     run_stride,
                     groups: some_groups.min(groups - group),
                     block_len: 4 * patch,
-                    channels,
-                    lanes: (channels - first).min(8),
-                    add: run + group > 0,
+                    channels: if whole { channels } else { 8 },
+                    add: add && whole,
                 };
                 let (mut at, mut column) = (0usize, 0);
                 for p in (0..pixels).step_by(size) {
@@ -109,16 +112,28 @@ fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: 
                             (at, column) = (at.wrapping_add(row_gap), 0);
                         }
                     }
+                    if whole {
+                        // SAFETY: below out.len().
+                        tile.out = unsafe { out.as_mut_ptr().add(p * channels + first) };
+                    }
                     // SAFETY: `holds` says that all patches and all rows (rounded up to blocks of four) are there; the tile has `lanes`
-                    // channels from `first` on in each of its pixels, all within `out`. A piece has no more than GROUPS groups, and its
-                    // first tile has left their weights in `wide` for the others.
+                    // channels from `first` on in each of its pixels, all within `out`, or whole blocks of `spare`. A piece has no more
+                    // than GROUPS groups, and its first tile has left their weights in `wide` for the others.
                     unsafe {
-                        match p {
-                            0 => tile.run_pixels::<true>(some),
-                            _ => tile.run_pixels::<false>(some),
+                        if p == 0 {
+                            tile.run_sized::<true>(lanes > 4, some);
+                        } else {
+                            tile.run_sized::<false>(lanes > 4, some);
                         }
                     }
-                    tile.out = tile.out.wrapping_add(size * channels);
+                    if !whole {
+                        let sums = out.chunks_exact_mut(channels).skip(p).take(some);
+                        for (sums, spare) in sums.zip(spare.as_chunks::<8>().0) {
+                            for (sum, spare) in sums.iter_mut().skip(first).zip(spare) {
+                                *sum = if add { sum.wrapping_add(*spare) } else { *spare };
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -142,24 +157,23 @@ struct Tile {
     block_len: usize,
     /// Sums from one pixel to the next.
     channels: usize,
-    /// Channels of the tile, at most 4·BLOCKS.
-    lanes: usize,
-    /// Whether pieces before this one have left sums.
+    /// Whether sums are added to what is there.
     add: bool,
 }
 
 impl Tile {
-    /// The first so many pixels. `WIDEN`: from the weights as they lie in the file, which it leaves widened, else from those.
+    /// The first so many pixels, of two blocks or of one. `WIDEN`: from the weights as they lie in the file, which it leaves widened,
+    /// else from those.
     ///
     /// # Safety
-    /// From `x` on there are that many pieces of the window's patches, from `w` on a piece of each block, from `out` on `lanes` elements in
-    /// each of as many rows of `channels`, `wide` has room for both blocks' groups, and holds them unless `WIDEN`.
+    /// From `x` on there are that many pieces of the window's patches, from `w` on a piece of each block, from `out` on the blocks' sums in
+    /// each of as many rows of `channels`, `wide` has room for the blocks' groups, and holds them unless `WIDEN`.
     #[target_feature(enable = "avx2")]
     #[inline]
-    unsafe fn run_pixels<const WIDEN: bool>(&self, pixels: usize) {
+    unsafe fn run_sized<const WIDEN: bool>(&self, two: bool, pixels: usize) {
         // SAFETY: the caller's promise.
         unsafe {
-            match (self.lanes > 4, pixels) {
+            match (two, pixels) {
                 (true, 1) => self.run::<WIDEN, 2, 1>(),
                 (true, 2) => self.run::<WIDEN, 2, 2>(),
                 (true, 3) => self.run::<WIDEN, 2, 3>(),
@@ -179,7 +193,7 @@ impl Tile {
     /// `PIXELS` pixels by `BLOCKS` blocks of four channels.
     ///
     /// # Safety
-    /// As for [`Tile::run_pixels`], of `PIXELS` pixels and `BLOCKS` blocks.
+    /// As for [`Tile::run_sized`].
     #[target_feature(enable = "avx2")]
     #[inline]
     unsafe fn run<const WIDEN: bool, const BLOCKS: usize, const PIXELS: usize>(&self) {
@@ -217,22 +231,16 @@ impl Tile {
         }
         for (p, acc) in acc.iter().enumerate() {
             let pairs = _mm256_hadd_epi32(acc[0], acc[BLOCKS - 1]);
-            let mut sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
-            // SAFETY: `lanes` sums of pixel p.
+            let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
+            // SAFETY: the blocks' sums of pixel p.
             unsafe {
                 let to = self.out.add(p * self.channels);
-                if self.add {
-                    let mut before = _mm256_setzero_si256();
-                    match self.lanes {
-                        8 => before = _mm256_loadu_si256(to.cast()),
-                        lanes => core::ptr::copy_nonoverlapping(to, (&raw mut before).cast(), lanes),
-                    }
-                    sums = _mm256_add_epi32(sums, before);
-                }
-                match self.lanes {
-                    8 => _mm256_storeu_si256(to.cast(), sums),
-                    4 => _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(sums)),
-                    lanes => core::ptr::copy_nonoverlapping((&raw const sums).cast(), to, lanes),
+                if BLOCKS == 2 {
+                    let before = if self.add { _mm256_loadu_si256(to.cast()) } else { _mm256_setzero_si256() };
+                    _mm256_storeu_si256(to.cast(), _mm256_add_epi32(sums, before));
+                } else {
+                    let before = if self.add { _mm_loadu_si128(to.cast()) } else { _mm_setzero_si128() };
+                    _mm_storeu_si128(to.cast(), _mm_add_epi32(_mm256_castsi256_si128(sums), before));
                 }
             }
         }
