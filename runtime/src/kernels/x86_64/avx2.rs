@@ -195,12 +195,12 @@ impl Tile {
     /// # Safety
     /// As for [`Tile::run_sized`].
     #[target_feature(enable = "avx2")]
-    #[inline]
+    #[inline(never)]
     unsafe fn run<const WIDEN: bool, const BLOCKS: usize, const PIXELS: usize>(&self) {
         let mut acc = [[_mm256_setzero_si256(); BLOCKS]; PIXELS];
-        let (mut w, mut wide) = (self.w, self.wide);
         for run in 0..self.runs {
-            // SAFETY: run `run` of pixel p.
+            // SAFETY: run `run` of pixel p, and its weights.
+            let (w, wide) = unsafe { (self.w.add(16 * run * self.groups), self.wide.add(BLOCKS * run * self.groups)) };
             let x: [_; PIXELS] = core::array::from_fn(|p| unsafe { self.x.add(self.at[p] + run * self.run_stride) });
             for k in 0..self.groups {
                 let mut rows = [_mm256_setzero_si256(); BLOCKS];
@@ -209,11 +209,11 @@ impl Tile {
                     // weights lie, need not be there.
                     unsafe {
                         if WIDEN {
-                            *row = _mm256_cvtepi8_epi16(_mm_loadu_si128(w.add(b * self.block_len).cast()));
-                            _mm256_store_si256(wide.add(b), *row);
+                            *row = _mm256_cvtepi8_epi16(_mm_loadu_si128(w.add(b * self.block_len + 16 * k).cast()));
+                            _mm256_store_si256(wide.add(BLOCKS * k + b), *row);
                         } else {
-                            *row = _mm256_load_si256(wide.add(b));
-                            _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add((2 + b) * self.block_len));
+                            *row = _mm256_load_si256(wide.add(BLOCKS * k + b));
+                            _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add((2 + b) * self.block_len + 16 * k));
                         }
                     }
                 }
@@ -225,8 +225,6 @@ impl Tile {
                         *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(group, row));
                     }
                 }
-                // SAFETY: at most one behind the block's and the groups.
-                (w, wide) = unsafe { (w.add(16), wide.add(BLOCKS)) };
             }
         }
         for (p, acc) in acc.iter().enumerate() {
