@@ -522,7 +522,15 @@ fn winograd(table: &Kernels, random: &mut Random) -> bool {
     (table.winograd)(got.get_mut(..size * rows * out_row_len).unwrap_or_default(), channels, tile);
     for (row, sums) in want.chunks_exact_mut(out_row_len).take(size * rows).enumerate() {
         let elems = larger.get(row * row_len..).unwrap_or_default();
-        let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: row_len, pixel_stride: in_c, row_pixels: usize::MAX, row_gap: 0 };
+        let window = Window {
+            elems,
+            runs: 3,
+            run_len: 3 * in_c,
+            run_stride: row_len,
+            pixel_stride: in_c,
+            row_pixels: usize::MAX,
+            row_gap: 0,
+        };
         (SCALAR.conv_i16)(sums, channels, window, &weights);
     }
     got == want

@@ -28,7 +28,15 @@ impl Tile<'_> {
     pub fn in_place<'a>(&self, elems: &'a [i8]) -> Window<'a, i8> {
         let c = self.input.c as usize;
         let elems = elems.get(self.y * self.input.row_elems() + self.x * c..).unwrap_or_default();
-        Window { elems, runs: 1, run_len: c, run_stride: self.pixels * c, pixel_stride: c, row_pixels: self.pixels, row_gap: 0 }
+        Window {
+            elems,
+            runs: 1,
+            run_len: c,
+            run_stride: self.pixels * c,
+            pixel_stride: c,
+            row_pixels: self.pixels,
+            row_gap: 0,
+        }
     }
 
     /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four.
