@@ -59,11 +59,60 @@ fn winograd_of_the_largest_sums() {
                 (table.winograd)(&mut got, channels, tile);
                 for (y, want) in want.chunks_exact_mut(row_len).enumerate() {
                     let elems = &picture[y * w * in_c..];
-                    let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: w * in_c, pixel_stride: in_c };
+                    let window = Window {
+                        elems,
+                        runs: 3,
+                        run_len: 3 * in_c,
+                        run_stride: w * in_c,
+                        pixel_stride: in_c,
+                        row_pixels: usize::MAX,
+                        row_gap: 0,
+                    };
                     (scalar::KERNELS.conv_i16)(want, channels, window, &codes);
                 }
                 assert!(got == want, "{}: {in_c} {upsampled}", table.name);
             }
+        }
+    }
+}
+
+/// Windows of several rows, and patches longer than what is widened at a time, against one row at a time of scalar's.
+#[test]
+fn rows_and_long_patches() {
+    // Runs, their length, channels, rows and their pixels.
+    let cases = [
+        [1usize, 4, 3, 1, 1],
+        [1, 3000, 9, 1, 7],
+        [2, 1400, 12, 2, 5],
+        [3, 512, 13, 4, 4],
+        [3, 48, 16, 4, 16],
+        [3, 1152, 8, 3, 3],
+        [5, 520, 7, 5, 13],
+    ];
+    for [runs, run_len, channels, rows, row_pixels] in cases {
+        let (pixel_stride, run_stride) = (8, (row_pixels - 1) * 8 + run_len);
+        let row_gap = 12;
+        let row_stride = row_pixels * pixel_stride + row_gap;
+        let len = (rows - 1) * row_stride + (runs - 1) * run_stride + run_stride;
+        let elems: Vec<i16> = (0..len).map(|i| (i * 7919 % 511) as i16 - 255).collect();
+        let codes = channels.next_multiple_of(4) * runs * run_len;
+        let weights: Vec<i8> = (0..codes).map(|i| (i * 104_729 % 255) as u8 as i8).collect();
+        let window = Window { elems: &elems, runs, run_len, run_stride, pixel_stride, row_pixels, row_gap };
+        let mut want = vec![0; rows * row_pixels * channels];
+        let by_row = |kernel: fn(&mut [i32], usize, Window<'_, i16>, &[i8]), out: &mut [i32]| {
+            for (y, out) in out.chunks_exact_mut(row_pixels * channels).enumerate() {
+                kernel(out, channels, Window { elems: &elems[y * row_stride..], row_gap: 0, ..window }, &weights);
+            }
+        };
+        by_row(scalar::KERNELS.conv_i16, &mut want);
+        for table in select::tables().iter().filter(|table| !table.exchanged) {
+            let mut got = vec![-1; want.len()];
+            if table.rows {
+                (table.conv_i16)(&mut got, channels, window, &weights);
+            } else {
+                by_row(table.conv_i16, &mut got);
+            }
+            assert!(got == want, "{}: {runs} {run_len} {channels} {rows} {row_pixels}", table.name);
         }
     }
 }

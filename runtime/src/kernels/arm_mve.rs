@@ -63,7 +63,7 @@ unsafe extern "C" fn copy_elems(out: *mut i8, elems: *const i8, len: usize) {
 }
 
 fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
-    let Window { elems, runs, run_len, run_stride, pixel_stride } = window;
+    let Window { elems, runs, run_len, run_stride, pixel_stride, .. } = window;
     let pixels = out.len() / channels.max(1);
     if pixels == 0 || !window.holds(pixels, channels, weights) {
         return;

@@ -212,7 +212,7 @@ unsafe extern "C" fn store_pairs(out: *mut i8, acc: *const i32, zero_point: i32,
 const JOINED: usize = 72;
 
 fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
-    let Window { elems, runs, run_len, run_stride, pixel_stride } = window;
+    let Window { elems, runs, run_len, run_stride, pixel_stride, .. } = window;
     let pixels = out.len() / channels.max(1);
     if pixels == 0 || !window.holds(pixels, channels, weights) {
         return;

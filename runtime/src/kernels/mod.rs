@@ -69,13 +69,22 @@ pub struct Window<'a, T> {
     pub run_stride: usize,
     /// Elements from a pixel's patch to the next.
     pub pixel_stride: usize,
+    /// On hosts, pixels of an output row.
+    pub row_pixels: usize,
+    /// How many elements more it is from a row's last patch to the next row's first: 0 but for kernels that take several rows
+    /// ([`Kernels::rows`]).
+    pub row_gap: usize,
 }
 
 impl<T> Window<'_, T> {
     /// Whether all elements of `pixels` patches, and the weights of `channels` output channels, are there: what a
     /// kernel that reads without bounds checks asks first.
     pub fn holds(&self, pixels: usize, channels: usize, weights: &[i8]) -> bool {
-        let last = pixels.saturating_sub(1).saturating_mul(self.pixel_stride);
+        let before = pixels.saturating_sub(1);
+        let mut last = before.saturating_mul(self.pixel_stride);
+        if select::TILING.is_host() && self.row_gap > 0 {
+            last = last.saturating_add(before.checked_div(self.row_pixels).unwrap_or(0).saturating_mul(self.row_gap));
+        }
         let run = self.runs.saturating_sub(1).saturating_mul(self.run_stride);
         let patch = self.runs.saturating_mul(self.run_len);
         self.run_len.is_multiple_of(4)
@@ -278,6 +287,8 @@ pub struct Kernels {
     pub conv_i8: fn(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]),
     /// As `conv_i8` for a 16-bit window, `exchanged` or not, without an offset.
     pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
+    /// Whether `conv_i16` takes windows of several rows ([`Window::row_gap`]): hosts only.
+    pub rows: bool,
     /// Input channels from which an upsampling convolution is faster as the sum of its taps' products, where scratch has room for
     /// them ([`Tiling::tap_bytes`](tiling::Tiling::tap_bytes)).
     pub taps_from: usize,

@@ -407,17 +407,21 @@ fn accumulate<const OPS: OpSet>(
             } else {
                 tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy)
             };
-            tile.each_row(window, sums, |window, sums| (kernels.conv_i8)(sums, channels, window, weights));
+            tile.each_row(false, window, sums, |window, sums| (kernels.conv_i8)(sums, channels, window, weights));
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);
             let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.exchanged, kernels.widen);
-            tile.each_row(window, sums, |window, sums| (kernels.conv_i16)(sums, channels, window, weights));
+            tile.each_row(kernels.rows, window, sums, |window, sums| {
+                (kernels.conv_i16)(sums, channels, window, weights)
+            });
         }
         DType::I16 if links(OPS, opset::CONV_I16) => {
             let elems: &[i16] = cast(elems);
             let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load);
-            tile.each_row(window, sums, |window, sums| (kernels.conv_i16)(sums, channels, window, weights));
+            tile.each_row(kernels.rows, window, sums, |window, sums| {
+                (kernels.conv_i16)(sums, channels, window, weights)
+            });
         }
         DType::I8 | DType::I16 | DType::F32 => {}
     }

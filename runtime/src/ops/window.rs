@@ -28,7 +28,15 @@ impl Tile<'_> {
     pub fn in_place<'a>(&self, elems: &'a [i8]) -> Window<'a, i8> {
         let c = self.input.c as usize;
         let elems = elems.get(self.y * self.input.row_elems() + self.x * c..).unwrap_or_default();
-        Window { elems, runs: 1, run_len: c, run_stride: self.pixels * c, pixel_stride: c }
+        Window {
+            elems,
+            runs: 1,
+            run_len: c,
+            run_stride: self.pixels * c,
+            pixel_stride: c,
+            row_pixels: self.pixels,
+            row_gap: 0,
+        }
     }
 
     /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four.
@@ -52,7 +60,8 @@ impl Tile<'_> {
             for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(rows).enumerate() {
                 self.load_row::<OPS, _, _>(elems, run, [ky, columns], pad, &load);
             }
-            return Window { elems: to, runs, run_len, run_stride, pixel_stride };
+            let row_gap = if out_rows > 1 { stride * run_stride - self.pixels * pixel_stride } else { 0 };
+            return Window { elems: to, runs, run_len, run_stride, pixel_stride, row_pixels: self.pixels, row_gap };
         }
         // Rows as they lie, of which each patch copies its own, each group of four as the kernel wants it.
         let (staged, to) = to.split_at_mut_checked(staged).unwrap_or_default();
@@ -77,22 +86,27 @@ impl Tile<'_> {
                 }
             }
         }
-        Window { elems: to, runs, run_len, run_stride, pixel_stride }
+        Window { elems: to, runs, run_len, run_stride, pixel_stride, row_pixels: self.pixels, row_gap: 0 }
     }
 
-    /// A kernel's call for each output row, or one for all where their patches lie one behind the other: 1×1, or no groups of four.
+    /// A kernel's call for each output row, or one for all where it takes several or their patches lie one behind the other: 1×1, or no
+    /// groups of four.
     #[inline(always)]
-    pub fn each_row<T>(&self, window: Window<'_, T>, sums: &mut [i32], call: impl Fn(Window<'_, T>, &mut [i32])) {
-        let Window { elems, runs, run_stride, pixel_stride, .. } = window;
-        let stride = self.op.stride as usize;
-        let no_gap = runs == 1 && run_stride == self.pixels * pixel_stride;
-        if self.rows() == 1 || no_gap && (stride == 1 || !self.input.c.is_multiple_of(4)) {
+    pub fn each_row<T>(
+        &self,
+        takes_rows: bool,
+        window: Window<'_, T>,
+        sums: &mut [i32],
+        call: impl Fn(Window<'_, T>, &mut [i32]),
+    ) {
+        if self.rows() == 1 || takes_rows || window.row_gap == 0 {
             return call(window, sums);
         }
-        let row_stride = stride * run_stride;
+        let row_stride = self.pixels * window.pixel_stride + window.row_gap;
         let row_len = sums.len() / self.rows();
         for (y, sums) in sums.chunks_exact_mut(row_len.max(1)).enumerate() {
-            call(Window { elems: elems.get(y * row_stride..).unwrap_or_default(), ..window }, sums);
+            let elems = window.elems.get(y * row_stride..).unwrap_or_default();
+            call(Window { elems, row_gap: 0, ..window }, sums);
         }
     }
 

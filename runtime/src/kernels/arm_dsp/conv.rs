@@ -14,7 +14,7 @@ const UNROLLED: usize = 8;
 const GROUP_CODE_BYTES: usize = 72;
 
 pub(super) fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]) {
-    let Window { elems, runs, run_len, run_stride, pixel_stride } = window;
+    let Window { elems, runs, run_len, run_stride, pixel_stride, .. } = window;
     let (pixels, patch) = (out.len() / channels.max(1), runs * run_len);
     if pixels == 0 || !window.holds(pixels, channels, weights) {
         return;

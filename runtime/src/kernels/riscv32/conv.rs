@@ -16,7 +16,7 @@ const JOINED: usize = 36;
 type Joined = [i32; 2];
 
 pub(super) fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
-    let Window { elems, runs, run_len, run_stride, pixel_stride } = window;
+    let Window { elems, runs, run_len, run_stride, pixel_stride, .. } = window;
     let pixels = out.len() / channels.max(1);
     if pixels == 0 || !window.holds(pixels, channels, weights) {
         return;

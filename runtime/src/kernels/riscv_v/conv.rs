@@ -24,7 +24,7 @@ pub(super) fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>
 
 #[inline(always)]
 fn conv<T>(out: &mut [i32], channels: usize, window: Window<'_, T>, weights: &[i8], two_pixels: TwoPixels) {
-    let Window { elems, runs, run_len, run_stride, pixel_stride } = window;
+    let Window { elems, runs, run_len, run_stride, pixel_stride, .. } = window;
     let pixels = out.len() / channels.max(1);
     if pixels == 0 || !window.holds(pixels, channels, weights) {
         return;
