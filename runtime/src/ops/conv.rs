@@ -12,7 +12,7 @@
 //! pixels run over them before the next ones are unpacked, so that every weight is unpacked once a call.
 
 use super::Context;
-use super::parts::{Cost, over_rows};
+use super::parts::{Cost, over_columns, over_rows};
 use super::upsampled::Taps;
 use super::window::Tile;
 use super::winograd;
@@ -85,6 +85,8 @@ pub(super) fn run<const OPS: OpSet>(
         constants: &*constants,
         two,
         out: &out,
+        first_channel: 0,
+        all_channels: out.c as usize,
         zero_point: quant.zero_point as i32,
         residual: has_residual.then_some(&*residual_bytes),
         residual_in_place: in_place,
@@ -100,15 +102,51 @@ pub(super) fn run<const OPS: OpSet>(
     let unit = if select::TILING.is_host() && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
     let work = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
     let cost = Cost { work, set_up: by_winograd || packed.contains(&true) };
+    let some = |finish: &Finish<'_, OPS>, rows: Range<usize>, out_bytes: &mut [u8], scratch: &mut [u8]| {
+        if by_winograd {
+            winograd::run(ctx, op, &tensors[0], cast(first), &parts.winograd, finish, rows, out_bytes, scratch);
+        } else {
+            direct(ctx, op, &tensors, [first, second], &parts, by_taps, finish, rows, out_bytes, scratch);
+        }
+    };
+    let bytes = select::TILING.is_host() && out.dtype == DType::I8 && !(has_residual && finish.residual_i16);
+    if bytes && let Some(unit) = columns(ctx.kernels, out.c as usize, image.len() * out.w as usize, by_winograd) {
+        let found = finish.residual.map(|residual| match in_place {
+            true => &[],
+            false => residual.get(image.start * row_bytes..image.end * row_bytes).unwrap_or_default(),
+        });
+        if over_columns(
+            ctx,
+            (&mut *out_rows, row_bytes / out.w.max(1) as usize, unit),
+            found,
+            scratch.len(),
+            cost,
+            |columns, piece, scratch| {
+                let out = Tensor { c: columns.len() as u16, ..out };
+                let finish = Finish { out: &out, first_channel: columns.start, residual_in_place: true, ..finish };
+                some(&finish, image.clone(), piece, scratch);
+            },
+        ) {
+            return;
+        }
+    }
     let units = 0..image.len().div_ceil(unit);
     over_rows(ctx, units, (out_rows, unit * row_bytes), scratch, cost, |units, out_bytes, scratch| {
         let rows = image.start + units.start * unit..(image.start + units.end * unit).min(image.end);
-        if by_winograd {
-            winograd::run(ctx, op, &tensors[0], cast(first), &parts.winograd, &finish, rows, out_bytes, scratch);
-        } else {
-            direct(ctx, op, &tensors, [first, second], &parts, by_taps, &finish, rows, out_bytes, scratch);
-        }
+        some(&finish, rows, out_bytes, scratch);
     });
+}
+
+/// Bytes of a pixel that parts have a multiple of where they are output channels; nothing where they are rows, each of which reads all
+/// weights, while channels' parts read all of the input, and copy their output. Weights count for more where they are transformed, the
+/// input where it is widened.
+fn columns(kernels: &Kernels, out_c: usize, pixels: usize, by_winograd: bool) -> Option<usize> {
+    match (by_winograd, is_wide(kernels)) {
+        (true, _) => (pixels <= out_c).then_some(16),
+        // Not less than a line of the cache, which two threads would write in turns.
+        (false, true) => (4 * pixels <= out_c).then_some(64),
+        (false, false) => (pixels <= 4 * out_c).then_some(64),
+    }
 }
 
 /// Some rows, each product computed as it stands in the formula, or once a tap.
@@ -142,13 +180,15 @@ fn direct<const OPS: OpSet>(
         if in_passes {
             some_c = if by_taps { parts.tap_channels } else { parts.channels }.min(out_c - channel);
         }
-        if links(OPS, opset::WEIGHTS_I4) {
-            let (first, second) = scratch.split_at_mut_checked(parts.weights[0]).unwrap_or_default();
-            codes = [unpack(ctx, op.weights[0], channel, first), unpack(ctx, op.weights[1], channel, second)];
+        let first = finish.first_channel() + channel;
+        if links(OPS, opset::WEIGHTS_I4) && !(select::TILING.is_host() && parts.weights == [0; 2]) {
+            let (of_first, of_second) = scratch.split_at_mut_checked(parts.weights[0]).unwrap_or_default();
+            codes = [(op.weights[0], of_first), (op.weights[1], of_second)]
+                .map(|(id, to)| unpack(ctx, id, first, some_c, to));
         }
         for (codes, &id) in codes.iter_mut().zip(&op.weights) {
             if codes.is_empty() {
-                *codes = cast(model.weight_rows(id, channel));
+                *codes = cast(model.weight_rows(id, first));
             }
         }
         let mut taps = by_taps.then(|| Taps::new(ctx, &tensors[0], some_c, codes[0], &mut *tap_scratch));
@@ -190,12 +230,17 @@ pub(super) struct Place {
 }
 
 /// What becomes of sums.
+#[derive(Clone, Copy)]
 pub(super) struct Finish<'a, const OPS: OpSet> {
     ctx: &'a Context<'a, OPS>,
     constants: &'a [i32],
     /// There are two sources.
     two: bool,
+    /// The output, or some of its channels.
     pub out: &'a Tensor,
+    /// The first of these among all, on a host.
+    first_channel: usize,
+    all_channels: usize,
     zero_point: i32,
     /// All of the tensor; nothing where it is the output.
     residual: Option<&'a [u8]>,
@@ -206,10 +251,18 @@ pub(super) struct Finish<'a, const OPS: OpSet> {
 }
 
 impl<const OPS: OpSet> Finish<'_, OPS> {
+    pub fn first_channel(&self) -> usize {
+        if select::TILING.is_host() { self.first_channel } else { 0 }
+    }
+
     /// Constants of some channels of a source.
     #[inline(always)]
     fn channels(&self, source: usize, some: Range<usize>) -> Channels<'_> {
-        let out_c = self.out.c as usize;
+        let (mut out_c, mut some) = (self.out.c as usize, some);
+        if select::TILING.is_host() {
+            out_c = self.all_channels;
+            some = self.first_channel + some.start..self.first_channel + some.end;
+        }
         let per_source = self.constants.len() / if self.two { 2 } else { 1 };
         let constants = self.constants.get(source * per_source..).unwrap_or_default();
         Channels {
@@ -299,11 +352,12 @@ const TAPS_FIT: bool = select::TILING.tap_bytes() > 0;
 /// Whether it has kernels for Winograd's algorithm.
 const WINOGRAD_FITS: bool = select::TILING.winograd > 0;
 
-/// Int4 weights from output channel `channel` on, unpacked, as many as there is room for; nothing where they are int8.
+/// Int4 weights of `channels` output channels from `channel` on, unpacked, or of as many as there is room for; nothing where they are int8.
 pub(super) fn unpack<'c, const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     id: u16,
     channel: usize,
+    channels: usize,
     to: &'c mut [u8],
 ) -> &'c [i8] {
     let Some(weights) = ctx.model.weights(id) else { return &[] };
@@ -311,7 +365,8 @@ pub(super) fn unpack<'c, const OPS: OpSet>(
     let codes: &mut [i8] = cast_mut(to);
     let four_rows = codes.chunks_exact_mut((Weights::BLOCK_ROWS * weights.row_codes()).max(1));
     let packed = ctx.model.weight_rows(id, channel).chunks_exact(weights.four_rows_bytes().max(1));
-    for (codes, packed) in four_rows.zip(packed) {
+    let blocks = if select::TILING.is_host() { channels.div_ceil(Weights::BLOCK_ROWS) } else { usize::MAX };
+    for (codes, packed) in four_rows.zip(packed).take(blocks) {
         let (nibbles, scales) = packed.split_at_checked(codes.len() / 2).unwrap_or_default();
         (ctx.kernels.unpack_i4)(codes, nibbles, cast(scales), group_len as usize);
     }

@@ -59,3 +59,23 @@ pub(super) fn over_rows<const OPS: OpSet>(
     let _ = (ctx, row_bytes, cost.work, cost.set_up);
     job(rows, out, scratch);
 }
+
+/// As [`over_rows`], but what is cut are the `pixel_bytes` of every pixel of `out`, at multiples of `unit_bytes`: `job` is given some of
+/// them, and a piece `[pixels][these bytes]` that is copied to its place afterwards. It holds what lies in that place of `found`, or of `out`
+/// where `found` is empty, or whatever. `false`, and nothing done, where rows are to be cut or nothing.
+#[inline(always)]
+pub(super) fn over_columns<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    (out, pixel_bytes, unit_bytes): (&mut [u8], usize, usize),
+    found: Option<&[u8]>,
+    scratch_bytes: usize,
+    cost: Cost,
+    job: impl Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync,
+) -> bool {
+    #[cfg(feature = "std")]
+    if let Some(threads) = ctx.workers.threads {
+        return threads.over_columns((out, pixel_bytes, unit_bytes), found, scratch_bytes, cost, &job);
+    }
+    let _ = (ctx, out, pixel_bytes, unit_bytes, found, scratch_bytes, cost, job);
+    false
+}

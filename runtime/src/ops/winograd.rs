@@ -83,10 +83,10 @@ pub(super) fn run<const OPS: OpSet>(
     while channel < out_c {
         let some_c = parts.channels.min(out_c - channel);
         for block in (0..some_c / 4).step_by(select::TILING.winograd_blocks()) {
-            let first = channel + 4 * block;
+            let first = finish.first_channel() + channel + 4 * block;
             let mut codes: &[i8] = &[];
-            if links(OPS, WEIGHTS_I4) {
-                codes = unpack(ctx, op.weights[0], first, &mut *codes_bytes);
+            if links(OPS, WEIGHTS_I4) && !(HOST && parts.codes == 0) {
+                codes = unpack(ctx, op.weights[0], first, usize::MAX, &mut *codes_bytes);
             }
             if codes.is_empty() {
                 codes = cast(ctx.model.weight_rows(op.weights[0], first));

@@ -4,10 +4,12 @@
 //! sum's four fraction bits, a table's index), and by nothing else.
 
 mod conv;
+mod threads;
 
 use mote_runtime::format::op::{Attention, Conv, EmbedAdd, EmbedLookup, Modulation, NormApply, NormStats, Table};
 use mote_runtime::format::{DType, NONE, Op};
 use mote_runtime::kernels::{Kernels, select};
+use mote_runtime::threads::Threads;
 use mote_runtime::{Model, Poll, Request, Sampler, opset};
 use mote_tests::{Builder, CONV, Flash, ROW, Random, arena_for, expanded};
 
@@ -116,19 +118,27 @@ impl Net {
 
 impl Net {
     /// Runs one step with these kernels, `budget` multiply-adds a poll, and returns a tensor's bytes.
-    fn bytes_of(mut self, id: u16, kernels: Kernels, poll_budget: u32) -> Vec<u8> {
+    fn bytes_of(self, id: u16, kernels: Kernels, poll_budget: u32) -> Vec<u8> {
+        bytes_of(&self.file(), id, kernels, poll_budget, &Threads::new(1))
+    }
+
+    fn file(mut self) -> Flash {
         let [_, end] = self.b.ends;
         self.conv(end, plain(self.x));
-        let file = Flash::new(&self.b.build());
-        let model = Model::from_bytes(file.bytes()).expect("a valid file");
-        let mut arena = arena_for(&model);
-        let kernels = Box::leak(Box::new(kernels));
-        let mut sampler =
-            Sampler::with_kernels(&model, arena.bytes_mut(), kernels).expect("an arena that is long enough");
-        sampler.start(Request { seed: 3, poll_budget, ..Default::default() }).expect("a request");
-        while let Poll::Pending(_) = sampler.poll() {}
-        arena.bytes_mut()[model.tensor(id).range()].to_vec()
+        Flash::new(&self.b.build())
     }
+}
+
+/// As [`Net::bytes_of`], on these threads.
+fn bytes_of(file: &Flash, id: u16, kernels: Kernels, poll_budget: u32, threads: &Threads) -> Vec<u8> {
+    let model = Model::from_bytes(file.bytes()).expect("a valid file");
+    let mut arena = arena_for(&model);
+    let kernels = Box::leak(Box::new(kernels));
+    let sampler = Sampler::with_kernels(&model, arena.bytes_mut(), kernels).expect("an arena that is long enough");
+    let mut sampler = sampler.with_threads(threads);
+    sampler.start(Request { seed: 3, poll_budget, ..Default::default() }).expect("a request");
+    while let Poll::Pending(_) = sampler.poll() {}
+    arena.bytes_mut()[model.tensor(id).range()].to_vec()
 }
 
 /// One network call with these kernels, and a check of every operator.
