@@ -65,7 +65,6 @@ fn winograd_of_the_largest_sums() {
                         run_len: 3 * in_c,
                         run_stride: w * in_c,
                         pixel_stride: in_c,
-                        row_pixels: usize::MAX,
                         row_gap: 0,
                     };
                     (scalar::KERNELS.conv_i16)(want, channels, window, &codes);
@@ -97,7 +96,7 @@ fn rows_and_long_patches() {
         let elems: Vec<i16> = (0..len).map(|i| (i * 7919 % 511) as i16 - 255).collect();
         let codes = channels.next_multiple_of(4) * runs * run_len;
         let weights: Vec<i8> = (0..codes).map(|i| (i * 104_729 % 255) as u8 as i8).collect();
-        let window = Window { elems: &elems, runs, run_len, run_stride, pixel_stride, row_pixels, row_gap };
+        let window = Window { elems: &elems, runs, run_len, run_stride, pixel_stride, row_gap };
         let mut want = vec![0; rows * row_pixels * channels];
         let by_row = |kernel: fn(&mut [i32], usize, Window<'_, i16>, &[i8]), out: &mut [i32]| {
             for (y, out) in out.chunks_exact_mut(row_pixels * channels).enumerate() {

@@ -172,7 +172,7 @@ fn window_of<'a, T>(random: &mut Random, elems: &'a [T]) -> (Window<'a, T>, usiz
     let pixels = pixels.min(most.max(1));
     let columns = (pixels - 1) * pixel_stride + run_len;
     let run_stride = (columns.next_multiple_of(4)).min(LEN.saturating_sub(columns + 4) / runs.max(1) / 4 * 4);
-    (Window { elems, runs, run_len, run_stride, pixel_stride, row_pixels: pixels, row_gap: 0 }, pixels, channels)
+    (Window { elems, runs, run_len, run_stride, pixel_stride, row_gap: 0 }, pixels, channels)
 }
 
 fn conv_i8(table: &Kernels, random: &mut Random) -> bool {
@@ -182,8 +182,8 @@ fn conv_i8(table: &Kernels, random: &mut Random) -> bool {
     let weights = Aligned(weights.map(|w| w.max(-127)));
     // The offset is scalar's sum over a window of nothing but offsets.
     let offsets = [table.offset as i16; LEN];
-    let Window { runs, run_len, run_stride, pixel_stride, row_pixels, row_gap, .. } = window;
-    let offsets = Window { elems: &offsets, runs, run_len, run_stride, pixel_stride, row_pixels, row_gap };
+    let Window { runs, run_len, run_stride, pixel_stride, row_gap, .. } = window;
+    let offsets = Window { elems: &offsets, runs, run_len, run_stride, pixel_stride, row_gap };
     conv(
         pixels * channels,
         [&|out| (table.conv_i8)(out, channels, window, &weights.0), &|out| {
@@ -626,15 +626,7 @@ fn winograd(table: &Kernels, random: &mut Random) -> bool {
     (table.winograd)(got.get_mut(..size * rows * out_row_len).unwrap_or_default(), channels, tile);
     for (row, sums) in want.chunks_exact_mut(out_row_len).take(size * rows).enumerate() {
         let elems = larger.get(row * row_len..).unwrap_or_default();
-        let window = Window {
-            elems,
-            runs: 3,
-            run_len: 3 * in_c,
-            run_stride: row_len,
-            pixel_stride: in_c,
-            row_pixels: usize::MAX,
-            row_gap: 0,
-        };
+        let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: row_len, pixel_stride: in_c, row_gap: 0 };
         (SCALAR.conv_i16)(sums, channels, window, &weights);
     }
     got == want

@@ -69,21 +69,24 @@ pub struct Window<'a, T> {
     pub run_stride: usize,
     /// Elements from a pixel's patch to the next.
     pub pixel_stride: usize,
-    /// On hosts, pixels of an output row.
-    pub row_pixels: usize,
     /// How many elements more it is from a row's last patch to the next row's first: 0 but for kernels that take several rows
     /// ([`Kernels::rows`]).
     pub row_gap: usize,
 }
 
 impl<T> Window<'_, T> {
+    /// Pixels of an output row.
+    pub(crate) fn row_pixels(&self) -> usize {
+        self.run_stride.saturating_sub(self.run_len).checked_div(self.pixel_stride).unwrap_or(0) + 1
+    }
+
     /// Whether all elements of `pixels` patches, and the weights of `channels` output channels, are there: what a
     /// kernel that reads without bounds checks asks first.
     pub fn holds(&self, pixels: usize, channels: usize, weights: &[i8]) -> bool {
         let before = pixels.saturating_sub(1);
         let mut last = before.saturating_mul(self.pixel_stride);
         if select::TILING.is_host() && self.row_gap > 0 {
-            last = last.saturating_add(before.checked_div(self.row_pixels).unwrap_or(0).saturating_mul(self.row_gap));
+            last = last.saturating_add(before.checked_div(self.row_pixels()).unwrap_or(0).saturating_mul(self.row_gap));
         }
         let run = self.runs.saturating_sub(1).saturating_mul(self.run_stride);
         let patch = self.runs.saturating_mul(self.run_len);

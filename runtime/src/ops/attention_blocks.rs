@@ -67,15 +67,8 @@ pub(super) fn run<const OPS: OpSet>(
                 queries.scores(kernels, scores, positions, head, keys.get(of_head(head)).unwrap_or_default());
                 let added = added.get(added_to(head)).unwrap_or_default();
                 (kernels.softmax_rows)(weights, totals, scores, added, terms.exponential);
-                let window = Window {
-                    elems: &*weights,
-                    runs: 1,
-                    run_len: len,
-                    run_stride: len,
-                    pixel_stride: len,
-                    row_pixels: usize::MAX,
-                    row_gap: 0,
-                };
+                let window =
+                    Window { elems: &*weights, runs: 1, run_len: len, run_stride: len, pixel_stride: len, row_gap: 0 };
                 (kernels.conv_i16)(sums, head_dim, window, values.get(of_head(head)).unwrap_or_default());
                 scale(kernels, terms, sums, totals, [bias, multipliers]);
                 let pixels = out.chunks_exact_mut(c.max(1)).zip(sums.chunks_exact(head_dim.max(1)));
@@ -143,27 +136,11 @@ impl<'a> Queries<'a> {
         let (at, dim) = (head * self.dim, self.dim);
         if is_wide(kernels) {
             let elems = cast(self.bytes).get(at..).unwrap_or_default();
-            let window = Window {
-                elems,
-                runs: 1,
-                run_len: dim,
-                run_stride: dim,
-                pixel_stride: self.pixel,
-                row_pixels: usize::MAX,
-                row_gap: 0,
-            };
+            let window = Window { elems, runs: 1, run_len: dim, run_stride: dim, pixel_stride: self.pixel, row_gap: 0 };
             (kernels.conv_i16)(out, positions, window, keys);
         } else {
             let elems = cast(self.bytes).get(at..).unwrap_or_default();
-            let window = Window {
-                elems,
-                runs: 1,
-                run_len: dim,
-                run_stride: dim,
-                pixel_stride: self.pixel,
-                row_pixels: usize::MAX,
-                row_gap: 0,
-            };
+            let window = Window { elems, runs: 1, run_len: dim, run_stride: dim, pixel_stride: self.pixel, row_gap: 0 };
             (kernels.conv_i8)(out, positions, window, keys);
         }
     }

@@ -112,5 +112,5 @@ impl<'a> Taps<'a> {
 
 /// Pixels of c channels, one behind the other.
 fn pixels<T>(elems: &[T], c: usize) -> Window<'_, T> {
-    Window { elems, runs: 1, run_len: c, run_stride: c, pixel_stride: c, row_pixels: usize::MAX, row_gap: 0 }
+    Window { elems, runs: 1, run_len: c, run_stride: c, pixel_stride: c, row_gap: 0 }
 }

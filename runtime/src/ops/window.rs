@@ -28,15 +28,7 @@ impl Tile<'_> {
     pub fn in_place<'a>(&self, elems: &'a [i8]) -> Window<'a, i8> {
         let c = self.input.c as usize;
         let elems = elems.get(self.y * self.input.row_elems() + self.x * c..).unwrap_or_default();
-        Window {
-            elems,
-            runs: 1,
-            run_len: c,
-            run_stride: self.pixels * c,
-            pixel_stride: c,
-            row_pixels: self.pixels,
-            row_gap: 0,
-        }
+        Window { elems, runs: 1, run_len: c, run_stride: self.pixels * c, pixel_stride: c, row_gap: 0 }
     }
 
     /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four.
@@ -61,7 +53,7 @@ impl Tile<'_> {
                 self.load_row::<OPS, _, _>(elems, run, [ky, columns], pad, &load);
             }
             let row_gap = if out_rows > 1 { stride * run_stride - self.pixels * pixel_stride } else { 0 };
-            return Window { elems: to, runs, run_len, run_stride, pixel_stride, row_pixels: self.pixels, row_gap };
+            return Window { elems: to, runs, run_len, run_stride, pixel_stride, row_gap };
         }
         // Rows as they lie, of which each patch copies its own, each group of four as the kernel wants it.
         let (staged, to) = to.split_at_mut_checked(staged).unwrap_or_default();
@@ -86,7 +78,7 @@ impl Tile<'_> {
                 }
             }
         }
-        Window { elems: to, runs, run_len, run_stride, pixel_stride, row_pixels: self.pixels, row_gap: 0 }
+        Window { elems: to, runs, run_len, run_stride, pixel_stride, row_gap: 0 }
     }
 
     /// A kernel's call for each output row, or one for all where it takes several or their patches lie one behind the other: 1×1, or no

@@ -74,7 +74,8 @@ fn conv_i16(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: 
     if pixels == 0 || !window.holds(pixels, channels, weights) {
         return;
     }
-    let Window { runs, run_len, run_stride, pixel_stride, row_pixels, row_gap, .. } = window;
+    let Window { runs, run_len, run_stride, pixel_stride, row_gap, .. } = window;
+    let row_pixels = window.row_pixels();
     let (groups, patch) = (run_len / 4, runs * run_len);
     if patch == 0 {
         return out.fill(0);
