@@ -1,0 +1,171 @@
+//! The kernels of convolutions.
+
+use super::super::scalar::TABLE as SCALAR;
+use super::super::scratch::{COEFFICIENTS, TAPS};
+use super::super::{Kernels, Window, WinogradTile, select};
+use super::{LEN, OUT_LEN, Pair, Random, both};
+use crate::Aligned;
+
+/// What `widen` and `load` are to do.
+pub(super) fn exchanged<T: Copy + Into<i16>>(out: &mut [i16], elems: &[T], exchange: bool) {
+    for (out, elems) in out.chunks_exact_mut(4).zip(elems.chunks_exact(4)) {
+        out.iter_mut().zip(elems).for_each(|(to, &elem)| *to = elem.into());
+        if exchange {
+            out.swap(1, 2);
+        }
+    }
+}
+
+/// A window's shape, and how many pixels and channels there are; everything fits the buffers.
+fn window_of<'a, T>(random: &mut Random, elems: &'a [T]) -> (Window<'a, T>, usize, usize) {
+    let (runs, group) = (1 + random.below(3), 4 * (1 + random.below(8)));
+    let run_len = (group * (1 + random.below(3))).min(LEN / 8 / runs / 4 * 4).max(4);
+    // Weights of 4, 8 or 12 rows fit, and often more.
+    let channels = 1 + random.below((LEN / (runs * run_len) / 4 * 4).clamp(4, 40));
+    let pixels = 1 + random.below((OUT_LEN / channels).clamp(1, 20));
+    let pixel_stride = 4 * (1 + random.below(group / 4 * 2));
+    let most = LEN.saturating_sub(4 + (runs * run_len)) / pixel_stride.max(1);
+    let pixels = pixels.min(most.max(1));
+    let columns = (pixels - 1) * pixel_stride + run_len;
+    let run_stride = (columns.next_multiple_of(4)).min(LEN.saturating_sub(columns + 4) / runs.max(1) / 4 * 4);
+    (Window { elems, runs, run_len, run_stride, pixel_stride, row_gap: 0 }, pixels, channels)
+}
+
+pub(super) fn conv_i8(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, weights) = (random.i8s(), random.i8s());
+    // A tensor that is read in place is aligned to 16 bytes, its pixels to four.
+    let (window, pixels, channels) = window_of(random, &elems);
+    let weights = Aligned(weights.map(|w| w.max(-127)));
+    // The offset is scalar's sum over a window of nothing but offsets.
+    let offsets = [table.offset as i16; LEN];
+    let Window { runs, run_len, run_stride, pixel_stride, row_gap, .. } = window;
+    let offsets = Window { elems: &offsets, runs, run_len, run_stride, pixel_stride, row_gap };
+    conv(
+        pixels * channels,
+        [&|out| (table.conv_i8)(out, channels, window, &weights.0), &|out| {
+            let mut sums = [0; OUT_LEN];
+            let sums = sums.get_mut(..out.len()).unwrap_or_default();
+            (SCALAR.conv_i16)(sums, channels, offsets, &weights.0);
+            (SCALAR.conv_i8)(out, channels, window, &weights.0);
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum);
+        }],
+    )
+}
+
+pub(super) fn conv_i16(table: &Kernels, random: &mut Random) -> bool {
+    let (mut elems, weights) = (random.i16s(), Aligned(random.i8s().map(|w| w.max(-127))));
+    // The converter proves that no sum leaves i32; kernels that pair products rely on it.
+    elems.iter_mut().for_each(|x| *x /= 4);
+    let mut ordered = [0i16; LEN];
+    exchanged(&mut ordered, &elems, table.exchanged);
+    let (window, pixels, channels) = window_of(random, &elems);
+    let moved = Window { elems: &ordered, ..window };
+    conv(
+        pixels * channels,
+        [&|out| (table.conv_i16)(out, channels, moved, &weights.0), &|out| {
+            (SCALAR.conv_i16)(out, channels, window, &weights.0)
+        }],
+    )
+}
+
+fn conv(len: usize, run: Pair<'_, i32>) -> bool {
+    both::<i32, OUT_LEN>(-1, len, run)
+}
+
+pub(super) fn unpack_i4(table: &Kernels, random: &mut Random) -> bool {
+    let bytes = random.i8s().map(|x| x as u8);
+    let (blocks, group_len) = (random.below(OUT_LEN / 16 + 1), 4 * random.below(20));
+    let groups = if group_len == 0 { 0 } else { (4 * blocks).div_ceil(group_len) };
+    let scales: [u16; OUT_LEN / 16] = core::array::from_fn(|_| random.bits() as u16);
+    let scales = scales.get(..groups).unwrap_or_default();
+    let at = random.offset();
+    let nibbles = bytes.get(at..at + 8 * blocks).unwrap_or_default();
+    both::<i8, OUT_LEN>(
+        0,
+        16 * blocks,
+        [&|out| (table.unpack_i4)(out, nibbles, scales, group_len), &|out| {
+            (SCALAR.unpack_i4)(out, nibbles, scales, group_len)
+        }],
+    )
+}
+
+/// Against a direct convolution, which is what it must give.
+pub(super) fn winograd(table: &Kernels, random: &mut Random) -> bool {
+    const TILES: usize = if select::TILING.winograd_tiles() < 7 { 4 } else { 7 };
+    const GROUP: usize = select::TILING.winograd_group();
+    // Those of LEN / 9 pairs of channels, filled up to whole groups.
+    const ROW: usize = select::TILING.winograd_coefficients() * select::TILING.winograd_row(16);
+    const TRANSFORMED: usize = if GROUP == 4 { COEFFICIENTS * LEN / 9 } else { ROW * 32 };
+    // Pixels of a tile times at most 20 channels.
+    const SUMS: usize = TILES * if GROUP == 4 { 4 } else { 16 } * 20;
+    let (elems, weights) = (random.i8s(), random.i8s().map(|w| w.max(-127)));
+    let in_c = 4 * (1 + random.below(4));
+    // As many as there are weights for, and room for those transformed.
+    let channels = 4 * (1 + random.below((LEN / 9 / in_c / 4).min(5)));
+    let upsampled = select::TILING.winograd_always() && random.below(2) == 1;
+    let size = if upsampled { 2 } else { table.winograd_size };
+    let (step, rows, least) = match table.winograd_size {
+        2 => (if upsampled { 1 } else { 2 }, 1, 2),
+        _ => (if upsampled { 1 } else { size }, 1 + random.below(2), 1),
+    };
+    // As many as there are elements for.
+    let most = ((LEN / in_c / (size * rows + 2)).saturating_sub(2) / size).min(TILES / rows);
+    let columns = least + random.below(most + 1 - least);
+    let [row_len, up_len] = [size, step].map(|step| (step * columns + 2) * in_c);
+    let (mut pixels, mut larger) = ([0i16; LEN], [0i16; LEN]);
+    pixels.iter_mut().zip(elems).for_each(|(to, elem)| *to = elem.into());
+    // What a direct convolution reads: each pixel but those at the edges twice, each way.
+    for (y, row) in larger.chunks_exact_mut(row_len).take(size * rows + 2).enumerate() {
+        for (x, pixel) in row.chunks_exact_mut(in_c).enumerate() {
+            let [y, x] = if upsampled { [y.div_ceil(2), x.div_ceil(2)] } else { [y, x] };
+            let from = pixels.get(y * up_len + x * in_c..).unwrap_or_default();
+            pixel.iter_mut().zip(from).for_each(|(to, &elem)| *to = elem);
+        }
+    }
+    let window = pixels.get(..(step * rows + 2) * up_len).unwrap_or_default();
+    let mut ordered = Aligned([0; LEN]);
+    exchanged(&mut ordered.0, window, table.exchanged);
+
+    let mut transformed = Aligned([0i16; TRANSFORMED]);
+    let mut values = Aligned([0i16; ROW * TILES]);
+    let mut products = [0i32; select::TILING.winograd_coefficients() * GROUP * TILES];
+    let block_len = 36 * in_c;
+    for block in (0..channels / 4).step_by(select::TILING.winograd_blocks()) {
+        let codes = weights.get(block * block_len..channels / 4 * block_len).unwrap_or_default();
+        (table.winograd_weights)(&mut transformed.0, block, codes, in_c, upsampled);
+    }
+    let [mut got, mut want] = [[-1i32; SUMS]; 2];
+    let out_row_len = size * columns * channels;
+    let tile = WinogradTile {
+        window: ordered.0.get_mut(..window.len()).unwrap_or_default(),
+        upsampled,
+        known: false,
+        in_c,
+        rows,
+        columns,
+        weights: &transformed.0,
+        values: &mut values.0,
+        products: &mut products,
+    };
+    (table.winograd)(got.get_mut(..size * rows * out_row_len).unwrap_or_default(), channels, tile);
+    for (row, sums) in want.chunks_exact_mut(out_row_len).take(size * rows).enumerate() {
+        let elems = larger.get(row * row_len..).unwrap_or_default();
+        let window = Window { elems, runs: 3, run_len: 3 * in_c, run_stride: row_len, pixel_stride: in_c, row_gap: 0 };
+        (SCALAR.conv_i16)(sums, channels, window, &weights);
+    }
+    got == want
+}
+
+pub(super) fn sum_taps(table: &Kernels, random: &mut Random) -> bool {
+    let channels = 4 * random.below(6);
+    let w = random.below(LEN / (TAPS * channels).max(9) / 2);
+    let len = (w + 2) * TAPS * channels;
+    let elems: [i32; LEN] = core::array::from_fn(|_| random.value(i32::MIN, i32::MAX));
+    let rows = [0, 1, 2].map(|_| elems.get(random.below(LEN - len.min(LEN - 1))..).unwrap_or_default());
+    let rows = rows.map(|row| row.get(..len).unwrap_or_default());
+    both::<i32, OUT_LEN>(
+        77,
+        (2 * w * channels).min(OUT_LEN / channels.max(1) * channels),
+        [&|out| (table.sum_taps)(out, channels, rows), &|out| (SCALAR.sum_taps)(out, channels, rows)],
+    )
+}
