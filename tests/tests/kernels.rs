@@ -106,7 +106,7 @@ fn rows_and_long_patches() {
         by_row(scalar::KERNELS.conv_i16, &mut want);
         for table in select::tables().iter().filter(|table| !table.exchanged) {
             let mut got = vec![-1; want.len()];
-            if table.rows {
+            if table.takes_rows {
                 (table.conv_i16)(&mut got, channels, window, &weights);
             } else {
                 by_row(table.conv_i16, &mut got);

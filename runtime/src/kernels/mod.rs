@@ -70,7 +70,7 @@ pub struct Window<'a, T> {
     /// Elements from a pixel's patch to the next.
     pub pixel_stride: usize,
     /// How many elements more it is from a row's last patch to the next row's first: 0 but for kernels that take several rows
-    /// ([`Kernels::rows`]).
+    /// ([`Kernels::takes_rows`]).
     pub row_gap: usize,
 }
 
@@ -291,7 +291,7 @@ pub struct Kernels {
     /// As `conv_i8` for a 16-bit window, `exchanged` or not, without an offset.
     pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
     /// Whether `conv_i16` takes windows of several rows ([`Window::row_gap`]): hosts only.
-    pub rows: bool,
+    pub takes_rows: bool,
     /// Input channels from which an upsampling convolution is faster as the sum of its taps' products, where scratch has room for
     /// them ([`Tiling::tap_bytes`](tiling::Tiling::tap_bytes)).
     pub taps_from: usize,

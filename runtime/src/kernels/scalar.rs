@@ -21,7 +21,7 @@ pub const KERNELS: Kernels = Kernels {
     offset: 0,
     conv_i8: conv,
     conv_i16: conv,
-    rows: false,
+    takes_rows: false,
     taps_from: 0,
     sum_taps,
     winograd_from: 0,

@@ -19,7 +19,7 @@ use core::ops::Range;
 /// Output rows `rows`, of which `out_rows` are the bytes. The first call packs, the others find that in scratch.
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
-    terms: &Attention<'_>,
+    attention: &Attention<'_>,
     parts: &BlockScratch,
     rows: Range<usize>,
     out_rows: &mut [u8],
@@ -27,7 +27,7 @@ pub(super) fn run<const OPS: OpSet>(
     cost: Cost,
 ) {
     let kernels = ctx.kernels;
-    let &Attention { c, heads, positions, elems: [q, k, v], .. } = terms;
+    let &Attention { c, heads, positions, elems: [q, k, v], .. } = attention;
     let head_dim = c / heads.max(1);
     let row_elems = out_rows.len() / rows.len().max(1);
     // Padded to whole blocks.
@@ -66,15 +66,15 @@ pub(super) fn run<const OPS: OpSet>(
             for head in 0..heads {
                 queries.scores(kernels, scores, positions, head, keys.get(of_head(head)).unwrap_or_default());
                 let added = added.get(added_to(head)).unwrap_or_default();
-                (kernels.softmax_rows)(weights, totals, scores, added, terms.exponential);
+                (kernels.softmax_rows)(weights, totals, scores, added, attention.exponential);
                 let window =
                     Window { elems: &*weights, runs: 1, run_len: len, run_stride: len, pixel_stride: len, row_gap: 0 };
                 (kernels.conv_i16)(sums, head_dim, window, values.get(of_head(head)).unwrap_or_default());
-                scale(kernels, terms, sums, totals, [bias, multipliers]);
+                scale(kernels, attention, sums, totals, [bias, multipliers]);
                 let pixels = out.chunks_exact_mut(c.max(1)).zip(sums.chunks_exact(head_dim.max(1)));
                 for (out, sums) in pixels {
                     let out = out.get_mut(head * head_dim..).unwrap_or_default();
-                    out.iter_mut().zip(sums).for_each(|(to, &value)| *to = terms.output(value));
+                    out.iter_mut().zip(sums).for_each(|(to, &value)| *to = attention.output(value));
                 }
             }
         }
@@ -85,15 +85,15 @@ pub(super) fn run<const OPS: OpSet>(
 /// are shifted alike, which are all of them unless a file's scales are strange.
 fn scale(
     kernels: &Kernels,
-    terms: &Attention<'_>,
+    attention: &Attention<'_>,
     sums: &mut [i32],
     totals: &mut [i32],
     [bias, multipliers]: [&mut [i32]; 2],
 ) {
-    let head_dim = (terms.c / terms.heads.max(1)).max(1);
+    let head_dim = (attention.c / attention.heads.max(1)).max(1);
     let queries = bias.chunks_exact_mut(head_dim).zip(multipliers.chunks_exact_mut(head_dim));
     for ((bias, multipliers), total) in queries.zip(&mut *totals) {
-        let factor = terms.factor(*total);
+        let factor = attention.factor(*total);
         bias.fill(factor.zero.wrapping_neg());
         multipliers.fill(factor.multiplier);
         *total = factor.shift as i32;

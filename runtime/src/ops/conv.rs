@@ -467,14 +467,14 @@ fn accumulate<const OPS: OpSet>(
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);
             let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.exchanged, kernels.widen);
-            tile.each_row(kernels.rows, window, sums, |window, sums| {
+            tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });
         }
         DType::I16 if links(OPS, opset::CONV_I16) => {
             let elems: &[i16] = cast(elems);
             let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load);
-            tile.each_row(kernels.rows, window, sums, |window, sums| {
+            tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });
         }

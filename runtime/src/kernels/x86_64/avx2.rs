@@ -5,7 +5,7 @@
 //! registers: 16 weight bytes, a block's four rows of four, become 16 lanes of 16 bits, four input elements are
 //! broadcast beside each row, and an accumulator holds two partial sums a channel, added in the end. The first tile of a
 //! call leaves the weights widened for the others, which then do little but multiply and add (97 % of the peak in the
-//! first cache, 90 without) and fetch the next channels' weights; so a call serves several rows ([`Kernels::rows`]).
+//! first cache, 90 without) and fetch the next channels' weights; so a call serves several rows ([`Kernels::takes_rows`]).
 
 use super::super::scalar::KERNELS as SCALAR;
 use super::super::{Kernels, Window};
@@ -29,7 +29,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     // Never called: 8-bit inputs are widened.
     conv_i8: SCALAR.conv_i8,
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
-    rows: true,
+    takes_rows: true,
     taps_from: 0,
     sum_taps: |out, channels, rows| unsafe { rows::sum_taps(out, channels, rows) },
     winograd_from: 16,

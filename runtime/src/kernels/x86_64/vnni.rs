@@ -21,7 +21,7 @@ pub(super) static TABLE: Kernels = Kernels {
     widen: |out, elems| unsafe { rows512::widen(out, elems) },
     offset: 128,
     conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
-    rows: false,
+    takes_rows: false,
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
     // Where Winograd's algorithm is not used. With 64 channels it takes 1.1 times as long as direct convolution: what a tile
     // costs apart from its products is paid nine times.
