@@ -17,6 +17,8 @@ pub const KERNELS: Kernels = Kernels {
     exchanged: false,
     copy: load,
     widen: load,
+    frame_i8: |out, elems, frame| frame.fill(out, elems, load),
+    frame_i16: |out, elems, frame| frame.fill(out, elems, load),
     load,
     offset: 0,
     conv_i8: conv,

@@ -23,11 +23,12 @@ use crate::kernels::constants::{self, ConvOutput, ConvSource};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, is_direct};
 use crate::kernels::tiling::Widening;
-use crate::kernels::{Channels, Kernels, Requantization, Residual, select};
+use crate::kernels::{Channels, Frame, Kernels, Requantization, Residual, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier};
 use crate::shape::row_macs;
 use core::ops::Range;
+use half::slice::HalfFloatSliceExt;
 
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -388,9 +389,22 @@ fn prepare<const OPS: OpSet>(
     let model = ctx.model;
     let out_c = out.c as usize;
     let table = model.modulation_table(op.modulation, ctx.row, ctx.class, out_c);
-    for ((c, to), &bias) in constants.iter_mut().enumerate().zip(model.floats(op.bias, out_c)) {
-        let modulation = table.get(c).map_or_else(|| given.get(c).copied().unwrap_or(0.0), |x| x.to_f32());
-        *to = (bias + modulation).to_bits() as i32;
+    let biases = model.floats(op.bias, out_c);
+    if select::TILING.is_host() {
+        // All at once: a call for each channel would take longer than the convolution's constants.
+        let to: &mut [f32] = bytemuck::try_cast_slice_mut(&mut *constants).unwrap_or_default();
+        let to = to.get_mut(..out_c).unwrap_or_default();
+        match (to.len() == table.len(), given.get(..out_c)) {
+            (true, _) => table.convert_to_f32_slice(to),
+            (_, Some(given)) => to.copy_from_slice(given),
+            _ => to.fill(0.0),
+        }
+        to.iter_mut().zip(biases).for_each(|(to, &bias)| *to += bias);
+    } else {
+        for ((c, to), &bias) in constants.iter_mut().enumerate().zip(biases) {
+            let modulation = table.get(c).map_or_else(|| given.get(c).copied().unwrap_or(0.0), |x| x.to_f32());
+            *to = (bias + modulation).to_bits() as i32;
+        }
     }
     let mut sources: [ConvSource<'_>; 2] = Default::default();
     let mut to_shift: &mut [i32] = &mut [];
@@ -460,20 +474,28 @@ fn accumulate<const OPS: OpSet>(
             let window = if is_direct(tile.op, tile.input, out) {
                 tile.in_place(elems)
             } else {
-                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy)
+                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy, kernels.frame_i8)
             };
             tile.each_row(false, window, sums, |window, sums| (kernels.conv_i8)(sums, channels, window, weights));
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.exchanged, kernels.widen);
+            let window = tile.load::<OPS, _, _>(
+                elems,
+                cast_mut(window),
+                zero,
+                kernels.exchanged,
+                kernels.widen,
+                kernels.frame_i16,
+            );
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });
         }
         DType::I16 if links(OPS, opset::CONV_I16) => {
             let elems: &[i16] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load);
+            let portable = |out: &mut [i16], elems: &[i16], frame: Frame<i16>| frame.fill(out, elems, kernels.load);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load, portable);
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });

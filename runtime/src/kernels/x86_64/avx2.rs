@@ -24,6 +24,9 @@ pub(super) const KERNELS: Kernels = Kernels {
     exchanged: false,
     copy: SCALAR.copy,
     widen: |out, elems| unsafe { rows::widen(out, elems) },
+    // Never called: windows are of 16 bits.
+    frame_i8: SCALAR.frame_i8,
+    frame_i16: |out, elems, frame| unsafe { rows::frame_i16(out, elems, frame) },
     load: SCALAR.load,
     offset: 0,
     // Never called: 8-bit inputs are widened.

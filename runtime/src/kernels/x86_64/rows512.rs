@@ -1,7 +1,7 @@
 //! AVX-512 over rows: everything that is not a convolution, sixteen lanes of 32 bits. Tails are masked, not scalar.
 
-use super::super::Channels;
 use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
+use super::super::{Channels, Frame};
 use core::arch::x86_64::*;
 
 /// The first `n` of sixteen lanes.
@@ -27,6 +27,75 @@ pub(super) fn widen(out: &mut [i16], elems: &[i8]) {
             _mm512_mask_storeu_epi16(out.as_mut_ptr().add(at), some, words);
         }
     }
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn frame_i8(out: &mut [i8], elems: &[i8], frame: Frame<i8>) {
+    if !frame.fits(out.len(), elems.len()) {
+        return;
+    }
+    let pad = _mm512_set1_epi8(frame.pad);
+    // SAFETY (of both): what lies behind the piece is masked off.
+    let fill = |to: *mut i8, len: usize| unsafe {
+        for at in (0..len).step_by(64) {
+            _mm512_mask_storeu_epi8(to.add(at), first64(len - at), pad);
+        }
+    };
+    let load = |to: *mut i8, from: *const i8, len: usize| unsafe {
+        for at in (0..len).step_by(64) {
+            let some = first64(len - at);
+            _mm512_mask_storeu_epi8(to.add(at), some, _mm512_maskz_loadu_epi8(some, from.add(at)));
+        }
+    };
+    pieces(out.as_mut_ptr(), out.len(), elems.as_ptr(), &frame, fill, load);
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn frame_i16(out: &mut [i16], elems: &[i8], frame: Frame<i16>) {
+    if !frame.fits(out.len(), elems.len()) {
+        return;
+    }
+    let pad = _mm512_set1_epi16(frame.pad);
+    // SAFETY (of both): what lies behind the piece is masked off.
+    let fill = |to: *mut i16, len: usize| unsafe {
+        for at in (0..len).step_by(32) {
+            _mm512_mask_storeu_epi16(to.add(at), first64(len - at) as __mmask32, pad);
+        }
+    };
+    let load = |to: *mut i16, from: *const i8, len: usize| unsafe {
+        for at in (0..len).step_by(32) {
+            let some = first64(len - at) as __mmask32;
+            let words = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(some, from.add(at)));
+            _mm512_mask_storeu_epi16(to.add(at), some, words);
+        }
+    };
+    pieces(out.as_mut_ptr(), out.len(), elems.as_ptr(), &frame, fill, load);
+}
+
+/// The pieces of a frame that fits, of which there are no more than a few vectors each.
+#[inline(always)]
+fn pieces<D, S>(
+    mut to: *mut D,
+    len: usize,
+    mut from: *const S,
+    frame: &Frame<D>,
+    fill: impl Fn(*mut D, usize),
+    load: impl Fn(*mut D, *const S, usize),
+) {
+    let mut left = len - frame.before;
+    fill(to, frame.before);
+    to = to.wrapping_add(frame.before);
+    for row in 0..frame.rows {
+        load(to, from, frame.len);
+        left -= frame.len;
+        to = to.wrapping_add(frame.len);
+        from = from.wrapping_add(frame.stride);
+        let gap = if row + 1 < frame.rows { frame.gap } else { left };
+        fill(to, gap);
+        left -= gap;
+        to = to.wrapping_add(gap);
+    }
+    fill(to, left);
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]

@@ -19,6 +19,8 @@ pub(super) static TABLE: Kernels = Kernels {
     name: "avx512vnni",
     wide: false,
     widen: |out, elems| unsafe { rows512::widen(out, elems) },
+    frame_i8: |out, elems, frame| unsafe { rows512::frame_i8(out, elems, frame) },
+    frame_i16: |out, elems, frame| unsafe { rows512::frame_i16(out, elems, frame) },
     offset: 128,
     conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
     takes_rows: false,
