@@ -126,6 +126,7 @@ pub(crate) fn cast_mut<T: bytemuck::AnyBitPattern + bytemuck::NoUninit>(bytes: &
 }
 
 /// Cuts `len` bytes off the front of `rest`; empty where there are fewer.
+#[cfg_attr(not(target_os = "none"), inline(always))]
 pub(crate) fn take_front<'a>(rest: &mut &'a mut [u8], len: usize) -> &'a mut [u8] {
     rest.split_off_mut(..len).unwrap_or_default()
 }

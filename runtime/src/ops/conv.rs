@@ -101,7 +101,7 @@ pub(super) fn run<const OPS: OpSet>(
     let out_rows = out_bytes.get_mut(image.start * row_bytes..image.end * row_bytes).unwrap_or_default();
     // Parts are whole rows of tiles.
     let unit = if select::TILING.is_host() && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
-    let work = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
+    let work = if ctx.workers.are_some() { rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64 } else { 0 };
     let cost = Cost { work, set_up: by_winograd || packed.contains(&true) };
     let some = |finish: &Finish<'_, OPS>, rows: Range<usize>, out_bytes: &mut [u8], scratch: &mut [u8]| {
         if by_winograd {
@@ -274,6 +274,7 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
     }
 
     /// From the sums of each source to output elements; `out_bytes` begins with row `first_row`.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub fn store(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
         let (out, kernels) = (self.out, self.ctx.kernels);
         let Place { y, x, channel, some_c } = place;
@@ -283,7 +284,9 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         let in_passes = TAPS_FIT || by_winograd || links(OPS, opset::WEIGHTS_I4);
         let piece_len = if !in_passes || some_c == out_c { sums[0].len() } else { some_c }.max(1);
         let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
-        let channels = [0, if self.two { 1 } else { 0 }].map(|source| self.channels(source, channel..channel + some_c));
+        let of_source = |source: usize| self.channels(source, channel..channel + some_c);
+        let of_first = of_source(0);
+        let channels = [of_first, if self.two { of_source(1) } else { of_first }];
         let of_elems = !(links(OPS, opset::RESIDUAL_I16) && self.residual_i16);
         if select::TILING.is_host() && out.dtype == DType::I8 && of_elems {
             // From the same element on as the output.
