@@ -371,6 +371,8 @@ pub struct Kernels {
     pub add_i16: fn(acc: &mut [i32], elems: &[i16], zero_point: i32, multiplier: i32),
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
+    /// `out = quantize(x·mul + add)`, for hosts.
+    pub quantize: fn(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant),
     /// [`constants::conv`], for hosts.
     pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
     /// [`constants::norm`], for hosts.
@@ -451,7 +453,10 @@ impl Kernels {
             table.attend = |_, _, _| {};
         }
         if !select::TILING.is_host() {
+            table.frame_i8 = |_, _, _| {};
+            table.frame_i16 = |_, _, _| {};
             table.requantize = |_, _, _, _| {};
+            table.quantize = |_, _, _, _| {};
             table.conv_constants = |_, _| 0;
             table.norm_constants = |_, _, _| {};
         }

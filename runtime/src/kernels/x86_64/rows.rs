@@ -3,6 +3,7 @@
 use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
 use super::super::scalar::{self, KERNELS as SCALAR};
 use super::super::{Channels, Frame};
+use crate::format::Quant;
 use crate::quant::mul_round;
 use core::arch::x86_64::*;
 
@@ -47,6 +48,11 @@ impl Element for i16 {
 #[target_feature(enable = "avx2")]
 pub(super) fn frame_i16(out: &mut [i16], elems: &[i8], frame: Frame<i16>) {
     frame.fill(out, elems, |out, elems| widen(out, elems));
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn quantize(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant) {
+    scalar::quantize(out, x, affine, quant);
 }
 
 #[target_feature(enable = "avx2")]
