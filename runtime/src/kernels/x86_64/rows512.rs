@@ -36,16 +36,22 @@ pub(super) fn frame_i8(out: &mut [i8], elems: &[i8], frame: Frame<i8>) {
         return;
     }
     let pad = _mm512_set1_epi8(frame.pad);
-    // SAFETY (of both): what lies behind the piece is masked off.
+    // SAFETY (of both): whole vectors of the piece, and of the last one what lies behind the piece is masked off.
     let fill = |to: *mut i8, len: usize| unsafe {
-        for at in (0..len).step_by(64) {
-            _mm512_mask_storeu_epi8(to.add(at), first64(len - at), pad);
+        let whole = len / 64 * 64;
+        for at in (0..whole).step_by(64) {
+            _mm512_storeu_si512(to.add(at).cast(), pad);
         }
+        _mm512_mask_storeu_epi8(to.add(whole), first64(len - whole), pad);
     };
     let load = |to: *mut i8, from: *const i8, len: usize| unsafe {
-        for at in (0..len).step_by(64) {
-            let some = first64(len - at);
-            _mm512_mask_storeu_epi8(to.add(at), some, _mm512_maskz_loadu_epi8(some, from.add(at)));
+        let whole = len / 64 * 64;
+        for at in (0..whole).step_by(64) {
+            _mm512_storeu_si512(to.add(at).cast(), _mm512_loadu_si512(from.add(at).cast()));
+        }
+        if len > whole {
+            let some = first64(len - whole);
+            _mm512_mask_storeu_epi8(to.add(whole), some, _mm512_maskz_loadu_epi8(some, from.add(whole)));
         }
     };
     pieces(out.as_mut_ptr(), out.len(), elems.as_ptr(), &frame, fill, load);
@@ -57,17 +63,24 @@ pub(super) fn frame_i16(out: &mut [i16], elems: &[i8], frame: Frame<i16>) {
         return;
     }
     let pad = _mm512_set1_epi16(frame.pad);
-    // SAFETY (of both): what lies behind the piece is masked off.
+    // SAFETY (of both): as in `frame_i8`.
     let fill = |to: *mut i16, len: usize| unsafe {
-        for at in (0..len).step_by(32) {
-            _mm512_mask_storeu_epi16(to.add(at), first64(len - at) as __mmask32, pad);
+        let whole = len / 32 * 32;
+        for at in (0..whole).step_by(32) {
+            _mm512_storeu_si512(to.add(at).cast(), pad);
         }
+        _mm512_mask_storeu_epi16(to.add(whole), first64(len - whole) as __mmask32, pad);
     };
     let load = |to: *mut i16, from: *const i8, len: usize| unsafe {
-        for at in (0..len).step_by(32) {
-            let some = first64(len - at) as __mmask32;
-            let words = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(some, from.add(at)));
-            _mm512_mask_storeu_epi16(to.add(at), some, words);
+        let whole = len / 32 * 32;
+        for at in (0..whole).step_by(32) {
+            let elems = _mm256_loadu_si256(from.add(at).cast());
+            _mm512_storeu_si512(to.add(at).cast(), _mm512_cvtepi8_epi16(elems));
+        }
+        if len > whole {
+            let some = first64(len - whole) as __mmask32;
+            let words = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(some, from.add(whole)));
+            _mm512_mask_storeu_epi16(to.add(whole), some, words);
         }
     };
     pieces(out.as_mut_ptr(), out.len(), elems.as_ptr(), &frame, fill, load);
