@@ -80,18 +80,24 @@ impl<T> Window<'_, T> {
         self.run_stride.saturating_sub(self.run_len).checked_div(self.pixel_stride).unwrap_or(0) + 1
     }
 
-    /// Whether all elements of `pixels` patches, and the weights of `channels` output channels, are there: what a
-    /// kernel that reads without bounds checks asks first.
-    pub fn holds(&self, pixels: usize, channels: usize, weights: &[i8]) -> bool {
+    /// Elements that `pixels` patches take.
+    #[inline]
+    pub(crate) fn len(&self, pixels: usize) -> usize {
         let before = pixels.saturating_sub(1);
         let mut last = before.saturating_mul(self.pixel_stride);
         if select::TILING.is_host() && self.row_gap > 0 {
             last = last.saturating_add(before.checked_div(self.row_pixels()).unwrap_or(0).saturating_mul(self.row_gap));
         }
         let run = self.runs.saturating_sub(1).saturating_mul(self.run_stride);
+        last.saturating_add(run).saturating_add(self.run_len)
+    }
+
+    /// Whether all elements of `pixels` patches, and the weights of `channels` output channels, are there: what a
+    /// kernel that reads without bounds checks asks first.
+    pub fn holds(&self, pixels: usize, channels: usize, weights: &[i8]) -> bool {
         let patch = self.runs.saturating_mul(self.run_len);
         self.run_len.is_multiple_of(4)
-            && last.saturating_add(run).saturating_add(self.run_len) <= self.elems.len()
+            && self.len(pixels) <= self.elems.len()
             && channels.next_multiple_of(4).saturating_mul(patch) <= weights.len()
     }
 }

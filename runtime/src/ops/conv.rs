@@ -462,7 +462,9 @@ fn accumulate<const OPS: OpSet>(
             } else {
                 tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy)
             };
-            tile.each_row(false, window, sums, |window, sums| (kernels.conv_i8)(sums, channels, window, weights));
+            tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
+                (kernels.conv_i8)(sums, channels, window, weights)
+            });
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);
