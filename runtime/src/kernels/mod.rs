@@ -266,6 +266,9 @@ pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_
 /// Outputs, channels a pixel of them, sums of each source, constants: [`Kernels::requantize`].
 pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
+/// Outputs, pixels and channels a pixel of them, window, weights, constants: [`Kernels::conv_bytes`].
+pub type ConvBytes = fn(&mut [i8], [usize; 2], Window<'_, i8>, &[i8], Requantization<'_>) -> bool;
+
 /// The source; multipliers and offsets; weights and biases: [`Kernels::norm_constants`].
 pub type NormConstantsOf = fn(NormSource, [&mut [i32]; 2], [&[f32]; 2]);
 
@@ -296,7 +299,7 @@ pub struct Kernels {
     pub conv_i8: fn(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]),
     /// As `conv_i8` for a 16-bit window, `exchanged` or not, without an offset.
     pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
-    /// Whether `conv_i16` takes windows of several rows ([`Window::row_gap`]): hosts only.
+    /// Whether `conv_i8` and `conv_i16` take windows of several rows ([`Window::row_gap`]): hosts only.
     pub takes_rows: bool,
     /// Input channels from which an upsampling convolution is faster as the sum of its taps' products, where scratch has room for
     /// them ([`Tiling::tap_bytes`](tiling::Tiling::tap_bytes)).
@@ -340,6 +343,8 @@ pub struct Kernels {
     /// ([`Tiling::is_host`](tiling::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
     /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
     pub requantize: Requantize,
+    /// `conv_i8` and `requantize` in one, or `false` where this table has no kernel for that shape, and `out` is as it was. For hosts.
+    pub conv_bytes: ConvBytes,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
     /// as many behind them. `row` is a row or several.
     pub sums_i8: Sums<i8>,

@@ -39,6 +39,7 @@ pub const KERNELS: Kernels = Kernels {
     conv_constants: |sources, output| constants::conv(sources, output),
     norm_constants: |source, to, affine| constants::norm(source, to, affine),
     requantize,
+    conv_bytes: |_, _, _, _, _| false,
     sums_i8: sums::<i8>,
     sums_i16: sums::<i16>,
     norm_i8: |out, out_c, src, src_c, k| norm::<i8, 16>(out, out_c, src, src_c, k, mul_round, clamp_i8),

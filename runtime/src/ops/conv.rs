@@ -200,7 +200,10 @@ fn direct<const OPS: OpSet>(
                 let pixels = if some_rows > 1 { out_w } else { select::TILING.pixels.min(out_w - x) };
                 let sums = sums.get_mut(..some_rows * pixels * some_c).unwrap_or_default();
                 let second_sums = second_sums.get_mut(..some_rows * pixels * some_c).unwrap_or_default();
+                let place = Place { y, x, channel, some_c };
+                let mut stored = false;
                 for k in 0..if finish.two { 2 } else { 1 } {
+                    let bytes = finish.bytes(&mut *out_bytes, rows.start, place).filter(|_| !finish.two);
                     let (input, elems, codes, sums) = match k {
                         0 => (&tensors[0], elems[0], codes[0], &mut *sums),
                         _ => (&tensors[1], elems[1], codes[1], &mut *second_sums),
@@ -208,10 +211,12 @@ fn direct<const OPS: OpSet>(
                     let tile = Tile { op, input, y, x, rows: some_rows, pixels };
                     match &mut taps {
                         Some(taps) => taps.row(ctx, cast(elems), codes, y, sums),
-                        None => accumulate(ctx, &tile, finish.out, elems, codes, window, sums, some_c),
+                        None => stored = accumulate(ctx, &tile, finish.out, elems, codes, window, sums, some_c, bytes),
                     }
                 }
-                finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, second_sums]);
+                if !stored {
+                    finish.store(out_bytes, rows.start, place, [sums, second_sums]);
+                }
                 x += select::TILING.pixels;
             }
             y += some_rows;
@@ -272,6 +277,32 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         }
     }
 
+    /// Where bytes belong, from the first on, and what becomes of their sums: on hosts, where all of it is of 8 bits.
+    #[inline(always)]
+    fn bytes<'o>(
+        &'o self,
+        out_bytes: &'o mut [u8],
+        first_row: usize,
+        place: Place,
+    ) -> Option<(&'o mut [i8], Requantization<'o>)> {
+        let Place { y, x, channel, some_c } = place;
+        let of_elems = !(links(OPS, opset::RESIDUAL_I16) && self.residual_i16);
+        if !select::TILING.is_host() || self.out.dtype != DType::I8 || !of_elems {
+            return None;
+        }
+        let channels = [0, if self.two { 1 } else { 0 }].map(|source| self.channels(source, channel..channel + some_c));
+        let first_elem = (y - first_row) * self.out.row_elems() + x * self.out.c as usize + channel;
+        // From the same element on as the output.
+        let residual = self.residual.map(|residual| Residual {
+            elems: (!self.residual_in_place)
+                .then(|| cast(residual).get(first_row * self.out.row_elems() + first_elem..).unwrap_or_default()),
+            zero_point: self.residual_zero,
+            multiplier: self.residual_multiplier,
+        });
+        let to = cast_mut(out_bytes).get_mut(first_elem..).unwrap_or_default();
+        Some((to, Requantization { channels, residual, zero_point: self.zero_point }))
+    }
+
     /// From the sums of each source to output elements; `out_bytes` begins with row `first_row`.
     pub fn store(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
         let (out, kernels) = (self.out, self.ctx.kernels);
@@ -283,23 +314,9 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         let piece_len = if !in_passes || some_c == out_c { sums[0].len() } else { some_c }.max(1);
         let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
         let channels = [0, if self.two { 1 } else { 0 }].map(|source| self.channels(source, channel..channel + some_c));
-        let of_elems = !(links(OPS, opset::RESIDUAL_I16) && self.residual_i16);
-        if select::TILING.is_host() && out.dtype == DType::I8 && of_elems {
-            // From the same element on as the output.
-            let residual = self.residual.map(|residual| Residual {
-                elems: (!self.residual_in_place)
-                    .then(|| cast(residual).get(first_row * out.row_elems() + first_elem..).unwrap_or_default()),
-                zero_point: self.residual_zero,
-                multiplier: self.residual_multiplier,
-            });
-            let to = cast_mut(out_bytes).get_mut(first_elem..).unwrap_or_default();
+        if let Some((to, constants)) = self.bytes(&mut *out_bytes, first_row, place) {
             let sums = if self.two { sums } else { [&mut *sums[0], &mut []] };
-            return (kernels.requantize)(
-                to,
-                out_c,
-                sums,
-                Requantization { channels, residual, zero_point: self.zero_point },
-            );
+            return (kernels.requantize)(to, out_c, sums, constants);
         }
         let [first, second] = sums;
         for (k, acc) in [&mut *first, &mut *second].into_iter().enumerate() {
@@ -440,7 +457,8 @@ pub(super) fn is_wide(kernels: &Kernels) -> bool {
     }
 }
 
-/// The products of one tile of pixels with some output channels: `sums[p·channels + c]`, without bias.
+/// The products of one tile of pixels with some output channels: `sums[p·channels + c]`, without bias. `true` where they are output
+/// `bytes` already.
 #[allow(clippy::too_many_arguments)] // all of them change from call to call
 fn accumulate<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -451,7 +469,8 @@ fn accumulate<const OPS: OpSet>(
     window: &mut [u8],
     sums: &mut [i32],
     channels: usize,
-) {
+    bytes: Option<(&mut [i8], Requantization<'_>)>,
+) -> bool {
     let kernels = ctx.kernels;
     let zero = ctx.model.quant(tile.input, ctx.row).zero_point;
     match tile.input.dtype {
@@ -462,6 +481,12 @@ fn accumulate<const OPS: OpSet>(
             } else {
                 tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy)
             };
+            if let Some((to, constants)) = bytes {
+                let sizes = [tile.rows * tile.pixels, out.c as usize];
+                if (kernels.conv_bytes)(to, sizes, window, weights, constants) {
+                    return true;
+                }
+            }
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i8)(sums, channels, window, weights)
             });
@@ -482,6 +507,7 @@ fn accumulate<const OPS: OpSet>(
         }
         DType::I8 | DType::I16 | DType::F32 => {}
     }
+    false
 }
 
 /// `out = (sums + bias)·scale`, or added to what is there; the multipliers are the bits of f32 scales.

@@ -33,6 +33,54 @@ impl Source {
     }
 }
 
+/// Constants of sixteen channels, with a second source or without, with a residual or without.
+#[derive(Clone, Copy)]
+pub(super) struct Sixteen<const TWO: bool, const RESIDUAL: bool> {
+    sources: [Source; 2],
+    /// The residual's zero point, and its multiplier in two parts, as in `requantize`.
+    residual: [__m512i; 3],
+    zero_point: __m512i,
+}
+
+impl<const TWO: bool, const RESIDUAL: bool> Sixteen<TWO, RESIDUAL> {
+    /// Channels from `first` on.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn new(k: &Requantization<'_>, first: usize) -> Self {
+        // Half of what the last shift drops is added together with the first product's half, and so is the zero point where nothing can
+        // take the sum out of 32 bits.
+        let alone = !TWO && !RESIDUAL;
+        let more = if alone { k.zero_point << SUM_FRACTION_BITS } else { 0 } + (1 << (SUM_FRACTION_BITS - 1));
+        let sources = [(k.channels[0], more), (k.channels[1], 0)];
+        let sources = sources.map(|(channels, more)| Source::new(channels, first, more));
+        let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
+        let residual = [zero, (m >> 15) & 0xffff, m & 0x7fff].map(|x| _mm512_set1_epi32(x));
+        Sixteen { sources, residual, zero_point: _mm512_set1_epi32(k.zero_point) }
+    }
+
+    /// Of the sums, and the residual's elements.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn bytes(&self, sums: [__m512i; 2], elems: __m128i) -> __m128i {
+        let mut sum = self.sources[0].scale(sums[0]);
+        if TWO {
+            sum = _mm512_add_epi32(sum, self.sources[1].scale(sums[1]));
+        }
+        if RESIDUAL {
+            let [zero, high, low] = self.residual;
+            let centred = _mm512_sub_epi32(_mm512_cvtepi8_epi32(elems), zero);
+            let below = _mm512_dpwssd_epi32(_mm512_set1_epi32(1 << 14), centred, low);
+            let below = _mm512_add_epi32(_mm512_srai_epi32::<15>(below), sum);
+            sum = _mm512_dpwssd_epi32(below, centred, high);
+        }
+        sum = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(sum);
+        if TWO || RESIDUAL {
+            sum = _mm512_add_epi32(sum, self.zero_point);
+        }
+        _mm512_cvtsepi32_epi8(sum)
+    }
+}
+
 /// The place of some channels of all pixels.
 struct Block<'a> {
     /// Of the first pixel, in the sums of each source.
@@ -93,40 +141,21 @@ impl Block<'_> {
     /// As of `run`.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn lanes<const TWO: bool, const RESIDUAL: bool, const ALL: bool>(&self) {
-        let (c, k) = (self.k.channels[0].bias.len(), self.k);
-        // Half of what the last shift drops is added together with the first product's half, and so is the zero point where nothing can
-        // take the sum out of 32 bits.
-        let alone = !TWO && !RESIDUAL;
-        let more = if alone { k.zero_point << SUM_FRACTION_BITS } else { 0 } + (1 << (SUM_FRACTION_BITS - 1));
-        let sources = [(k.channels[0], more), (k.channels[1], 0)];
-        let sources = sources.map(|(channels, more)| Source::new(channels, self.first, more));
-        // As in `requantize`.
-        let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
-        let [zero, high, low] = [zero, (m >> 15) & 0xffff, m & 0x7fff].map(|x| _mm512_set1_epi32(x));
-        let out_zero = _mm512_set1_epi32(k.zero_point);
+        let c = self.k.channels[0].bias.len();
+        let constants = Sixteen::<TWO, RESIDUAL>::new(self.k, self.first);
         let mask = if ALL { !0 } else { first16(self.lanes) };
         for p in 0..self.pixels {
             // SAFETY: the caller's promise; other lanes are masked off.
-            let load_sums = |sums: *const i32| unsafe { _mm512_maskz_loadu_epi32(mask, sums.add(p * c)) };
-            let mut sum = sources[0].scale(load_sums(self.sums[0]));
-            if TWO {
-                sum = _mm512_add_epi32(sum, sources[1].scale(load_sums(self.sums[1])));
-            }
-            if RESIDUAL {
-                // SAFETY: as above.
-                let elems = unsafe { _mm_maskz_loadu_epi8(mask, self.residual.add(p * self.out_c)) };
-                let centred = _mm512_sub_epi32(_mm512_cvtepi8_epi32(elems), zero);
-                let below = _mm512_dpwssd_epi32(_mm512_set1_epi32(1 << 14), centred, low);
-                let below = _mm512_add_epi32(_mm512_srai_epi32::<15>(below), sum);
-                sum = _mm512_dpwssd_epi32(below, centred, high);
-            }
-            sum = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(sum);
-            if !alone {
-                sum = _mm512_add_epi32(sum, out_zero);
-            }
-            let bytes = _mm512_cvtsepi32_epi8(sum);
-            // SAFETY: as above.
             unsafe {
+                let mut sums = [_mm512_maskz_loadu_epi32(mask, self.sums[0].add(p * c)); 2];
+                let mut elems = _mm_setzero_si128();
+                if TWO {
+                    sums[1] = _mm512_maskz_loadu_epi32(mask, self.sums[1].add(p * c));
+                }
+                if RESIDUAL {
+                    elems = _mm_maskz_loadu_epi8(mask, self.residual.add(p * self.out_c));
+                }
+                let bytes = constants.bytes(sums, elems);
                 let to = self.out.add(p * self.out_c);
                 if ALL { _mm_storeu_si128(to.cast(), bytes) } else { _mm_mask_storeu_epi8(to, mask, bytes) }
             }
