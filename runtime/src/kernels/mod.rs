@@ -267,7 +267,25 @@ pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_
 pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
 /// Outputs, pixels and channels a pixel of them, window, weights, constants: [`Kernels::conv_bytes`].
-pub type ConvBytes = fn(&mut [i8], [usize; 2], Window<'_, i8>, &[i8], Requantization<'_>) -> bool;
+pub type ConvBytes = fn(&mut [i8], [usize; 2], Window<'_, i8>, &[i8], Requantization<'_>);
+
+/// What [`Kernels::conv_bytes`] is for.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteLimits {
+    /// The longest patch; 0 where there is no such kernel.
+    pub patch: usize,
+    /// The longest one whose runs are not whole groups of four, but elements as they lie in the input.
+    pub odd_patch: usize,
+    /// The longest window.
+    pub window: usize,
+    /// Pixels from which it pays.
+    pub pixels: usize,
+}
+
+impl ByteLimits {
+    /// No kernel.
+    pub const NONE: ByteLimits = ByteLimits { patch: 0, odd_patch: 0, window: 0, pixels: 0 };
+}
 
 /// The source; multipliers and offsets; weights and biases: [`Kernels::norm_constants`].
 pub type NormConstantsOf = fn(NormSource, [&mut [i32]; 2], [&[f32]; 2]);
@@ -343,8 +361,10 @@ pub struct Kernels {
     /// ([`Tiling::is_host`](tiling::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
     /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
     pub requantize: Requantize,
-    /// `conv_i8` and `requantize` in one, or `false` where this table has no kernel for that shape, and `out` is as it was. For hosts.
+    /// `conv_i8` and `requantize` of one source in one, of windows of several rows, within `byte_limits`. For hosts.
     pub conv_bytes: ConvBytes,
+    /// What that is for.
+    pub byte_limits: ByteLimits,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
     /// as many behind them. `row` is a row or several.
     pub sums_i8: Sums<i8>,

@@ -173,6 +173,7 @@ fn direct<const OPS: OpSet>(
     let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
     let tap_scratch = take_front(&mut scratch, parts.taps);
     let rows_at_once = if by_taps { 1 } else { select::TILING.rows(op, finish.out) };
+    let byte_rows = if by_taps { 0 } else { byte_rows(ctx, op, &tensors[0], finish, rows.len(), window.len()) };
     // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
     let mut channel = 0;
     while channel < out_c {
@@ -191,6 +192,23 @@ fn direct<const OPS: OpSet>(
                 *codes = cast(model.weight_rows(id, first));
             }
         }
+        if byte_rows > 0 {
+            for y in rows.clone().step_by(byte_rows) {
+                let tile = Tile { op, input: &tensors[0], y, x: 0, rows: byte_rows.min(rows.end - y), pixels: out_w };
+                let place = Place { y, x: 0, channel, some_c };
+                if let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place) {
+                    let elems = cast(elems[0]);
+                    let zero = model.quant(&tensors[0], ctx.row).zero_point as i8;
+                    let window = match is_direct(op, &tensors[0], finish.out) {
+                        true => tile.in_place(elems),
+                        false => tile.load::<OPS, _, _>(elems, cast_mut(window), zero, [false, true], ctx.kernels.copy),
+                    };
+                    (ctx.kernels.conv_bytes)(to, [tile.rows * out_w, out_c], window, codes[0], constants);
+                }
+            }
+            channel += some_c;
+            continue;
+        }
         let mut taps = by_taps.then(|| Taps::new(ctx, &tensors[0], some_c, codes[0], &mut *tap_scratch));
         let mut y = rows.start;
         while y < rows.end {
@@ -200,10 +218,7 @@ fn direct<const OPS: OpSet>(
                 let pixels = if some_rows > 1 { out_w } else { select::TILING.pixels.min(out_w - x) };
                 let sums = sums.get_mut(..some_rows * pixels * some_c).unwrap_or_default();
                 let second_sums = second_sums.get_mut(..some_rows * pixels * some_c).unwrap_or_default();
-                let place = Place { y, x, channel, some_c };
-                let mut stored = false;
                 for k in 0..if finish.two { 2 } else { 1 } {
-                    let bytes = finish.bytes(&mut *out_bytes, rows.start, place).filter(|_| !finish.two);
                     let (input, elems, codes, sums) = match k {
                         0 => (&tensors[0], elems[0], codes[0], &mut *sums),
                         _ => (&tensors[1], elems[1], codes[1], &mut *second_sums),
@@ -211,18 +226,44 @@ fn direct<const OPS: OpSet>(
                     let tile = Tile { op, input, y, x, rows: some_rows, pixels };
                     match &mut taps {
                         Some(taps) => taps.row(ctx, cast(elems), codes, y, sums),
-                        None => stored = accumulate(ctx, &tile, finish.out, elems, codes, window, sums, some_c, bytes),
+                        None => accumulate(ctx, &tile, finish.out, elems, codes, window, sums, some_c),
                     }
                 }
-                if !stored {
-                    finish.store(out_bytes, rows.start, place, [sums, second_sums]);
-                }
+                finish.store(out_bytes, rows.start, Place { y, x, channel, some_c }, [sums, second_sums]);
                 x += select::TILING.pixels;
             }
             y += some_rows;
         }
         channel += some_c;
     }
+}
+
+/// Output rows of a call of `conv_bytes`, as many as there are or as scratch has room for the window of; 0 where it is not for this operator.
+#[inline(always)]
+fn byte_rows<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    op: &Conv,
+    input: &Tensor,
+    finish: &Finish<'_, OPS>,
+    rows: usize,
+    window_bytes: usize,
+) -> usize {
+    let limits = ctx.kernels.byte_limits;
+    let of_bytes = input.dtype == DType::I8 && finish.out.dtype == DType::I8 && !finish.residual_i16;
+    if !select::TILING.is_host() || limits.patch == 0 || finish.two || !of_bytes {
+        return 0;
+    }
+    let [kh, kw, stride, c, w] =
+        [op.kernel[0] as usize, op.kernel[1] as usize, op.stride as usize, input.c as usize, finish.out.w as usize];
+    // Of channels that are no groups of four, rows as they lie.
+    let patch = if c.is_multiple_of(4) { limits.patch } else { limits.odd_patch };
+    if kh * kw * c > patch || !c.is_multiple_of(4) && stride > kw {
+        return 0;
+    }
+    let room = if is_direct(op, input, finish.out) { limits.window } else { limits.window.min(window_bytes) };
+    let window_rows = room / (((w - 1) * stride + kw) * c).max(1);
+    let fit = if window_rows < kh { 0 } else { ((window_rows - kh) / stride + 1).min(rows) };
+    if fit * w < limits.pixels { 0 } else { fit }
 }
 
 /// Where sums belong: pixels from (y, x) on, `some_c` output channels of each.
@@ -457,8 +498,7 @@ pub(super) fn is_wide(kernels: &Kernels) -> bool {
     }
 }
 
-/// The products of one tile of pixels with some output channels: `sums[p·channels + c]`, without bias. `true` where they are output
-/// `bytes` already.
+/// The products of one tile of pixels with some output channels: `sums[p·channels + c]`, without bias.
 #[allow(clippy::too_many_arguments)] // all of them change from call to call
 fn accumulate<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -469,8 +509,7 @@ fn accumulate<const OPS: OpSet>(
     window: &mut [u8],
     sums: &mut [i32],
     channels: usize,
-    bytes: Option<(&mut [i8], Requantization<'_>)>,
-) -> bool {
+) {
     let kernels = ctx.kernels;
     let zero = ctx.model.quant(tile.input, ctx.row).zero_point;
     match tile.input.dtype {
@@ -479,35 +518,28 @@ fn accumulate<const OPS: OpSet>(
             let window = if is_direct(tile.op, tile.input, out) {
                 tile.in_place(elems)
             } else {
-                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy)
+                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, [false; 2], kernels.copy)
             };
-            if let Some((to, constants)) = bytes {
-                let sizes = [tile.rows * tile.pixels, out.c as usize];
-                if (kernels.conv_bytes)(to, sizes, window, weights, constants) {
-                    return true;
-                }
-            }
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i8)(sums, channels, window, weights)
             });
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.exchanged, kernels.widen);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, [kernels.exchanged, false], kernels.widen);
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });
         }
         DType::I16 if links(OPS, opset::CONV_I16) => {
             let elems: &[i16] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, [kernels.exchanged, false], kernels.load);
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });
         }
         DType::I8 | DType::I16 | DType::F32 => {}
     }
-    false
 }
 
 /// `out = (sums + bias)·scale`, or added to what is there; the multipliers are the bits of f32 scales.

@@ -5,9 +5,10 @@
 //! permuted. Of sixteen channels or fewer the two vectors are of eight channels by eight elements, so that there are no more reads
 //! for a product. The window's copy has its signs flipped.
 
-use super::super::{Requantization, Window};
+use super::super::{ByteLimits, Requantization, Window};
 use super::requantize512::Sixteen;
-use super::rows512::{first16, first64};
+use super::rows512::{Shift, first16, first64};
+use crate::quant::SUM_FRACTION_BITS;
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
 
@@ -17,34 +18,24 @@ const CHANNELS: usize = 32;
 /// Pixels of a tile: 8 × 2 accumulators, as many as hide the latency of two products a cycle twice, and a register each for their places.
 const PIXELS: usize = 8;
 
-/// Bytes of the window's copy and of the ordered weights: with what they are made of they fit the first cache.
-const WINDOW: usize = 12 << 10;
+/// Bytes of the window's copy and of the ordered weights: with what they are made of they fit the first cache, or nearly.
+const WINDOW: usize = 16 << 10;
 const WEIGHTS: usize = 24 << 10;
 
-/// Bytes of weights whose runs do not begin with a vector, ordered again.
-const ODD: usize = 8 << 10;
+/// Bytes of weights of runs that are not whole groups, ordered again: up to a run for an element.
+const ODD: usize = ODD_PATCH * STEP;
+const ODD_PATCH: usize = 64;
 
 /// Bytes of an ordered step, two vectors.
 const STEP: usize = 128;
 
+/// Below 32 pixels the weights' order costs more than it gains.
+pub(super) const LIMITS: ByteLimits =
+    ByteLimits { patch: 4 * (WEIGHTS / STEP - 4), odd_patch: ODD_PATCH, window: WINDOW - 64, pixels: 32 };
+
 #[repr(align(64))]
 struct Lines<const N: usize>([MaybeUninit<u8>; N]);
 
-/// Where sums go.
-enum Target<'a> {
-    Sums(&'a mut [i32]),
-    /// Of as many pixels, `out_c` apart.
-    Bytes(&'a mut [i8], [usize; 2], Requantization<'a>),
-}
-
-/// As `conv_i8`; `false`, and nothing done, where that would not pay, or is too much for the buffers. Runs may have any length.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) -> bool {
-    let pixels = out.len() / channels.max(1);
-    run(Target::Sums(out), [pixels, channels], window, weights)
-}
-
-/// As `conv_bytes`.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn conv_bytes(
     out: &mut [i8],
@@ -52,29 +43,23 @@ pub(super) fn conv_bytes(
     window: Window<'_, i8>,
     weights: &[i8],
     k: Requantization<'_>,
-) -> bool {
-    let c = k.channels[0].bias.len();
-    let len = pixels.saturating_sub(1).saturating_mul(out_c).saturating_add(c);
-    let there = |elems: &[i8]| len <= elems.len();
-    if out_c < c || !there(out) || !k.residual.and_then(|residual| residual.elems).is_none_or(there) {
-        return false;
-    }
-    run(Target::Bytes(out, [pixels, out_c], k), [pixels, c], window, weights)
-}
-
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn run(mut target: Target<'_>, [pixels, channels]: [usize; 2], window: Window<'_, i8>, weights: &[i8]) -> bool {
+) {
+    let channels = k.channels[0].bias.len();
     let Window { elems, runs, run_len, pixel_stride, row_gap, .. } = window;
     let row_pixels = if row_gap == 0 { pixels } else { window.row_pixels() };
-    let len = window.len(pixels);
-    let groups = (runs * run_len).div_ceil(4);
-    let there = len <= elems.len() && channels.next_multiple_of(4) * 4 * groups <= weights.len();
-    let odd = !run_len.is_multiple_of(4) || channels % CHANNELS <= 16 && !run_len.is_multiple_of(8);
-    let fits = len + 64 <= WINDOW && (groups + 4) * STEP <= WEIGHTS && (!odd || runs * run_len.div_ceil(4) * STEP <= ODD);
-    let pays = pixels >= PIXELS || !run_len.is_multiple_of(4);
-    if !there || !fits || !pays || channels == 0 || row_pixels == 0 || !pixels.is_multiple_of(row_pixels) {
-        return false;
+    let (len, patch) = (window.len(pixels), runs.saturating_mul(run_len));
+    let groups = patch.div_ceil(4);
+    let odd = !run_len.is_multiple_of(4);
+    let fits = len <= LIMITS.window && patch <= if odd { LIMITS.odd_patch } else { LIMITS.patch };
+    let there = fits && len <= elems.len() && channels.next_multiple_of(4).saturating_mul(4 * groups) <= weights.len();
+    let out_len = pixels.saturating_sub(1).saturating_mul(out_c).saturating_add(channels);
+    let given = k.residual.and_then(|residual| residual.elems);
+    let room = out_c >= channels && out_len <= out.len() && given.is_none_or(|elems| out_len <= elems.len());
+    if !there || !room || patch == 0 || channels == 0 || row_pixels == 0 || !pixels.is_multiple_of(row_pixels) {
+        return;
     }
+    let to = out.as_mut_ptr();
+    let residual = given.map_or(to.cast_const(), <[i8]>::as_ptr);
     let mut flipped = Lines([const { MaybeUninit::uninit() }; WINDOW]);
     let mut lined = Lines([const { MaybeUninit::uninit() }; WEIGHTS]);
     let mut ordered = Lines([const { MaybeUninit::uninit() }; ODD]);
@@ -86,46 +71,31 @@ fn run(mut target: Target<'_>, [pixels, channels]: [usize; 2], window: Window<'_
     let size = row_pixels.div_ceil(row_pixels.div_ceil(PIXELS));
     for first in (0..channels).step_by(CHANNELS) {
         let lanes = (channels - first).min(CHANNELS);
-        let pairs = lanes <= 16;
+        let pairs = lanes <= 16 && (odd || run_len.is_multiple_of(8));
         // SAFETY: `there`, and `fits`.
         let w = unsafe {
             let lined = lined.0.as_mut_ptr().cast();
             let weights = weights.as_ptr().add(first * 4 * groups);
-            match pairs && run_len.is_multiple_of(8) {
+            match pairs && !odd {
                 true => line::<true>(lined, weights, groups, lanes),
                 false => line::<false>(lined, weights, groups, lanes),
             }
-            match run_len.is_multiple_of(if pairs { 8 } else { 4 }) {
-                true => lined,
-                false => {
+            match odd {
+                false => lined,
+                true => {
                     let ordered = ordered.0.as_mut_ptr().cast();
                     order(ordered, lined, [runs, run_len], pairs);
                     ordered
                 }
             }
         };
-        let finish = match &mut target {
-            Target::Sums(out) => Finish::Sums(out.as_mut_ptr().wrapping_add(first), channels),
-            Target::Bytes(out, [_, out_c], k) => {
-                let to = out.as_mut_ptr().wrapping_add(first);
-                let places = Places { to, residual: to, out_c: *out_c };
-                let vectors = [first, first + 16];
-                match k.residual {
-                    None => Finish::Bytes(places, vectors.map(|first| Sixteen::new(k, first))),
-                    Some(residual) => {
-                        let elems = residual.elems.map_or(to.cast_const(), |elems| elems.as_ptr().wrapping_add(first));
-                        let places = Places { residual: elems, ..places };
-                        Finish::Residual(places, vectors.map(|first| Sixteen::new(k, first)))
-                    }
-                }
-            }
-        };
-        let masks = [first16(lanes), first16(lanes.saturating_sub(16))];
+        let places = (to.wrapping_add(first), residual.wrapping_add(first), out_c);
+        let finish = Finish::new(&k, places, first, lanes);
         for row in 0..pixels / row_pixels {
             for p in (0..row_pixels).step_by(size) {
                 let x = from.wrapping_add(row * row_stride + p * pixel_stride).cast_const();
                 let pixel = row * row_pixels + p;
-                let tile = Tile { x, w, window: &window, finish: &finish, pixel, masks };
+                let tile = Tile { x, w, window: &window, finish: &finish, pixel };
                 // SAFETY: pixels from p on are there: `there`.
                 unsafe {
                     match (pairs, (row_pixels - p).min(size)) {
@@ -150,7 +120,6 @@ fn run(mut target: Target<'_>, [pixels, channels]: [usize; 2], window: Window<'_
             }
         }
     }
-    true
 }
 
 /// Elements with 128 more each, and as many as a read may take too much.
@@ -160,12 +129,15 @@ fn run(mut target: Target<'_>, [pixels, channels]: [usize; 2], window: Window<'_
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn flip(to: *mut i8, from: *const i8, len: usize) {
     let sign = _mm512_set1_epi8(-128);
-    for at in (0..len).step_by(64) {
-        // SAFETY: what lies behind the elements is masked off, and written as if it were 0.
-        unsafe {
-            let elems = _mm512_maskz_loadu_epi8(first64(len - at), from.add(at));
+    let whole = len / 64 * 64;
+    // SAFETY: what lies behind the elements is masked off, and written as if it were 0.
+    unsafe {
+        for at in (0..whole).step_by(64) {
+            let elems = _mm512_loadu_si512(from.add(at).cast());
             _mm512_storeu_si512(to.add(at).cast(), _mm512_xor_si512(elems, sign));
         }
+        let elems = _mm512_maskz_loadu_epi8(first64(len - whole), from.add(whole));
+        _mm512_storeu_si512(to.add(whole).cast(), _mm512_xor_si512(elems, sign));
     }
     // SAFETY: the caller's promise.
     unsafe { _mm512_storeu_si512(to.add(len).cast(), sign) };
@@ -178,42 +150,69 @@ unsafe fn flip(to: *mut i8, from: *const i8, len: usize) {
 /// There are `lanes` channels of `groups` groups, rounded up to blocks of four, and room for four groups more, `STEP` each.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn line<const PAIRS: bool>(to: *mut i8, weights: *const i8, groups: usize, lanes: usize) {
-    let blocks = lanes.div_ceil(4);
-    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    let stride = if PAIRS { STEP / 2 } else { STEP };
+    let block_len = 16 * groups;
     for vector in 0..lanes.div_ceil(16) {
-        let weights = weights.wrapping_add(64 * vector * groups);
-        let four = |group: usize| {
-            let left = first16(4 * (groups - group).min(4));
-            // Up to four groups of each block.
-            let block = |b: usize| {
-                let mask = if 4 * vector + b < blocks { left } else { 0 };
-                // SAFETY: nothing that is masked off is read.
-                unsafe { _mm512_maskz_loadu_epi32(mask, weights.wrapping_add((b * groups + group) * 16).cast()) }
-            };
-            let [a, b, c, d] = [block(0), block(1), block(2), block(3)];
-            let [ab, cd] = [_mm512_shuffle_i32x4::<0x44>(a, b), _mm512_shuffle_i32x4::<0x44>(c, d)];
-            let [more_ab, more_cd] = [_mm512_shuffle_i32x4::<0xee>(a, b), _mm512_shuffle_i32x4::<0xee>(c, d)];
-            let [a, b] = [_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd)];
-            let [c, d] = [_mm512_shuffle_i32x4::<0x88>(more_ab, more_cd), _mm512_shuffle_i32x4::<0xdd>(more_ab, more_cd)];
-            match PAIRS {
-                true => {
-                    let pair = |a, b| [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)];
-                    let ([a, b], [c, d]) = (pair(a, b), pair(c, d));
-                    [a, b, c, d]
+        let blocks = (lanes - 16 * vector).div_ceil(4).min(4);
+        let (mut to, mut from) = (to.wrapping_add(64 * vector), weights.wrapping_add(4 * vector * block_len));
+        let mut left = groups;
+        // SAFETY: nothing that is masked off is read; room for four groups more than there are.
+        unsafe {
+            if blocks == 4 {
+                while left >= 4 {
+                    let four = [0, 1, 2, 3].map(|b| from.wrapping_add(b * block_len).cast());
+                    let four = four.map(|from| _mm512_loadu_si512(from));
+                    store_groups::<PAIRS>(to, four);
+                    (to, from, left) = (to.wrapping_add(4 * stride), from.wrapping_add(64), left - 4);
                 }
-                false => [a, b, c, d],
             }
-        };
-        let stride = if PAIRS { STEP / 2 } else { STEP };
-        for group in (0..groups + 1).step_by(4) {
-            let vectors = four(group);
-            for (i, vector_of) in vectors.into_iter().enumerate() {
-                // SAFETY: room for four groups more than there are.
-                unsafe { _mm512_storeu_si512(to.add((group + i) * stride + 64 * vector).cast(), vector_of) };
+            loop {
+                let mask = first16(4 * left.min(4));
+                let four = [0, 1, 2, 3].map(|b| {
+                    let (mask, from) = if b < blocks { (mask, from.wrapping_add(b * block_len)) } else { (0, from) };
+                    _mm512_maskz_loadu_epi32(mask, from.cast())
+                });
+                store_groups::<PAIRS>(to, four);
+                if left < 4 {
+                    break;
+                }
+                (to, from, left) = (to.wrapping_add(4 * stride), from.wrapping_add(64), left - 4);
             }
         }
     }
+}
+
+/// Four groups of four blocks, as steps.
+///
+/// # Safety
+/// Room for four groups.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn store_groups<const PAIRS: bool>(to: *mut i8, [a, b, c, d]: [__m512i; 4]) {
+    let [ab, cd] = [_mm512_shuffle_i32x4::<0x44>(a, b), _mm512_shuffle_i32x4::<0x44>(c, d)];
+    let [more_ab, more_cd] = [_mm512_shuffle_i32x4::<0xee>(a, b), _mm512_shuffle_i32x4::<0xee>(c, d)];
+    let [a, b] = [_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd)];
+    let [c, d] = [_mm512_shuffle_i32x4::<0x88>(more_ab, more_cd), _mm512_shuffle_i32x4::<0xdd>(more_ab, more_cd)];
+    let vectors = match PAIRS {
+        true => {
+            let ([a, b], [c, d]) = (pair(a, b), pair(c, d));
+            [a, b, c, d]
+        }
+        false => [a, b, c, d],
+    };
+    for (i, vector) in vectors.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_si512(to.add(i * if PAIRS { STEP / 2 } else { STEP }).cast(), vector) };
+    }
+}
+
+/// A step of two groups of sixteen channels: eight channels in each vector.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn pair(a: __m512i, b: __m512i) -> [__m512i; 2] {
+    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)]
 }
 
 /// Steps whose runs begin with a vector, behind a run's end zeros.
@@ -222,8 +221,6 @@ unsafe fn line<const PAIRS: bool>(to: *mut i8, weights: *const i8, groups: usize
 /// `lined` holds what `line` has made of `runs·run_len` elements; there is room for as many steps as groups, those of each run rounded up.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn order(to: *mut i8, lined: *const i8, [runs, run_len]: [usize; 2], pairs: bool) {
-    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
     let mut to = to;
     for run in 0..runs {
         // Four elements from `at` on of the run.
@@ -246,10 +243,7 @@ unsafe fn order(to: *mut i8, lined: *const i8, [runs, run_len]: [usize; 2], pair
         };
         for at in (0..run_len).step_by(if pairs { 8 } else { 4 }) {
             let step = match pairs {
-                true => {
-                    let [a, b] = [group(at, 0), group(at + 4, 0)];
-                    [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)]
-                }
+                true => pair(group(at, 0), group(at + 4, 0)),
                 false => [group(at, 0), group(at, 1)],
             };
             // SAFETY: room for the step.
@@ -262,20 +256,53 @@ unsafe fn order(to: *mut i8, lined: *const i8, [runs, run_len]: [usize; 2], pair
     }
 }
 
-/// Where bytes go and residuals come from: the first pixel's, `out_c` apart.
-#[derive(Clone, Copy)]
-struct Places {
+/// What becomes of the sums of two vectors of channels.
+struct Finish {
+    kind: Kind,
+    /// The first channels of the first pixel.
     to: *mut i8,
     residual: *const i8,
-    out_c: usize,
+    /// Elements from one pixel to the next.
+    stride: usize,
+    /// The channels that are there, a bit each.
+    masks: [__mmask16; 2],
+    constants: [Sixteen; 2],
+    shift: u32,
 }
 
-/// What becomes of the sums of two vectors of channels.
-enum Finish {
-    /// They are stored, so many a pixel.
-    Sums(*mut i32, usize),
-    Bytes(Places, [Sixteen<false, false>; 2]),
-    Residual(Places, [Sixteen<false, true>; 2]),
+enum Kind {
+    /// All channels, without a shift; with a residual or without.
+    Plain,
+    Residual,
+    /// Whatever they need.
+    Any(bool),
+}
+
+impl Finish {
+    /// Of `lanes` channels from `first` on.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    fn new(
+        k: &Requantization<'_>,
+        (to, residual, stride): (*mut i8, *const i8, usize),
+        first: usize,
+        lanes: usize,
+    ) -> Finish {
+        let shift = k.channels[0].shift;
+        Finish {
+            kind: match (shift == 0 && lanes.is_multiple_of(16), k.residual.is_some()) {
+                (true, false) => Kind::Plain,
+                (true, true) => Kind::Residual,
+                (false, residual) => Kind::Any(residual),
+            },
+            to,
+            residual,
+            stride,
+            masks: [first16(lanes), first16(lanes.saturating_sub(16))],
+            constants: [Sixteen::new(k, first, false), Sixteen::new(k, first + 16, false)],
+            shift,
+        }
+    }
 }
 
 /// A register tile.
@@ -287,19 +314,22 @@ struct Tile<'a> {
     finish: &'a Finish,
     /// The number of its first pixel.
     pixel: usize,
-    /// The tile's channels, a bit each.
-    masks: [__mmask16; 2],
 }
 
 impl Tile<'_> {
     /// # Safety
-    /// From `x` on there are `COUNT` patches, and 8 elements more, from `w` on their steps, in `finish` the channels of `masks` of
-    /// `COUNT` pixels from `pixel` on.
+    /// From `x` on there are `COUNT` patches, and 8 elements more, from `w` on their steps, where `finish` says its channels of `COUNT`
+    /// pixels from `pixel` on.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     unsafe fn run<const PAIRS: bool, const COUNT: usize>(self) {
         let Window { runs, run_len, run_stride, pixel_stride, .. } = *self.window;
-        let mut acc = [[_mm512_setzero_si512(); 2]; COUNT];
+        let [a, b] = [self.finish.constants[0].source.bias, self.finish.constants[1].source.bias];
+        let mut acc = match PAIRS {
+            // Eight channels' in the first of two lanes each.
+            true => [[_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a)].map(|a| _mm512_cvtepu32_epi64(a)); COUNT],
+            false => [[a, b]; COUNT],
+        };
         let mut w = self.w;
         for run in 0..runs {
             let x = self.x.wrapping_add(run * run_stride);
@@ -323,55 +353,135 @@ impl Tile<'_> {
                 }
             }
         }
-        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
         if PAIRS {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
             for acc in &mut acc {
                 let each = |index| _mm512_permutex2var_epi32(acc[0], index, acc[1]);
                 acc[0] = _mm512_add_epi32(each(even), each(odd));
             }
         }
-        // SAFETY: the channels of `masks` of the tile's pixels.
+        // SAFETY: the caller's promise.
         unsafe {
-            match self.finish {
-                Finish::Sums(out, channels) => {
-                    for (p, acc) in acc.iter().enumerate() {
-                        let out = out.wrapping_add((self.pixel + p) * channels);
-                        for (v, &sums) in acc.iter().enumerate().take(if PAIRS { 1 } else { 2 }) {
-                            _mm512_mask_storeu_epi32(out.wrapping_add(16 * v), self.masks[v], sums);
-                        }
+            match self.finish.kind {
+                Kind::Plain => self.store_bytes::<PAIRS, false, COUNT>(&acc),
+                Kind::Residual => self.store_bytes::<PAIRS, true, COUNT>(&acc),
+                Kind::Any(residual) => {
+                    for (p, acc) in acc.into_iter().enumerate() {
+                        self.finish.store_any(acc[0], acc[1], self.pixel + p, residual);
                     }
                 }
-                Finish::Bytes(places, constants) => self.store::<PAIRS, false, COUNT>(acc, places, constants),
-                Finish::Residual(places, constants) => self.store::<PAIRS, true, COUNT>(acc, places, constants),
             }
         }
     }
 
     /// # Safety
-    /// As of `run`.
+    /// As of `run`, where all channels are there.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn store<const PAIRS: bool, const RESIDUAL: bool, const COUNT: usize>(
+    unsafe fn store_bytes<const PAIRS: bool, const RESIDUAL: bool, const COUNT: usize>(
         &self,
-        acc: [[__m512i; 2]; COUNT],
-        places: &Places,
-        constants: &[Sixteen<false, RESIDUAL>; 2],
+        acc: &[[__m512i; 2]; COUNT],
     ) {
-        for v in 0..if PAIRS { 1 } else { 2 } {
-            let mask = self.masks[v];
-            for (p, acc) in acc.iter().enumerate() {
-                let at = (self.pixel + p) * places.out_c + 16 * v;
-                // SAFETY: the caller's promise; what is masked off is neither read nor written.
-                unsafe {
-                    let mut elems = _mm_setzero_si128();
-                    if RESIDUAL {
-                        elems = _mm_maskz_loadu_epi8(mask, places.residual.wrapping_add(at));
+        let some = if PAIRS { 4 } else { 2 };
+        // SAFETY: the caller's promise. Not a loop, over which the compiler would keep the sums in memory.
+        unsafe {
+            self.store_four::<PAIRS, RESIDUAL, COUNT>(acc, 0);
+            if COUNT > some {
+                self.store_four::<PAIRS, RESIDUAL, COUNT>(acc, some);
+            }
+            if COUNT > 2 * some {
+                self.store_four::<PAIRS, RESIDUAL, COUNT>(acc, 2 * some);
+            }
+            if COUNT > 3 * some {
+                self.store_four::<PAIRS, RESIDUAL, COUNT>(acc, 3 * some);
+            }
+        }
+    }
+
+    /// Four vectors, of two pixels from `first` on, or in `PAIRS` of four.
+    ///
+    /// # Safety
+    /// As of `store_bytes`.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn store_four<const PAIRS: bool, const RESIDUAL: bool, const COUNT: usize>(
+        &self,
+        acc: &[[__m512i; 2]; COUNT],
+        first: usize,
+    ) {
+        let Finish { to, residual, stride, constants, .. } = self.finish;
+        let (to, residual) = (to.wrapping_add(self.pixel * stride), residual.wrapping_add(self.pixel * stride));
+        let per_pixel = if PAIRS { 1 } else { 2 };
+        let by_lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        {
+            let mut sums = [_mm512_setzero_si512(); 4];
+            for (i, sums) in sums.iter_mut().enumerate() {
+                // The last pixel stands for those that are not there.
+                let (p, v) = ((first + i / per_pixel).min(COUNT - 1), i % per_pixel);
+                let elems = match RESIDUAL {
+                    // SAFETY: the caller's promise.
+                    true => unsafe {
+                        _mm512_cvtepi8_epi32(_mm_loadu_si128(residual.wrapping_add(p * stride + 16 * v).cast()))
+                    },
+                    false => _mm512_setzero_si512(),
+                };
+                *sums = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(constants[v].scale::<RESIDUAL>(acc[p][v], elems));
+            }
+            let [a, b, c, d] = sums;
+            let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+            let bytes = _mm512_permutexvar_epi32(by_lanes, bytes);
+            let to = |p: usize| to.wrapping_add((first + p) * stride);
+            // SAFETY: the caller's promise, for as many pixels as there are.
+            unsafe {
+                if first + 4 / per_pixel <= COUNT && *stride == 16 * per_pixel {
+                    _mm512_storeu_si512(to(0).cast(), bytes);
+                } else if PAIRS {
+                    _mm_storeu_si128(to(0).cast(), _mm512_castsi512_si128(bytes));
+                    if first + 1 < COUNT {
+                        _mm_storeu_si128(to(1).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
                     }
-                    let bytes = constants[v].bytes([acc[v]; 2], elems);
-                    let to = places.to.wrapping_add(at);
-                    if mask == !0 { _mm_storeu_si128(to.cast(), bytes) } else { _mm_mask_storeu_epi8(to, mask, bytes) }
+                    if first + 2 < COUNT {
+                        _mm_storeu_si128(to(2).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+                    }
+                    if first + 3 < COUNT {
+                        _mm_storeu_si128(to(3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
+                    }
+                } else {
+                    _mm256_storeu_si256(to(0).cast(), _mm512_castsi512_si256(bytes));
+                    if first + 1 < COUNT {
+                        _mm256_storeu_si256(to(1).cast(), _mm512_extracti64x4_epi64::<1>(bytes));
+                    }
                 }
+            }
+        }
+    }
+}
+
+impl Finish {
+    /// A pixel's two vectors.
+    ///
+    /// # Safety
+    /// Its channels of `masks` are there.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline(never)]
+    unsafe fn store_any(&self, first: __m512i, second: __m512i, pixel: usize, residual: bool) {
+        let shift = Shift::new(self.shift);
+        for (v, sum) in [first, second].into_iter().enumerate() {
+            let (mask, constants) = (self.masks[v], &self.constants[v]);
+            let at = pixel * self.stride + 16 * v;
+            // SAFETY: the caller's promise; what is masked off is neither read nor written.
+            unsafe {
+                let elems = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(
+                    if residual { mask } else { 0 },
+                    self.residual.wrapping_add(at),
+                ));
+                let sum = match residual {
+                    true => constants.scale::<true>(shift.of(sum), elems),
+                    false => constants.scale::<false>(shift.of(sum), elems),
+                };
+                let bytes = _mm512_cvtsepi32_epi8(_mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(sum));
+                _mm_mask_storeu_epi8(self.to.wrapping_add(at), mask, bytes);
             }
         }
     }

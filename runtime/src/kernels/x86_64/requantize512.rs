@@ -8,76 +8,57 @@ use core::arch::x86_64::*;
 
 /// Constants of sixteen channels of a source.
 #[derive(Clone, Copy)]
-struct Source {
-    bias: __m512i,
+pub(super) struct Source {
+    pub(super) bias: __m512i,
     multiplier: Multiplier,
-    /// None where nothing is shifted, as in most layers.
-    shift: Option<Shift>,
 }
 
 impl Source {
+    /// With a number that is added behind.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     fn new(channels: Channels<'_>, first: usize, more: i32) -> Source {
         let [bias, m] =
             [channels.bias, channels.multiplier].map(|constants| load(constants.get(first..).unwrap_or_default()));
-        let shift = (channels.shift > 0).then(|| Shift::new(channels.shift));
-        Source { bias, multiplier: Multiplier::adding(m, more), shift }
-    }
-
-    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    #[inline]
-    fn scale(self, sum: __m512i) -> __m512i {
-        let sum = _mm512_add_epi32(sum, self.bias);
-        self.multiplier.mul_round(self.shift.map_or(sum, |shift| shift.of(sum)))
+        Source { bias, multiplier: Multiplier::adding(m, more) }
     }
 }
 
-/// Constants of sixteen channels, with a second source or without, with a residual or without.
+/// Constants of sixteen channels.
 #[derive(Clone, Copy)]
-pub(super) struct Sixteen<const TWO: bool, const RESIDUAL: bool> {
-    sources: [Source; 2],
-    /// The residual's zero point, and its multiplier in two parts, as in `requantize`.
-    residual: [__m512i; 3],
-    zero_point: __m512i,
+pub(super) struct Sixteen {
+    pub(super) source: Source,
+    /// The residual's multiplier in two parts, as in `requantize`, and what is added to the lower product: its half, and the zero point's.
+    high: __m512i,
+    low: __m512i,
+    below: __m512i,
 }
 
-impl<const TWO: bool, const RESIDUAL: bool> Sixteen<TWO, RESIDUAL> {
-    /// Channels from `first` on.
+impl Sixteen {
+    /// Channels from `first` on, where a second source is to come or not.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    pub(super) fn new(k: &Requantization<'_>, first: usize) -> Self {
-        // Half of what the last shift drops is added together with the first product's half, and so is the zero point where nothing can
-        // take the sum out of 32 bits.
-        let alone = !TWO && !RESIDUAL;
-        let more = if alone { k.zero_point << SUM_FRACTION_BITS } else { 0 } + (1 << (SUM_FRACTION_BITS - 1));
-        let sources = [(k.channels[0], more), (k.channels[1], 0)];
-        let sources = sources.map(|(channels, more)| Source::new(channels, first, more));
+    pub(super) fn new(k: &Requantization<'_>, first: usize, two: bool) -> Sixteen {
         let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
-        let residual = [zero, (m >> 15) & 0xffff, m & 0x7fff].map(|x| _mm512_set1_epi32(x));
-        Sixteen { sources, residual, zero_point: _mm512_set1_epi32(k.zero_point) }
+        let [high, low] = [m >> 15, m & 0x7fff];
+        // Half of what the last shift drops is added together with the first product's half, and so is what the residual's zero point
+        // takes; and the output's where nothing can take the sum out of 32 bits: a product is below 2³⁰, a residual below 2²³.
+        let added = if two { 0 } else { k.zero_point << SUM_FRACTION_BITS };
+        let more = added + (1 << (SUM_FRACTION_BITS - 1)) - zero * high;
+        let [below, high, low] = [(1 << 14) - zero * low, high & 0xffff, low].map(|x| _mm512_set1_epi32(x));
+        Sixteen { source: Source::new(k.channels[0], first, more), high, low, below }
     }
 
-    /// Of the sums, and the residual's elements.
+    /// Of sums with their biases, shifted, and the residual's elements: with fraction bits.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    pub(super) fn bytes(&self, sums: [__m512i; 2], elems: __m128i) -> __m128i {
-        let mut sum = self.sources[0].scale(sums[0]);
-        if TWO {
-            sum = _mm512_add_epi32(sum, self.sources[1].scale(sums[1]));
+    pub(super) fn scale<const RESIDUAL: bool>(&self, sum: __m512i, elems: __m512i) -> __m512i {
+        let sum = self.source.multiplier.mul_round(sum);
+        if !RESIDUAL {
+            return sum;
         }
-        if RESIDUAL {
-            let [zero, high, low] = self.residual;
-            let centred = _mm512_sub_epi32(_mm512_cvtepi8_epi32(elems), zero);
-            let below = _mm512_dpwssd_epi32(_mm512_set1_epi32(1 << 14), centred, low);
-            let below = _mm512_add_epi32(_mm512_srai_epi32::<15>(below), sum);
-            sum = _mm512_dpwssd_epi32(below, centred, high);
-        }
-        sum = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(sum);
-        if TWO || RESIDUAL {
-            sum = _mm512_add_epi32(sum, self.zero_point);
-        }
-        _mm512_cvtsepi32_epi8(sum)
+        let below = _mm512_srai_epi32::<15>(_mm512_dpwssd_epi32(self.below, elems, self.low));
+        _mm512_dpwssd_epi32(_mm512_add_epi32(below, sum), elems, self.high)
     }
 }
 
@@ -142,20 +123,33 @@ impl Block<'_> {
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn lanes<const TWO: bool, const RESIDUAL: bool, const ALL: bool>(&self) {
         let c = self.k.channels[0].bias.len();
-        let constants = Sixteen::<TWO, RESIDUAL>::new(self.k, self.first);
+        let first = Sixteen::new(self.k, self.first, TWO);
+        let second = Source::new(self.k.channels[1], self.first, 0);
+        let shift = self.k.channels.map(|channels| Shift::new(channels.shift));
+        let zero_point = _mm512_set1_epi32(self.k.zero_point);
         let mask = if ALL { !0 } else { first16(self.lanes) };
         for p in 0..self.pixels {
             // SAFETY: the caller's promise; other lanes are masked off.
+            let load_sums = |source: usize, bias: __m512i| unsafe {
+                let sum = _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, self.sums[source].add(p * c)), bias);
+                if self.k.channels[source].shift > 0 { shift[source].of(sum) } else { sum }
+            };
+            let elems = match RESIDUAL {
+                // SAFETY: as above.
+                true => unsafe { _mm_maskz_loadu_epi8(mask, self.residual.add(p * self.out_c)) },
+                false => _mm_setzero_si128(),
+            };
+            let mut sum = first.scale::<RESIDUAL>(load_sums(0, first.source.bias), _mm512_cvtepi8_epi32(elems));
+            if TWO {
+                sum = _mm512_add_epi32(sum, second.multiplier.mul_round(load_sums(1, second.bias)));
+            }
+            sum = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(sum);
+            if TWO {
+                sum = _mm512_add_epi32(sum, zero_point);
+            }
+            let bytes = _mm512_cvtsepi32_epi8(sum);
+            // SAFETY: as above.
             unsafe {
-                let mut sums = [_mm512_maskz_loadu_epi32(mask, self.sums[0].add(p * c)); 2];
-                let mut elems = _mm_setzero_si128();
-                if TWO {
-                    sums[1] = _mm512_maskz_loadu_epi32(mask, self.sums[1].add(p * c));
-                }
-                if RESIDUAL {
-                    elems = _mm_maskz_loadu_epi8(mask, self.residual.add(p * self.out_c));
-                }
-                let bytes = constants.bytes(sums, elems);
                 let to = self.out.add(p * self.out_c);
                 if ALL { _mm_storeu_si128(to.cast(), bytes) } else { _mm_mask_storeu_epi8(to, mask, bytes) }
             }

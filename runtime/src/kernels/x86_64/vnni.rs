@@ -39,6 +39,7 @@ pub(super) static TABLE: Kernels = Kernels {
     norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     conv_bytes: |out, sizes, window, weights, k| unsafe { direct512::conv_bytes(out, sizes, window, weights, k) },
+    byte_limits: direct512::LIMITS,
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe {
         match super::has() & super::AVX512_VBMI {
@@ -56,9 +57,6 @@ const TILE_PIXELS: usize = 6;
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
-    if window.runs > 1 && direct512::conv_i8(out, channels, window, weights) {
-        return;
-    }
     if window.runs == 1 {
         match window.run_len {
             4 => return short::<1>(out, channels, window, weights),
