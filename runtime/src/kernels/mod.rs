@@ -80,24 +80,18 @@ impl<T> Window<'_, T> {
         self.run_stride.saturating_sub(self.run_len).checked_div(self.pixel_stride).unwrap_or(0) + 1
     }
 
-    /// Elements that `pixels` patches take.
-    #[inline]
-    pub(crate) fn len(&self, pixels: usize) -> usize {
+    /// Whether all elements of `pixels` patches, and the weights of `channels` output channels, are there: what a
+    /// kernel that reads without bounds checks asks first.
+    pub fn holds(&self, pixels: usize, channels: usize, weights: &[i8]) -> bool {
         let before = pixels.saturating_sub(1);
         let mut last = before.saturating_mul(self.pixel_stride);
         if select::TILING.is_host() && self.row_gap > 0 {
             last = last.saturating_add(before.checked_div(self.row_pixels()).unwrap_or(0).saturating_mul(self.row_gap));
         }
         let run = self.runs.saturating_sub(1).saturating_mul(self.run_stride);
-        last.saturating_add(run).saturating_add(self.run_len)
-    }
-
-    /// Whether all elements of `pixels` patches, and the weights of `channels` output channels, are there: what a
-    /// kernel that reads without bounds checks asks first.
-    pub fn holds(&self, pixels: usize, channels: usize, weights: &[i8]) -> bool {
         let patch = self.runs.saturating_mul(self.run_len);
         self.run_len.is_multiple_of(4)
-            && self.len(pixels) <= self.elems.len()
+            && last.saturating_add(run).saturating_add(self.run_len) <= self.elems.len()
             && channels.next_multiple_of(4).saturating_mul(patch) <= weights.len()
     }
 }
@@ -266,17 +260,36 @@ pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_
 /// Outputs, channels a pixel of them, sums of each source, constants: [`Kernels::requantize`].
 pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
-/// Outputs, pixels and channels a pixel of them, window, weights, constants: [`Kernels::conv_bytes`].
-pub type ConvBytes = fn(&mut [i8], [usize; 2], Window<'_, i8>, &[i8], Requantization<'_>);
+/// Outputs, channels a pixel of them, input, weights, constants: [`Kernels::conv_bytes`].
+pub type ConvBytes = fn(&mut [i8], usize, Picture<'_>, &[i8], Requantization<'_>);
+
+/// What a convolution of some rows reads, of any number of channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture<'a> {
+    /// All of the tensor.
+    pub elems: &'a [i8],
+    /// Its rows, pixels of each, and channels.
+    pub size: [usize; 3],
+    /// What stands around it.
+    pub zero_point: i8,
+    /// Rows and pixels of a patch.
+    pub kernel: [usize; 2],
+    /// Rows and pixels from one patch to the next.
+    pub stride: usize,
+    /// The row and the pixel at which the first patch begins, which may be padding.
+    pub from: [isize; 2],
+    /// Output rows and pixels of each.
+    pub out: [usize; 2],
+}
 
 /// What [`Kernels::conv_bytes`] is for.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteLimits {
-    /// The longest patch; 0 where there is no such kernel.
+    /// Elements of the longest patch; 0 where there is no such kernel.
     pub patch: usize,
-    /// The longest one whose runs are not whole groups of four, but elements as they lie in the input.
+    /// Of the longest one where channels are no whole groups of four.
     pub odd_patch: usize,
-    /// The longest window.
+    /// Elements of the rows of a call, padded.
     pub window: usize,
     /// Pixels from which it pays.
     pub pixels: usize,
@@ -361,7 +374,7 @@ pub struct Kernels {
     /// ([`Tiling::is_host`](tiling::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
     /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
     pub requantize: Requantize,
-    /// `conv_i8` and `requantize` of one source in one, of windows of several rows, within `byte_limits`. For hosts.
+    /// The output of one source's convolution, as `conv_i8` and `requantize` make it, within `byte_limits`. For hosts.
     pub conv_bytes: ConvBytes,
     /// What that is for.
     pub byte_limits: ByteLimits,

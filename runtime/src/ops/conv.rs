@@ -23,10 +23,10 @@ use crate::kernels::constants::{self, ConvOutput, ConvSource};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, is_direct};
 use crate::kernels::tiling::Widening;
-use crate::kernels::{Channels, Kernels, Requantization, Residual, select};
+use crate::kernels::{Channels, Kernels, Picture, Requantization, Residual, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier};
-use crate::shape::row_macs;
+use crate::shape::{row_macs, window_start};
 use core::ops::Range;
 
 pub(super) fn run<const OPS: OpSet>(
@@ -173,7 +173,7 @@ fn direct<const OPS: OpSet>(
     let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
     let tap_scratch = take_front(&mut scratch, parts.taps);
     let rows_at_once = if by_taps { 1 } else { select::TILING.rows(op, finish.out) };
-    let byte_rows = if by_taps { 0 } else { byte_rows(ctx, op, &tensors[0], finish, rows.len(), window.len()) };
+    let byte_rows = if by_taps { 0 } else { byte_rows(ctx, op, &tensors[0], finish, rows.len()) };
     // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
     let mut channel = 0;
     while channel < out_c {
@@ -194,16 +194,19 @@ fn direct<const OPS: OpSet>(
         }
         if byte_rows > 0 {
             for y in rows.clone().step_by(byte_rows) {
-                let tile = Tile { op, input: &tensors[0], y, x: 0, rows: byte_rows.min(rows.end - y), pixels: out_w };
+                let input = &tensors[0];
+                let picture = Picture {
+                    elems: cast(elems[0]),
+                    size: [input.h, input.w, input.c].map(usize::from),
+                    zero_point: model.quant(input, ctx.row).zero_point as i8,
+                    kernel: op.kernel.map(usize::from),
+                    stride: op.stride as usize,
+                    from: [window_start(y, op.stride as usize, op.pad[0] as usize), -(op.pad[1] as isize)],
+                    out: [byte_rows.min(rows.end - y), out_w],
+                };
                 let place = Place { y, x: 0, channel, some_c };
                 if let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place) {
-                    let elems = cast(elems[0]);
-                    let zero = model.quant(&tensors[0], ctx.row).zero_point as i8;
-                    let window = match is_direct(op, &tensors[0], finish.out) {
-                        true => tile.in_place(elems),
-                        false => tile.load::<OPS, _, _>(elems, cast_mut(window), zero, [false, true], ctx.kernels.copy),
-                    };
-                    (ctx.kernels.conv_bytes)(to, [tile.rows * out_w, out_c], window, codes[0], constants);
+                    (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
                 }
             }
             channel += some_c;
@@ -238,7 +241,7 @@ fn direct<const OPS: OpSet>(
     }
 }
 
-/// Output rows of a call of `conv_bytes`, as many as there are or as scratch has room for the window of; 0 where it is not for this operator.
+/// Output rows of a call of `conv_bytes`, as many as it has room for; 0 where it is not for this operator.
 #[inline(always)]
 fn byte_rows<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -246,24 +249,20 @@ fn byte_rows<const OPS: OpSet>(
     input: &Tensor,
     finish: &Finish<'_, OPS>,
     rows: usize,
-    window_bytes: usize,
 ) -> usize {
     let limits = ctx.kernels.byte_limits;
     let of_bytes = input.dtype == DType::I8 && finish.out.dtype == DType::I8 && !finish.residual_i16;
-    if !select::TILING.is_host() || limits.patch == 0 || finish.two || !of_bytes {
+    if !select::TILING.is_host() || limits.patch == 0 || finish.two || op.upsample || !of_bytes {
         return 0;
     }
-    let [kh, kw, stride, c, w] =
-        [op.kernel[0] as usize, op.kernel[1] as usize, op.stride as usize, input.c as usize, finish.out.w as usize];
-    // Of channels that are no groups of four, rows as they lie.
+    let [kh, kw] = op.kernel.map(usize::from);
+    let [stride, c, w] = [op.stride as usize, input.c as usize, finish.out.w as usize];
     let patch = if c.is_multiple_of(4) { limits.patch } else { limits.odd_patch };
-    if kh * kw * c > patch || !c.is_multiple_of(4) && stride > kw {
+    let window_rows = limits.window / (((w - 1) * stride + kw) * c).max(1);
+    if kh * kw * c > patch || window_rows < kh || w * (finish.out.h as usize) < limits.pixels {
         return 0;
     }
-    let room = if is_direct(op, input, finish.out) { limits.window } else { limits.window.min(window_bytes) };
-    let window_rows = room / (((w - 1) * stride + kw) * c).max(1);
-    let fit = if window_rows < kh { 0 } else { ((window_rows - kh) / stride + 1).min(rows) };
-    if fit * w < limits.pixels { 0 } else { fit }
+    ((window_rows - kh) / stride.max(1) + 1).min(rows)
 }
 
 /// Where sums belong: pixels from (y, x) on, `some_c` output channels of each.
@@ -518,7 +517,7 @@ fn accumulate<const OPS: OpSet>(
             let window = if is_direct(tile.op, tile.input, out) {
                 tile.in_place(elems)
             } else {
-                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, [false; 2], kernels.copy)
+                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy)
             };
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i8)(sums, channels, window, weights)
@@ -526,14 +525,14 @@ fn accumulate<const OPS: OpSet>(
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, [kernels.exchanged, false], kernels.widen);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.exchanged, kernels.widen);
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });
         }
         DType::I16 if links(OPS, opset::CONV_I16) => {
             let elems: &[i16] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, [kernels.exchanged, false], kernels.load);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load);
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });

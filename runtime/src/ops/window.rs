@@ -31,29 +31,24 @@ impl Tile<'_> {
         Window { elems, runs: 1, run_len: c, run_stride: self.pixels * c, pixel_stride: c, row_gap: 0 }
     }
 
-    /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four. On hosts channels that are none may
-    /// lie `as_rows`, as others do, for kernels that take any runs.
+    /// Loads the window into scratch, padded with the zero point; `load` takes whole groups of four.
     pub fn load<'a, const OPS: OpSet, S: Copy, D: Copy + From<S>>(
         &self,
         elems: &[S],
         to: &'a mut [D],
         pad: D,
-        [exchanged, as_rows]: [bool; 2],
+        exchanged: bool,
         load: impl Fn(&mut [D], &[S]),
     ) -> Window<'a, D> {
         let out_rows = self.rows();
         let shape = WindowShape::new(self.op, self.input, [out_rows, self.pixels]);
-        let WindowShape { mut runs, mut run_len, mut run_stride, mut pixel_stride, staged } = shape;
+        let WindowShape { runs, run_len, run_stride, pixel_stride, staged } = shape;
         let [c, stride] = [self.input.c as usize, self.op.stride as usize];
         let [kh, kw] = self.op.kernel.map(usize::from);
         let columns = (self.pixels - 1) * stride + kw;
         let rows = (out_rows - 1) * stride + kh;
         let row_len = columns * c;
-        let as_rows = select::TILING.is_host() && as_rows;
-        if as_rows {
-            (runs, run_len, run_stride, pixel_stride) = (kh, kw * c, row_len, stride * c);
-        }
-        if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) || as_rows {
+        if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) {
             for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(rows).enumerate() {
                 self.load_row::<OPS, _, _>(elems, run, [ky, columns], pad, &load);
             }

@@ -5,7 +5,7 @@
 //! permuted. Of sixteen channels or fewer the two vectors are of eight channels by eight elements, so that there are no more reads
 //! for a product. The window's copy has its signs flipped.
 
-use super::super::{ByteLimits, Requantization, Window};
+use super::super::{ByteLimits, Picture, Requantization};
 use super::requantize512::Sixteen;
 use super::rows512::{Shift, first16, first64};
 use crate::quant::SUM_FRACTION_BITS;
@@ -39,23 +39,22 @@ struct Lines<const N: usize>([MaybeUninit<u8>; N]);
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn conv_bytes(
     out: &mut [i8],
-    [pixels, out_c]: [usize; 2],
-    window: Window<'_, i8>,
+    out_c: usize,
+    picture: Picture<'_>,
     weights: &[i8],
     k: Requantization<'_>,
 ) {
     let channels = k.channels[0].bias.len();
-    let Window { elems, runs, run_len, pixel_stride, row_gap, .. } = window;
-    let row_pixels = if row_gap == 0 { pixels } else { window.row_pixels() };
-    let (len, patch) = (window.len(pixels), runs.saturating_mul(run_len));
-    let groups = patch.div_ceil(4);
+    let Some(shape) = Shape::new(&picture) else { return };
+    let Shape { runs, run_len, pixel_stride, row_pixels, row_stride, .. } = shape;
+    let pixels = shape.rows * row_pixels;
+    let groups = (runs * run_len).div_ceil(4);
     let odd = !run_len.is_multiple_of(4);
-    let fits = len <= LIMITS.window && patch <= if odd { LIMITS.odd_patch } else { LIMITS.patch };
-    let there = fits && len <= elems.len() && channels.next_multiple_of(4).saturating_mul(4 * groups) <= weights.len();
-    let out_len = pixels.saturating_sub(1).saturating_mul(out_c).saturating_add(channels);
+    let there = channels.next_multiple_of(4).saturating_mul(4 * groups) <= weights.len();
+    let out_len = (pixels - 1).saturating_mul(out_c).saturating_add(channels);
     let given = k.residual.and_then(|residual| residual.elems);
     let room = out_c >= channels && out_len <= out.len() && given.is_none_or(|elems| out_len <= elems.len());
-    if !there || !room || patch == 0 || channels == 0 || row_pixels == 0 || !pixels.is_multiple_of(row_pixels) {
+    if !there || !room {
         return;
     }
     let to = out.as_mut_ptr();
@@ -64,9 +63,8 @@ pub(super) fn conv_bytes(
     let mut lined = Lines([const { MaybeUninit::uninit() }; WEIGHTS]);
     let mut ordered = Lines([const { MaybeUninit::uninit() }; ODD]);
     let from: *mut i8 = flipped.0.as_mut_ptr().cast();
-    // SAFETY: `len` elements, and 64 more, fit.
-    unsafe { flip(from, elems.as_ptr(), len) };
-    let row_stride = row_pixels * pixel_stride + row_gap;
+    // SAFETY: the shape's window and 64 more fit.
+    unsafe { load(from, &picture, &shape) };
     // Tiles of nearly equal size.
     let size = row_pixels.div_ceil(row_pixels.div_ceil(PIXELS));
     for first in (0..channels).step_by(CHANNELS) {
@@ -89,13 +87,20 @@ pub(super) fn conv_bytes(
                 }
             }
         };
+        // What the file has behind them, as many bytes as these: other channels' weights, or the next convolution's.
+        let mut ahead = weights.as_ptr().wrapping_add((first + lanes) * 4 * groups);
+        let ahead_len = (lanes * 4 * groups / 64).div_ceil(pixels.div_ceil(size));
         let places = (to.wrapping_add(first), residual.wrapping_add(first), out_c);
         let finish = Finish::new(&k, places, first, lanes);
-        for row in 0..pixels / row_pixels {
+        for row in 0..shape.rows {
             for p in (0..row_pixels).step_by(size) {
+                for _ in 0..ahead_len {
+                    _mm_prefetch::<_MM_HINT_T0>(ahead);
+                    ahead = ahead.wrapping_add(64);
+                }
                 let x = from.wrapping_add(row * row_stride + p * pixel_stride).cast_const();
                 let pixel = row * row_pixels + p;
-                let tile = Tile { x, w, window: &window, finish: &finish, pixel };
+                let tile = Tile { x, w, shape: &shape, finish: &finish, pixel };
                 // SAFETY: pixels from p on are there: `there`.
                 unsafe {
                     match (pairs, (row_pixels - p).min(size)) {
@@ -122,25 +127,83 @@ pub(super) fn conv_bytes(
     }
 }
 
-/// Elements with 128 more each, and as many as a read may take too much.
+/// A picture's rows, padded, as patches of runs.
+struct Shape {
+    runs: usize,
+    run_len: usize,
+    run_stride: usize,
+    pixel_stride: usize,
+    /// Output rows, pixels of each, and elements from the first patch of one to the next one's.
+    rows: usize,
+    row_pixels: usize,
+    row_stride: usize,
+    /// Padded input rows.
+    window_rows: usize,
+}
+
+impl Shape {
+    /// None where there is nothing to do, or the picture is not what it says or does not fit.
+    fn new(picture: &Picture<'_>) -> Option<Shape> {
+        let Picture { elems, size: [h, w, c], kernel: [runs, kernel_w], stride, out: [rows, row_pixels], .. } = *picture;
+        let columns = row_pixels.checked_sub(1)?.checked_mul(stride)?.checked_add(kernel_w)?;
+        let window_rows = rows.checked_sub(1)?.checked_mul(stride)?.checked_add(runs)?;
+        let run_stride = columns.checked_mul(c)?;
+        let patch = runs.checked_mul(kernel_w)?.checked_mul(c)?;
+        let limit = if (kernel_w * c).is_multiple_of(4) { LIMITS.patch } else { LIMITS.odd_patch };
+        let fits = (1..=limit).contains(&patch) && window_rows.checked_mul(run_stride)? <= LIMITS.window;
+        let there = h.checked_mul(w)?.checked_mul(c)? <= elems.len();
+        let run_len = kernel_w * c;
+        let (pixel_stride, row_stride) = (stride * c, stride * run_stride);
+        let shape = Shape { runs, run_len, run_stride, pixel_stride, rows, row_pixels, row_stride, window_rows };
+        (fits && there).then_some(shape)
+    }
+}
+
+/// The window: elements with 128 more each, and some more that may be read in vain.
 ///
 /// # Safety
-/// `len` can be read, and `len + 64` be written.
+/// The window and 64 elements more can be written.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn flip(to: *mut i8, from: *const i8, len: usize) {
+unsafe fn load(to: *mut i8, picture: &Picture<'_>, shape: &Shape) {
+    let Picture { elems, size: [h, w, c], from: [top, left], .. } = *picture;
     let sign = _mm512_set1_epi8(-128);
-    let whole = len / 64 * 64;
-    // SAFETY: what lies behind the elements is masked off, and written as if it were 0.
+    let pad = _mm512_xor_si512(_mm512_set1_epi8(picture.zero_point), sign);
+    let columns = (shape.run_stride / c) as isize;
+    // Columns that are no padding.
+    let begin = left.saturating_neg().clamp(0, columns);
+    let end = (w as isize).saturating_sub(left).clamp(begin, columns);
+    // Each vector may leave too much behind it, which is written again, or is nobody's.
+    // SAFETY: less than 64 elements behind those that are meant are written; those that are read are there, the others masked off.
     unsafe {
-        for at in (0..whole).step_by(64) {
-            let elems = _mm512_loadu_si512(from.add(at).cast());
-            _mm512_storeu_si512(to.add(at).cast(), _mm512_xor_si512(elems, sign));
+        let mut to = to;
+        let fill = |to: *mut i8, len: usize| {
+            for at in (0..len).step_by(64) {
+                _mm512_storeu_si512(to.add(at).cast(), pad);
+            }
+            to.add(len)
+        };
+        for row in 0..shape.window_rows as isize {
+            let row = top.saturating_add(row);
+            if !(0..h as isize).contains(&row) || begin == end {
+                to = fill(to, shape.run_stride);
+                continue;
+            }
+            to = fill(to, begin as usize * c);
+            let from = elems.as_ptr().add((row as usize * w + (left + begin) as usize) * c);
+            let len = (end - begin) as usize * c;
+            let whole = len / 64 * 64;
+            for at in (0..whole).step_by(64) {
+                let some = _mm512_loadu_si512(from.add(at).cast());
+                _mm512_storeu_si512(to.add(at).cast(), _mm512_xor_si512(some, sign));
+            }
+            if whole < len {
+                let some = _mm512_maskz_loadu_epi8(first64(len - whole), from.add(whole));
+                _mm512_storeu_si512(to.add(whole).cast(), _mm512_xor_si512(some, sign));
+            }
+            to = fill(to.add(len), (columns - end) as usize * c);
         }
-        let elems = _mm512_maskz_loadu_epi8(first64(len - whole), from.add(whole));
-        _mm512_storeu_si512(to.add(whole).cast(), _mm512_xor_si512(elems, sign));
+        _mm512_storeu_si512(to.cast(), pad);
     }
-    // SAFETY: the caller's promise.
-    unsafe { _mm512_storeu_si512(to.add(len).cast(), sign) };
 }
 
 /// Weights of up to 32 channels, as they lie, to steps: of a group of four elements, sixteen channels in each vector; or `PAIRS` of
@@ -310,7 +373,7 @@ struct Tile<'a> {
     /// Its first pixel's patch.
     x: *const i8,
     w: *const i8,
-    window: &'a Window<'a, i8>,
+    shape: &'a Shape,
     finish: &'a Finish,
     /// The number of its first pixel.
     pixel: usize,
@@ -323,7 +386,7 @@ impl Tile<'_> {
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     unsafe fn run<const PAIRS: bool, const COUNT: usize>(self) {
-        let Window { runs, run_len, run_stride, pixel_stride, .. } = *self.window;
+        let Shape { runs, run_len, run_stride, pixel_stride, .. } = *self.shape;
         let [a, b] = [self.finish.constants[0].source.bias, self.finish.constants[1].source.bias];
         let mut acc = match PAIRS {
             // Eight channels' in the first of two lanes each.

@@ -38,7 +38,7 @@ pub(super) static TABLE: Kernels = Kernels {
     conv_constants: |sources, output| unsafe { rows512::conv_constants(sources, output) },
     norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
-    conv_bytes: |out, sizes, window, weights, k| unsafe { direct512::conv_bytes(out, sizes, window, weights, k) },
+    conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
     byte_limits: direct512::LIMITS,
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe {
