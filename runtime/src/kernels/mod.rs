@@ -293,11 +293,13 @@ pub struct ByteLimits {
     pub window: usize,
     /// Pixels from which it pays.
     pub pixels: usize,
+    /// Output channels up to which it is faster than Winograd's algorithm.
+    pub channels: usize,
 }
 
 impl ByteLimits {
     /// No kernel.
-    pub const NONE: ByteLimits = ByteLimits { patch: 0, odd_patch: 0, window: 0, pixels: 0 };
+    pub const NONE: ByteLimits = ByteLimits { patch: 0, odd_patch: 0, window: 0, pixels: 0, channels: 0 };
 }
 
 /// The source; multipliers and offsets; weights and biases: [`Kernels::norm_constants`].

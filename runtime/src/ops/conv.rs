@@ -64,7 +64,8 @@ pub(super) fn run<const OPS: OpSet>(
         && in_c >= ctx.kernels.winograd_from
         && (!select::TILING.is_host()
             || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
-                && (parts.taps == 0 || in_c < ctx.kernels.winograd_up_to));
+                && (parts.taps == 0 || in_c < ctx.kernels.winograd_up_to)
+                && (out.c as usize > ctx.kernels.byte_limits.channels || byte_rows(ctx, op, &tensors[0], &out) == 0));
     let by_taps = TAPS_FIT
         && links(OPS, opset::CONV_UPSAMPLED)
         && parts.taps > 0
@@ -173,7 +174,7 @@ fn direct<const OPS: OpSet>(
     let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
     let tap_scratch = take_front(&mut scratch, parts.taps);
     let rows_at_once = if by_taps { 1 } else { select::TILING.rows(op, finish.out) };
-    let byte_rows = if by_taps { 0 } else { byte_rows(ctx, op, &tensors[0], finish, rows.len()) };
+    let byte_rows = if by_taps { 0 } else { byte_rows(ctx, op, &tensors[0], finish.out) };
     // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
     let mut channel = 0;
     while channel < out_c {
@@ -243,26 +244,21 @@ fn direct<const OPS: OpSet>(
 
 /// Output rows of a call of `conv_bytes`, as many as it has room for; 0 where it is not for this operator.
 #[inline(always)]
-fn byte_rows<const OPS: OpSet>(
-    ctx: &Context<'_, OPS>,
-    op: &Conv,
-    input: &Tensor,
-    finish: &Finish<'_, OPS>,
-    rows: usize,
-) -> usize {
+fn byte_rows<const OPS: OpSet>(ctx: &Context<'_, OPS>, op: &Conv, input: &Tensor, out: &Tensor) -> usize {
     let limits = ctx.kernels.byte_limits;
-    let of_bytes = input.dtype == DType::I8 && finish.out.dtype == DType::I8 && !finish.residual_i16;
-    if !select::TILING.is_host() || limits.patch == 0 || finish.two || op.upsample || !of_bytes {
+    let residual_i16 = op.residual != NONE && ctx.model.tensor(op.residual).dtype == DType::I16;
+    let of_bytes = input.dtype == DType::I8 && out.dtype == DType::I8 && !residual_i16;
+    if !select::TILING.is_host() || limits.patch == 0 || op.sources[1] != NONE || op.upsample || !of_bytes {
         return 0;
     }
     let [kh, kw] = op.kernel.map(usize::from);
-    let [stride, c, w] = [op.stride as usize, input.c as usize, finish.out.w as usize];
+    let [stride, c, w] = [op.stride as usize, input.c as usize, out.w as usize];
     let patch = if c.is_multiple_of(4) { limits.patch } else { limits.odd_patch };
     let window_rows = limits.window / (((w - 1) * stride + kw) * c).max(1);
-    if kh * kw * c > patch || window_rows < kh || w * (finish.out.h as usize) < limits.pixels {
+    if kh * kw * c > patch || window_rows < kh || w * (out.h as usize) < limits.pixels {
         return 0;
     }
-    ((window_rows - kh) / stride.max(1) + 1).min(rows)
+    (window_rows - kh) / stride.max(1) + 1
 }
 
 /// Where sums belong: pixels from (y, x) on, `some_c` output channels of each.
