@@ -4,7 +4,9 @@
 //! narrow integers summed in i32. Some take the rounding rule as an argument, for a core that has its own way to compute it.
 
 use super::scratch::TAPS;
-use super::{Attention, ByteLimits, Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window};
+use super::{
+    Attention, ByteLimits, Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window,
+};
 use super::{constants, winograd};
 use crate::format::op::Table;
 use crate::opset::OpSet;

@@ -31,25 +31,14 @@ const STEP: usize = 128;
 
 /// Below 32 pixels the weights' order costs more than it gains. With 16 output channels Winograd's algorithm takes 1.35 times as long of
 /// 16 input channels, 1.1 to 1.2 of 32 and 48; with 32 output channels 0.88 times.
-pub(super) const LIMITS: ByteLimits = ByteLimits {
-    patch: 4 * (WEIGHTS / STEP - 4),
-    odd_patch: ODD_PATCH,
-    window: WINDOW - 64,
-    pixels: 32,
-    channels: 16,
-};
+pub(super) const LIMITS: ByteLimits =
+    ByteLimits { patch: 4 * (WEIGHTS / STEP - 4), odd_patch: ODD_PATCH, window: WINDOW - 64, pixels: 32, channels: 16 };
 
 #[repr(align(64))]
 struct Lines<const N: usize>([MaybeUninit<u8>; N]);
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn conv_bytes(
-    out: &mut [i8],
-    out_c: usize,
-    picture: Picture<'_>,
-    weights: &[i8],
-    k: Requantization<'_>,
-) {
+pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>) {
     let channels = k.channels[0].bias.len();
     let Some(shape) = Shape::new(&picture) else { return };
     let Shape { runs, run_len, pixel_stride, row_pixels, row_stride, .. } = shape;
@@ -97,7 +86,8 @@ pub(super) fn conv_bytes(
         let mut ahead = weights.as_ptr().wrapping_add((first + lanes) * 4 * groups);
         let ahead_len = (lanes * 4 * groups / 64).div_ceil(pixels.div_ceil(size));
         let places = (to.wrapping_add(first), residual.wrapping_add(first), out_c);
-        let finish = Finish::new(&k, places, first, lanes);
+        let whole = lanes == if pairs { 16 } else { CHANNELS };
+        let finish = Finish::new(&k, places, [first, lanes], whole);
         for row in 0..shape.rows {
             for p in (0..row_pixels).step_by(size) {
                 for _ in 0..ahead_len {
@@ -150,7 +140,8 @@ struct Shape {
 impl Shape {
     /// None where there is nothing to do, or the picture is not what it says or does not fit.
     fn new(picture: &Picture<'_>) -> Option<Shape> {
-        let Picture { elems, size: [h, w, c], kernel: [runs, kernel_w], stride, out: [rows, row_pixels], .. } = *picture;
+        let Picture { elems, size: [h, w, c], kernel: [runs, kernel_w], stride, out: [rows, row_pixels], .. } =
+            *picture;
         let columns = row_pixels.checked_sub(1)?.checked_mul(stride)?.checked_add(kernel_w)?;
         let window_rows = rows.checked_sub(1)?.checked_mul(stride)?.checked_add(runs)?;
         let run_stride = columns.checked_mul(c)?;
@@ -221,8 +212,8 @@ unsafe fn load(to: *mut i8, picture: &Picture<'_>, shape: &Shape) {
 unsafe fn line<const PAIRS: bool>(to: *mut i8, weights: *const i8, groups: usize, lanes: usize) {
     let stride = if PAIRS { STEP / 2 } else { STEP };
     let block_len = 16 * groups;
-    for vector in 0..lanes.div_ceil(16) {
-        let blocks = (lanes - 16 * vector).div_ceil(4).min(4);
+    for vector in 0..if PAIRS { 1 } else { 2 } {
+        let blocks = lanes.saturating_sub(16 * vector).div_ceil(4).min(4);
         let (mut to, mut from) = (to.wrapping_add(64 * vector), weights.wrapping_add(4 * vector * block_len));
         let mut left = groups;
         // SAFETY: nothing that is masked off is read; room for four groups more than there are.
@@ -348,18 +339,18 @@ enum Kind {
 }
 
 impl Finish {
-    /// Of `lanes` channels from `first` on.
+    /// Of `lanes` channels from `first` on, which are the `whole` of a step or not.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     fn new(
         k: &Requantization<'_>,
         (to, residual, stride): (*mut i8, *const i8, usize),
-        first: usize,
-        lanes: usize,
+        [first, lanes]: [usize; 2],
+        whole: bool,
     ) -> Finish {
         let shift = k.channels[0].shift;
         Finish {
-            kind: match (shift == 0 && lanes.is_multiple_of(16), k.residual.is_some()) {
+            kind: match (shift == 0 && whole, k.residual.is_some()) {
                 (true, false) => Kind::Plain,
                 (true, true) => Kind::Residual,
                 (false, residual) => Kind::Any(residual),
@@ -396,7 +387,10 @@ impl Tile<'_> {
         let [a, b] = [self.finish.constants[0].source.bias, self.finish.constants[1].source.bias];
         let mut acc = match PAIRS {
             // Eight channels' in the first of two lanes each.
-            true => [[_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a)].map(|a| _mm512_cvtepu32_epi64(a)); COUNT],
+            true => {
+                [[_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a)].map(|a| _mm512_cvtepu32_epi64(a));
+                    COUNT]
+            }
             false => [[a, b]; COUNT],
         };
         let mut w = self.w;
@@ -491,44 +485,42 @@ impl Tile<'_> {
         let (to, residual) = (to.wrapping_add(self.pixel * stride), residual.wrapping_add(self.pixel * stride));
         let per_pixel = if PAIRS { 1 } else { 2 };
         let by_lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        {
-            let mut sums = [_mm512_setzero_si512(); 4];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                // The last pixel stands for those that are not there.
-                let (p, v) = ((first + i / per_pixel).min(COUNT - 1), i % per_pixel);
-                let elems = match RESIDUAL {
-                    // SAFETY: the caller's promise.
-                    true => unsafe {
-                        _mm512_cvtepi8_epi32(_mm_loadu_si128(residual.wrapping_add(p * stride + 16 * v).cast()))
-                    },
-                    false => _mm512_setzero_si512(),
-                };
-                *sums = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(constants[v].scale::<RESIDUAL>(acc[p][v], elems));
-            }
-            let [a, b, c, d] = sums;
-            let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-            let bytes = _mm512_permutexvar_epi32(by_lanes, bytes);
-            let to = |p: usize| to.wrapping_add((first + p) * stride);
-            // SAFETY: the caller's promise, for as many pixels as there are.
-            unsafe {
-                if first + 4 / per_pixel <= COUNT && *stride == 16 * per_pixel {
-                    _mm512_storeu_si512(to(0).cast(), bytes);
-                } else if PAIRS {
-                    _mm_storeu_si128(to(0).cast(), _mm512_castsi512_si128(bytes));
-                    if first + 1 < COUNT {
-                        _mm_storeu_si128(to(1).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
-                    }
-                    if first + 2 < COUNT {
-                        _mm_storeu_si128(to(2).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
-                    }
-                    if first + 3 < COUNT {
-                        _mm_storeu_si128(to(3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
-                    }
-                } else {
-                    _mm256_storeu_si256(to(0).cast(), _mm512_castsi512_si256(bytes));
-                    if first + 1 < COUNT {
-                        _mm256_storeu_si256(to(1).cast(), _mm512_extracti64x4_epi64::<1>(bytes));
-                    }
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for (i, sums) in sums.iter_mut().enumerate() {
+            // The last pixel stands for those that are not there.
+            let (p, v) = ((first + i / per_pixel).min(COUNT - 1), i % per_pixel);
+            let elems = match RESIDUAL {
+                // SAFETY: the caller's promise.
+                true => unsafe {
+                    _mm512_cvtepi8_epi32(_mm_loadu_si128(residual.wrapping_add(p * stride + 16 * v).cast()))
+                },
+                false => _mm512_setzero_si512(),
+            };
+            *sums = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(constants[v].scale::<RESIDUAL>(acc[p][v], elems));
+        }
+        let [a, b, c, d] = sums;
+        let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+        let bytes = _mm512_permutexvar_epi32(by_lanes, bytes);
+        let to = |p: usize| to.wrapping_add((first + p) * stride);
+        // SAFETY: the caller's promise, for as many pixels as there are.
+        unsafe {
+            if first + 4 / per_pixel <= COUNT && *stride == 16 * per_pixel {
+                _mm512_storeu_si512(to(0).cast(), bytes);
+            } else if PAIRS {
+                _mm_storeu_si128(to(0).cast(), _mm512_castsi512_si128(bytes));
+                if first + 1 < COUNT {
+                    _mm_storeu_si128(to(1).cast(), _mm512_extracti32x4_epi32::<1>(bytes));
+                }
+                if first + 2 < COUNT {
+                    _mm_storeu_si128(to(2).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
+                }
+                if first + 3 < COUNT {
+                    _mm_storeu_si128(to(3).cast(), _mm512_extracti32x4_epi32::<3>(bytes));
+                }
+            } else {
+                _mm256_storeu_si256(to(0).cast(), _mm512_castsi512_si256(bytes));
+                if first + 1 < COUNT {
+                    _mm256_storeu_si256(to(1).cast(), _mm512_extracti64x4_epi64::<1>(bytes));
                 }
             }
         }
