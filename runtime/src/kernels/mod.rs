@@ -301,6 +301,48 @@ pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_
 /// Outputs, channels a pixel of them, sums of each source, constants: [`Kernels::requantize`].
 pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
+/// Outputs, channels a pixel of them, input, weights, constants: [`Kernels::conv_bytes`].
+pub type ConvBytes = fn(&mut [i8], usize, Picture<'_>, &[i8], Requantization<'_>);
+
+/// What a convolution of some rows reads, of any number of channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture<'a> {
+    /// All of the tensor.
+    pub elems: &'a [i8],
+    /// Its rows, pixels of each, and channels.
+    pub size: [usize; 3],
+    /// What stands around it.
+    pub zero_point: i8,
+    /// Rows and pixels of a patch.
+    pub kernel: [usize; 2],
+    /// Rows and pixels from one patch to the next.
+    pub stride: usize,
+    /// The row and the pixel at which the first patch begins, which may be padding.
+    pub from: [isize; 2],
+    /// Output rows and pixels of each.
+    pub out: [usize; 2],
+}
+
+/// What [`Kernels::conv_bytes`] is for.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteLimits {
+    /// Elements of the longest patch; 0 where there is no such kernel.
+    pub patch: usize,
+    /// Of the longest one where channels are no whole groups of four.
+    pub odd_patch: usize,
+    /// Elements of the rows of a call, padded.
+    pub window: usize,
+    /// Pixels from which it pays.
+    pub pixels: usize,
+    /// Output channels up to which it is faster than Winograd's algorithm.
+    pub channels: usize,
+}
+
+impl ByteLimits {
+    /// No kernel.
+    pub const NONE: ByteLimits = ByteLimits { patch: 0, odd_patch: 0, window: 0, pixels: 0, channels: 0 };
+}
+
 /// The source; multipliers and offsets; weights and biases: [`Kernels::norm_constants`].
 pub type NormConstantsOf = fn(NormSource, [&mut [i32]; 2], [&[f32]; 2]);
 
@@ -335,7 +377,7 @@ pub struct Kernels {
     pub conv_i8: fn(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]),
     /// As `conv_i8` for a 16-bit window, `exchanged` or not, without an offset.
     pub conv_i16: fn(out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]),
-    /// Whether `conv_i16` takes windows of several rows ([`Window::row_gap`]): hosts only.
+    /// Whether `conv_i8` and `conv_i16` take windows of several rows ([`Window::row_gap`]): hosts only.
     pub takes_rows: bool,
     /// Input channels from which an upsampling convolution is faster as the sum of its taps' products, where scratch has room for
     /// them ([`Tiling::tap_bytes`](tiling::Tiling::tap_bytes)).
@@ -381,6 +423,10 @@ pub struct Kernels {
     /// ([`Tiling::is_host`](tiling::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
     /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
     pub requantize: Requantize,
+    /// The output of one source's convolution, as `conv_i8` and `requantize` make it, within `byte_limits`. For hosts.
+    pub conv_bytes: ConvBytes,
+    /// What that is for.
+    pub byte_limits: ByteLimits,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
     /// as many behind them. `row` is a row or several.
     pub sums_i8: Sums<i8>,

@@ -23,10 +23,10 @@ use crate::kernels::constants::{self, ConvOutput, ConvSource};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, is_direct};
 use crate::kernels::tiling::Widening;
-use crate::kernels::{Channels, Frame, Kernels, Requantization, Residual, select};
+use crate::kernels::{Channels, Frame, Kernels, Picture, Requantization, Residual, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier};
-use crate::shape::row_macs;
+use crate::shape::{row_macs, window_start};
 use core::ops::Range;
 use half::slice::HalfFloatSliceExt;
 
@@ -65,7 +65,8 @@ pub(super) fn run<const OPS: OpSet>(
         && in_c >= ctx.kernels.winograd_from
         && (!select::TILING.is_host()
             || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
-                && (parts.taps == 0 || in_c < ctx.kernels.winograd_up_to));
+                && (parts.taps == 0 || in_c < ctx.kernels.winograd_up_to)
+                && (out.c as usize > ctx.kernels.byte_limits.channels || byte_rows(ctx, op, &tensors[0], &out) == 0));
     let by_taps = TAPS_FIT
         && links(OPS, opset::CONV_UPSAMPLED)
         && parts.taps > 0
@@ -174,6 +175,7 @@ fn direct<const OPS: OpSet>(
     let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
     let tap_scratch = take_front(&mut scratch, parts.taps);
     let rows_at_once = if by_taps { 1 } else { select::TILING.rows(op, finish.out) };
+    let byte_rows = if by_taps { 0 } else { byte_rows(ctx, op, &tensors[0], finish.out) };
     // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
     let mut channel = 0;
     while channel < out_c {
@@ -191,6 +193,26 @@ fn direct<const OPS: OpSet>(
             if codes.is_empty() {
                 *codes = cast(model.weight_rows(id, first));
             }
+        }
+        if byte_rows > 0 {
+            for y in rows.clone().step_by(byte_rows) {
+                let input = &tensors[0];
+                let picture = Picture {
+                    elems: cast(elems[0]),
+                    size: [input.h, input.w, input.c].map(usize::from),
+                    zero_point: model.quant(input, ctx.row).zero_point as i8,
+                    kernel: op.kernel.map(usize::from),
+                    stride: op.stride as usize,
+                    from: [window_start(y, op.stride as usize, op.pad[0] as usize), -(op.pad[1] as isize)],
+                    out: [byte_rows.min(rows.end - y), out_w],
+                };
+                let place = Place { y, x: 0, channel, some_c };
+                if let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place) {
+                    (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
+                }
+            }
+            channel += some_c;
+            continue;
         }
         let mut taps = by_taps.then(|| Taps::new(ctx, &tensors[0], some_c, codes[0], &mut *tap_scratch));
         let mut y = rows.start;
@@ -219,6 +241,25 @@ fn direct<const OPS: OpSet>(
         }
         channel += some_c;
     }
+}
+
+/// Output rows of a call of `conv_bytes`, as many as it has room for; 0 where it is not for this operator.
+#[inline(always)]
+fn byte_rows<const OPS: OpSet>(ctx: &Context<'_, OPS>, op: &Conv, input: &Tensor, out: &Tensor) -> usize {
+    let limits = ctx.kernels.byte_limits;
+    let residual_i16 = op.residual != NONE && ctx.model.tensor(op.residual).dtype == DType::I16;
+    let of_bytes = input.dtype == DType::I8 && out.dtype == DType::I8 && !residual_i16;
+    if !select::TILING.is_host() || limits.patch == 0 || op.sources[1] != NONE || op.upsample || !of_bytes {
+        return 0;
+    }
+    let [kh, kw] = op.kernel.map(usize::from);
+    let [stride, c, w] = [op.stride as usize, input.c as usize, out.w as usize];
+    let patch = if c.is_multiple_of(4) { limits.patch } else { limits.odd_patch };
+    let window_rows = limits.window / (((w - 1) * stride + kw) * c).max(1);
+    if kh * kw * c > patch || window_rows < kh || w * (out.h as usize) < limits.pixels {
+        return 0;
+    }
+    (window_rows - kh) / stride.max(1) + 1
 }
 
 /// Where sums belong: pixels from (y, x) on, `some_c` output channels of each.
@@ -273,6 +314,39 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         }
     }
 
+    /// Of both sources, or the first's twice.
+    #[inline(always)]
+    fn both_channels(&self, some: Range<usize>) -> [Channels<'_>; 2] {
+        let first = self.channels(0, some.clone());
+        [first, if self.two { self.channels(1, some) } else { first }]
+    }
+
+    /// Where bytes belong, from the first on, and what becomes of their sums: on hosts, where all of it is of 8 bits.
+    #[inline(always)]
+    fn bytes<'o>(
+        &'o self,
+        out_bytes: &'o mut [u8],
+        first_row: usize,
+        place: Place,
+    ) -> Option<(&'o mut [i8], Requantization<'o>)> {
+        let Place { y, x, channel, some_c } = place;
+        let of_elems = !(links(OPS, opset::RESIDUAL_I16) && self.residual_i16);
+        if !select::TILING.is_host() || self.out.dtype != DType::I8 || !of_elems {
+            return None;
+        }
+        let channels = self.both_channels(channel..channel + some_c);
+        let first_elem = (y - first_row) * self.out.row_elems() + x * self.out.c as usize + channel;
+        // From the same element on as the output.
+        let residual = self.residual.map(|residual| Residual {
+            elems: (!self.residual_in_place)
+                .then(|| cast(residual).get(first_row * self.out.row_elems() + first_elem..).unwrap_or_default()),
+            zero_point: self.residual_zero,
+            multiplier: self.residual_multiplier,
+        });
+        let to = cast_mut(out_bytes).get_mut(first_elem..).unwrap_or_default();
+        Some((to, Requantization { channels, residual, zero_point: self.zero_point }))
+    }
+
     /// From the sums of each source to output elements; `out_bytes` begins with row `first_row`.
     #[cfg_attr(not(target_os = "none"), inline(always))]
     pub fn store(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
@@ -284,26 +358,10 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         let in_passes = TAPS_FIT || by_winograd || links(OPS, opset::WEIGHTS_I4);
         let piece_len = if !in_passes || some_c == out_c { sums[0].len() } else { some_c }.max(1);
         let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
-        let of_source = |source: usize| self.channels(source, channel..channel + some_c);
-        let of_first = of_source(0);
-        let channels = [of_first, if self.two { of_source(1) } else { of_first }];
-        let of_elems = !(links(OPS, opset::RESIDUAL_I16) && self.residual_i16);
-        if select::TILING.is_host() && out.dtype == DType::I8 && of_elems {
-            // From the same element on as the output.
-            let residual = self.residual.map(|residual| Residual {
-                elems: (!self.residual_in_place)
-                    .then(|| cast(residual).get(first_row * out.row_elems() + first_elem..).unwrap_or_default()),
-                zero_point: self.residual_zero,
-                multiplier: self.residual_multiplier,
-            });
-            let to = cast_mut(out_bytes).get_mut(first_elem..).unwrap_or_default();
+        let channels = self.both_channels(channel..channel + some_c);
+        if let Some((to, constants)) = self.bytes(&mut *out_bytes, first_row, place) {
             let sums = if self.two { sums } else { [&mut *sums[0], &mut []] };
-            return (kernels.requantize)(
-                to,
-                out_c,
-                sums,
-                Requantization { channels, residual, zero_point: self.zero_point },
-            );
+            return (kernels.requantize)(to, out_c, sums, constants);
         }
         let [first, second] = sums;
         for (k, acc) in [&mut *first, &mut *second].into_iter().enumerate() {
@@ -479,7 +537,9 @@ fn accumulate<const OPS: OpSet>(
             } else {
                 tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy, kernels.frame_i8)
             };
-            tile.each_row(false, window, sums, |window, sums| (kernels.conv_i8)(sums, channels, window, weights));
+            tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
+                (kernels.conv_i8)(sums, channels, window, weights)
+            });
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);

@@ -2,7 +2,7 @@
 
 use super::super::scalar::TABLE as SCALAR;
 use super::super::scratch::{COEFFICIENTS, TAPS};
-use super::super::{Kernels, Window, WinogradTile, select};
+use super::super::{Channels, Kernels, Picture, Requantization, Residual, Window, WinogradTile, select};
 use super::{LEN, OUT_LEN, Pair, Random, both};
 use crate::Aligned;
 
@@ -50,6 +50,87 @@ pub(super) fn conv_i8(table: &Kernels, random: &mut Random) -> bool {
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out += *sum);
         }],
     )
+}
+
+/// Pictures that reach out of the tensor on any side, and channels of any number.
+pub(super) fn conv_bytes(table: &Kernels, random: &mut Random) -> bool {
+    const C: usize = 40;
+    let limits = table.byte_limits;
+    let c = if random.below(3) == 0 { 1 + random.below(20) } else { 4 * (1 + random.below(5)) };
+    let kernel = [0; 2].map(|_| 1 + random.below(3));
+    let patch = kernel[0] * kernel[1] * c;
+    if patch > if c.is_multiple_of(4) { limits.patch } else { limits.odd_patch } {
+        return true;
+    }
+    let row = patch.next_multiple_of(4);
+    let channels = 1 + random.below((LEN / row / 4 * 4).min(C));
+    let out_c = channels + random.below(3) * random.below(5);
+    let out_w = 1 + random.below((OUT_LEN / out_c).clamp(1, 12));
+    let out = [1 + random.below((OUT_LEN / out_c / out_w).clamp(1, 4)), out_w];
+    let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
+    let size = [1 + random.below(6), 1 + random.below(12), c];
+    let at = random.offset();
+    let elems = elems.get(at..at + size.iter().product::<usize>()).unwrap_or_default();
+    let (zero_point, stride) = (random.value(-128, 127) as i8, 1 + random.below(2));
+    let from = [0; 2].map(|_| random.below(4) as isize - 2);
+    let picture = Picture { elems, size, zero_point, kernel, stride, from, out };
+    let bias: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
+    let multiplier: [i32; C] =
+        core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1) >> random.below(24));
+    let [bias, multiplier] = [&bias, &multiplier].map(|of| of.get(..channels).unwrap_or_default());
+    let shift = if random.below(3) > 0 { 0 } else { random.below(16) as u32 };
+    let (held, given) = (random.i8s(), random.i8s());
+    let len = (out[0] * out_w * out_c).saturating_sub(random.below(2) * (out_c - channels));
+    let residual = (random.below(3) > 0).then(|| Residual {
+        elems: if random.below(2) == 0 { None } else { given.get(..len) },
+        zero_point: random.value(-128, 127),
+        multiplier: random.value(-(1 << 30) + 1, (1 << 30) - 1) >> random.below(16),
+    });
+    let k = Requantization {
+        channels: [Channels { bias, multiplier, shift }; 2],
+        residual,
+        zero_point: random.value(-128, 127),
+    };
+    let hold = |out: &mut [i8]| out.iter_mut().zip(held).for_each(|(out, held)| *out = held);
+    both::<i8, OUT_LEN>(
+        0,
+        len,
+        [
+            &|out| {
+                hold(out);
+                (table.conv_bytes)(out, out_c, picture, &weights.0, k);
+            },
+            &|out| {
+                hold(out);
+                let mut sums = [0; OUT_LEN];
+                let sums = sums.get_mut(..picture.out[0] * out_w * channels).unwrap_or_default();
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = picture_sum(&picture, table.offset, [i / channels / out_w, i / channels % out_w], |k| {
+                        let channel = i % channels;
+                        let at = channel / 4 * 4 * row + k / 4 * 16 + channel % 4 * 4 + k % 4;
+                        weights.0.get(at).copied().unwrap_or(0)
+                    });
+                }
+                (SCALAR.requantize)(out, out_c, [sums, &mut []], k);
+            },
+        ],
+    )
+}
+
+/// A pixel's products with the weights of a channel, element by element.
+fn picture_sum(picture: &Picture<'_>, offset: i32, [y, x]: [usize; 2], weight: impl Fn(usize) -> i8) -> i32 {
+    let Picture { elems, size: [h, w, c], zero_point, kernel: [kh, kw], stride, from, .. } = *picture;
+    let mut sum = 0;
+    for k in 0..kh * kw * c {
+        let [row, column] = [y * stride + k / c / kw, x * stride + k / c % kw].map(|at| at as isize);
+        let [row, column] = [from[0] + row, from[1] + column];
+        let inside = (0..h as isize).contains(&row) && (0..w as isize).contains(&column);
+        let at = |row: usize, column: usize| (row * w + column) * c + k % c;
+        let inside = inside.then(|| elems.get(at(row as usize, column as usize)).copied().unwrap_or(0));
+        let elem = inside.unwrap_or(zero_point);
+        sum += (elem as i32 + offset) * weight(k) as i32;
+    }
+    sum
 }
 
 pub(super) fn conv_i16(table: &Kernels, random: &mut Random) -> bool {

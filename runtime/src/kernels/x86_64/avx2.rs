@@ -56,6 +56,8 @@ pub(super) const KERNELS: Kernels = Kernels {
     conv_constants: |sources, output| unsafe { rows::conv_constants(sources, output) },
     norm_constants: |source, to, affine| unsafe { rows::norm_constants(source, to, affine) },
     requantize: |out, out_c, sums, k| unsafe { requantize::requantize(out, out_c, sums, k) },
+    conv_bytes: SCALAR.conv_bytes,
+    byte_limits: SCALAR.byte_limits,
     sums_i8: |totals, row, c, first, group_c| unsafe { norm::sums_i8(totals, row, c, first, group_c) },
     sums_i16: |totals, row, c, first, group_c| unsafe { norm::sums_i16(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe { norm::norm::<i8, 0>(out, out_c, src, src_c, k, SCALAR.norm_i8) },

@@ -16,6 +16,7 @@ pub(super) static TABLE: Kernels = Kernels {
     wide: false,
     offset: 128,
     conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
+    takes_rows: false,
     // As for AVX-512, whose kernel has the same shape.
     taps_from: 128,
     // `avx2`'s, of 16 bits: half as many products an instruction, but four times fewer.

@@ -8,28 +8,57 @@ use core::arch::x86_64::*;
 
 /// Constants of sixteen channels of a source.
 #[derive(Clone, Copy)]
-struct Source {
-    bias: __m512i,
+pub(super) struct Source {
+    pub(super) bias: __m512i,
     multiplier: Multiplier,
-    /// None where nothing is shifted, as in most layers.
-    shift: Option<Shift>,
 }
 
 impl Source {
+    /// With a number that is added behind.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     fn new(channels: Channels<'_>, first: usize, more: i32) -> Source {
         let [bias, m] =
             [channels.bias, channels.multiplier].map(|constants| load(constants.get(first..).unwrap_or_default()));
-        let shift = (channels.shift > 0).then(|| Shift::new(channels.shift));
-        Source { bias, multiplier: Multiplier::adding(m, more), shift }
+        Source { bias, multiplier: Multiplier::adding(m, more) }
     }
+}
 
+/// Constants of sixteen channels.
+#[derive(Clone, Copy)]
+pub(super) struct Sixteen {
+    pub(super) source: Source,
+    /// The residual's multiplier in two parts, as in `requantize`, and what is added to the lower product: its half, and the zero point's.
+    high: __m512i,
+    low: __m512i,
+    below: __m512i,
+}
+
+impl Sixteen {
+    /// Channels from `first` on, where a second source is to come or not.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    fn scale(self, sum: __m512i) -> __m512i {
-        let sum = _mm512_add_epi32(sum, self.bias);
-        self.multiplier.mul_round(self.shift.map_or(sum, |shift| shift.of(sum)))
+    pub(super) fn new(k: &Requantization<'_>, first: usize, two: bool) -> Sixteen {
+        let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
+        let [high, low] = [m >> 15, m & 0x7fff];
+        // Half of what the last shift drops is added together with the first product's half, and so is what the residual's zero point
+        // takes; and the output's where nothing can take the sum out of 32 bits: a product is below 2³⁰, a residual below 2²³.
+        let added = if two { 0 } else { k.zero_point << SUM_FRACTION_BITS };
+        let more = added + (1 << (SUM_FRACTION_BITS - 1)) - zero * high;
+        let [below, high, low] = [(1 << 14) - zero * low, high & 0xffff, low].map(|x| _mm512_set1_epi32(x));
+        Sixteen { source: Source::new(k.channels[0], first, more), high, low, below }
+    }
+
+    /// Of sums with their biases, shifted, and the residual's elements: with fraction bits.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn scale<const RESIDUAL: bool>(&self, sum: __m512i, elems: __m512i) -> __m512i {
+        let sum = self.source.multiplier.mul_round(sum);
+        if !RESIDUAL {
+            return sum;
+        }
+        let below = _mm512_srai_epi32::<15>(_mm512_dpwssd_epi32(self.below, elems, self.low));
+        _mm512_dpwssd_epi32(_mm512_add_epi32(below, sum), elems, self.high)
     }
 }
 
@@ -93,36 +122,30 @@ impl Block<'_> {
     /// As of `run`.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn lanes<const TWO: bool, const RESIDUAL: bool, const ALL: bool>(&self) {
-        let (c, k) = (self.k.channels[0].bias.len(), self.k);
-        // Half of what the last shift drops is added together with the first product's half, and so is the zero point where nothing can
-        // take the sum out of 32 bits.
-        let alone = !TWO && !RESIDUAL;
-        let more = if alone { k.zero_point << SUM_FRACTION_BITS } else { 0 } + (1 << (SUM_FRACTION_BITS - 1));
-        let sources = [(k.channels[0], more), (k.channels[1], 0)];
-        let sources = sources.map(|(channels, more)| Source::new(channels, self.first, more));
-        // As in `requantize`.
-        let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
-        let [zero, high, low] = [zero, (m >> 15) & 0xffff, m & 0x7fff].map(|x| _mm512_set1_epi32(x));
-        let out_zero = _mm512_set1_epi32(k.zero_point);
+        let c = self.k.channels[0].bias.len();
+        let first = Sixteen::new(self.k, self.first, TWO);
+        let second = Source::new(self.k.channels[1], self.first, 0);
+        let shift = self.k.channels.map(|channels| Shift::new(channels.shift));
+        let zero_point = _mm512_set1_epi32(self.k.zero_point);
         let mask = if ALL { !0 } else { first16(self.lanes) };
         for p in 0..self.pixels {
             // SAFETY: the caller's promise; other lanes are masked off.
-            let load_sums = |sums: *const i32| unsafe { _mm512_maskz_loadu_epi32(mask, sums.add(p * c)) };
-            let mut sum = sources[0].scale(load_sums(self.sums[0]));
-            if TWO {
-                sum = _mm512_add_epi32(sum, sources[1].scale(load_sums(self.sums[1])));
-            }
-            if RESIDUAL {
+            let load_sums = |source: usize, bias: __m512i| unsafe {
+                let sum = _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, self.sums[source].add(p * c)), bias);
+                if self.k.channels[source].shift > 0 { shift[source].of(sum) } else { sum }
+            };
+            let elems = match RESIDUAL {
                 // SAFETY: as above.
-                let elems = unsafe { _mm_maskz_loadu_epi8(mask, self.residual.add(p * self.out_c)) };
-                let centred = _mm512_sub_epi32(_mm512_cvtepi8_epi32(elems), zero);
-                let below = _mm512_dpwssd_epi32(_mm512_set1_epi32(1 << 14), centred, low);
-                let below = _mm512_add_epi32(_mm512_srai_epi32::<15>(below), sum);
-                sum = _mm512_dpwssd_epi32(below, centred, high);
+                true => unsafe { _mm_maskz_loadu_epi8(mask, self.residual.add(p * self.out_c)) },
+                false => _mm_setzero_si128(),
+            };
+            let mut sum = first.scale::<RESIDUAL>(load_sums(0, first.source.bias), _mm512_cvtepi8_epi32(elems));
+            if TWO {
+                sum = _mm512_add_epi32(sum, second.multiplier.mul_round(load_sums(1, second.bias)));
             }
             sum = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(sum);
-            if !alone {
-                sum = _mm512_add_epi32(sum, out_zero);
+            if TWO {
+                sum = _mm512_add_epi32(sum, zero_point);
             }
             let bytes = _mm512_cvtsepi32_epi8(sum);
             // SAFETY: as above.

@@ -10,7 +10,7 @@
 
 use super::super::{Kernels, Window};
 use super::rows512::{self, first16, fold};
-use super::{avx2, lanes512, norm512, requantize512, winograd512};
+use super::{avx2, direct512, lanes512, norm512, requantize512, winograd512};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -23,7 +23,7 @@ pub(super) static TABLE: Kernels = Kernels {
     frame_i16: |out, elems, frame| unsafe { rows512::frame_i16(out, elems, frame) },
     offset: 128,
     conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
-    takes_rows: false,
+    takes_rows: true,
     conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
     // Where Winograd's algorithm is not used. With 64 channels it takes 1.1 times as long as direct convolution: what a tile
     // costs apart from its products is paid nine times.
@@ -41,6 +41,8 @@ pub(super) static TABLE: Kernels = Kernels {
     conv_constants: |sources, output| unsafe { rows512::conv_constants(sources, output) },
     norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
+    conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
+    byte_limits: direct512::LIMITS,
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe {
         match super::has() & super::AVX512_VBMI {
@@ -113,22 +115,25 @@ fn tiles<T>(
         return;
     }
     let patch = window.runs * window.run_len;
+    let row_pixels = if window.row_gap == 0 { pixels } else { window.row_pixels() };
     // Tiles of nearly equal size: 7 pixels are 4 + 3, not 6 + 1.
-    let size = pixels.div_ceil(pixels.div_ceil(TILE_PIXELS));
-    for first in (0..channels).step_by(16) {
-        let lanes = (channels - first).min(16);
-        for p in (0..pixels).step_by(size) {
-            let tile = Tile {
-                // SAFETY: pixel p and rows from `first` on exist: `holds`.
-                x: unsafe { window.elems.as_ptr().add(p * window.pixel_stride) },
-                w: unsafe { weights.as_ptr().add(first * patch) },
-                // SAFETY: p·channels + first is below out.len().
-                out: unsafe { out.as_mut_ptr().add(p * channels + first) },
-                window: &window,
-                channels,
-                lanes: ((1u32 << lanes) - 1) as __mmask16,
-            };
-            run(tile, (pixels - p).min(size), lanes);
+    let size = row_pixels.div_ceil(row_pixels.div_ceil(TILE_PIXELS));
+    for row in 0..pixels / row_pixels {
+        for first in (0..channels).step_by(16) {
+            let lanes = (channels - first).min(16);
+            for p in (row * row_pixels..(row + 1) * row_pixels).step_by(size) {
+                let tile = Tile {
+                    // SAFETY: pixel p and rows from `first` on exist: `holds`.
+                    x: unsafe { window.elems.as_ptr().add(p * window.pixel_stride + row * window.row_gap) },
+                    w: unsafe { weights.as_ptr().add(first * patch) },
+                    // SAFETY: p·channels + first is below out.len().
+                    out: unsafe { out.as_mut_ptr().add(p * channels + first) },
+                    window: &window,
+                    channels,
+                    lanes: ((1u32 << lanes) - 1) as __mmask16,
+                };
+                run(tile, ((row + 1) * row_pixels - p).min(size), lanes);
+            }
         }
     }
 }
