@@ -155,7 +155,7 @@ impl ConvScratch {
         let tile = align(tiling.pixels * channels * 4);
         let blocks = channels.next_multiple_of(Weights::BLOCK_ROWS);
         ConvScratch {
-            constants: align(out_c * 8 + 4) * if two { 2 } else { 1 },
+            constants: ConvScratch::constants(out).constants * if two { 2 } else { 1 },
             window,
             weights: [align(blocks * rows[0]), align(blocks * rows[1])],
             accumulators: if two { 2 * tile } else { tile },
@@ -163,6 +163,21 @@ impl ConvScratch {
             tap_channels,
             channels,
             winograd: WinogradScratch::new(op, first, out, packed[0], tiling),
+        }
+    }
+
+    /// The constants alone, of one source: where nothing else is needed.
+    pub(crate) const fn constants(out: &Tensor) -> ConvScratch {
+        let channels = out.c as usize;
+        ConvScratch {
+            constants: align(channels * 8 + 4),
+            window: 0,
+            weights: [0; 2],
+            accumulators: 0,
+            taps: 0,
+            tap_channels: 0,
+            channels,
+            winograd: WinogradScratch::NONE,
         }
     }
 

@@ -44,7 +44,16 @@ pub(super) fn run<const OPS: OpSet>(
     let has_residual = links(OPS, opset::RESIDUAL) && op.residual != NONE;
     let in_place = has_residual && residual.offset == out.offset;
     let packed = op.weights.map(|id| links(OPS, opset::WEIGHTS_I4) && model.is_packed(id));
-    let parts = ConvScratch::new(op, &tensors[0], &tensors[1], &out, packed, select::TILING);
+    let in_c = tensors[0].c as usize;
+    let byte_rows = byte_rows(ctx, op, &tensors[0], &out, &residual);
+    let winograd_pays = in_c >= ctx.kernels.winograd_from
+        && (!select::TILING.is_host()
+            || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
+                && (byte_rows == 0 || out.c as usize > ctx.kernels.byte_limits.channels));
+    let parts = match byte_rows > 0 && !winograd_pays && packed == [false; 2] {
+        true => ConvScratch::constants(&out),
+        false => ConvScratch::new(op, &tensors[0], &tensors[1], &out, packed, select::TILING),
+    };
     let [first, second, residual_bytes, modulation, out_bytes, mut scratch] = pieces(
         arena,
         [
@@ -58,15 +67,11 @@ pub(super) fn run<const OPS: OpSet>(
     );
     let constants: &mut [i32] = cast_mut(take_front(&mut scratch, parts.constants));
     let two = links(OPS, opset::CONV_TWO) && op.sources[1] != NONE;
-    let in_c = tensors[0].c as usize;
     let pairs = links(OPS, opset::WINOGRAD) && op.winograd;
     let by_winograd = WINOGRAD_FITS
+        && winograd_pays
         && (pairs || select::TILING.winograd_always() && parts.winograd.channels > 0)
-        && in_c >= ctx.kernels.winograd_from
-        && (!select::TILING.is_host()
-            || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
-                && (parts.taps == 0 || in_c < ctx.kernels.winograd_up_to)
-                && (out.c as usize > ctx.kernels.byte_limits.channels || byte_rows(ctx, op, &tensors[0], &out) == 0));
+        && (!select::TILING.is_host() || parts.taps == 0 || in_c < ctx.kernels.winograd_up_to);
     let by_taps = TAPS_FIT
         && links(OPS, opset::CONV_UPSAMPLED)
         && parts.taps > 0
@@ -108,7 +113,7 @@ pub(super) fn run<const OPS: OpSet>(
         if by_winograd {
             winograd::run(ctx, op, &tensors[0], cast(first), &parts.winograd, finish, rows, out_bytes, scratch);
         } else {
-            direct(ctx, op, &tensors, [first, second], &parts, by_taps, finish, rows, out_bytes, scratch);
+            direct(ctx, op, &tensors, [first, second], &parts, (by_taps, byte_rows), finish, rows, out_bytes, scratch);
         }
     };
     let bytes = select::TILING.is_host() && out.dtype == DType::I8 && !(has_residual && finish.residual_i16);
@@ -160,7 +165,7 @@ fn direct<const OPS: OpSet>(
     tensors: &[Tensor; 2],
     elems: [&[u8]; 2],
     parts: &ConvScratch,
-    by_taps: bool,
+    (by_taps, byte_rows): (bool, usize),
     finish: &Finish<'_, OPS>,
     rows: Range<usize>,
     out_bytes: &mut [u8],
@@ -175,7 +180,6 @@ fn direct<const OPS: OpSet>(
     let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
     let tap_scratch = take_front(&mut scratch, parts.taps);
     let rows_at_once = if by_taps { 1 } else { select::TILING.rows(op, finish.out) };
-    let byte_rows = if by_taps { 0 } else { byte_rows(ctx, op, &tensors[0], finish.out) };
     // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
     let mut channel = 0;
     while channel < out_c {
@@ -245,9 +249,15 @@ fn direct<const OPS: OpSet>(
 
 /// Output rows of a call of `conv_bytes`, as many as it has room for; 0 where it is not for this operator.
 #[inline(always)]
-fn byte_rows<const OPS: OpSet>(ctx: &Context<'_, OPS>, op: &Conv, input: &Tensor, out: &Tensor) -> usize {
+fn byte_rows<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    op: &Conv,
+    input: &Tensor,
+    out: &Tensor,
+    residual: &Tensor,
+) -> usize {
     let limits = ctx.kernels.byte_limits;
-    let residual_i16 = op.residual != NONE && ctx.model.tensor(op.residual).dtype == DType::I16;
+    let residual_i16 = op.residual != NONE && residual.dtype == DType::I16;
     let of_bytes = input.dtype == DType::I8 && out.dtype == DType::I8 && !residual_i16;
     if !select::TILING.is_host() || limits.patch == 0 || op.sources[1] != NONE || op.upsample || !of_bytes {
         return 0;
