@@ -339,7 +339,19 @@ fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usiz
     let limit = if dtype_i8 { 1 << 30 } else { 1 << 29 };
     let multiplier: [i32; C] = core::array::from_fn(|_| random.value(1 - limit, limit - 1) >> random.below(12));
     let offset: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 29), 1 << 29) >> random.below(16));
-    let table: [i16; Table::LEN] = core::array::from_fn(|_| random.value(-32_767, 32_767) as i16);
+    // Any table, or a smooth one, whose results go up or down by one.
+    let smooth = random.below(3) > 0;
+    let (mut entry, mut up) = (0, 1);
+    let table: [i16; Table::LEN] = core::array::from_fn(|_| {
+        if !smooth {
+            return random.value(-32_767, 32_767) as i16;
+        }
+        if random.below(128) == 0 {
+            up = -up;
+        }
+        entry = (entry + up * random.between(0, 64)).clamp(-32_767, 32_767);
+        entry as i16
+    });
     // Multiples of 8 are frequent, and so is a single source.
     let src_c = if random.below(2) == 0 { 1 + random.below(C) } else { 8 + 8 * random.below(C / 8) };
     let more = random.below(16).saturating_sub(8);
@@ -349,7 +361,7 @@ fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usiz
         offset: offset.get(..src_c).unwrap_or_default(),
         zero_point: if dtype_i8 { random.value(-128, 127) } else { 0 },
         table: if random.below(3) == 0 { &[] } else { &table },
-        out_multiplier: random.value(0, 1 << 28),
+        out_multiplier: random.value(0, 1 << 28) >> if smooth { random.below(6) } else { 0 },
         out_zero_point: random.value(-128, 127),
     };
     let out_c = src_c + more;
