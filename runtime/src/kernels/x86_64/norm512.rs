@@ -51,27 +51,39 @@ impl Factors {
     }
 }
 
-/// Table entries as the bytes that they become: the eights 0, 4, 1, 5, 2, 6, 3, 7 of each 64.
+/// Halves of a factor of entries, of 16 bits: `vpmulhw` takes the lower one with its sign, so the higher one is rounded.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn halves_of(m: i32) -> [__m512i; 2] {
+    [_mm512_set1_epi16(m as i16), _mm512_set1_epi32(m.wrapping_add(1 << 15) >> 16 & 0xffff | 1 << 16)]
+}
+
+/// Products of entries, the first four of each eight and the others, and a sum, as 2¹⁶ times what they are.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn products(entries: &[i16; 32], [low, high]: [__m512i; 2], sum: __m512i) -> [__m512i; 2] {
+    // SAFETY: 64 bytes.
+    let entries = unsafe { _mm512_loadu_si512(entries.as_ptr().cast()) };
+    let product = _mm512_mulhi_epi16(entries, low);
+    let pairs = [_mm512_unpacklo_epi16(entries, product), _mm512_unpackhi_epi16(entries, product)];
+    pairs.map(|pairs| _mm512_dpwssd_epi32(sum, pairs, high))
+}
+
+/// Table entries as the bytes that they become, in order.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn results(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> [__m512i; 16] {
-    // Halves of 16 bits: `vpmulhw` takes the lower one with its sign, so the higher one is rounded.
-    let m = k.out_multiplier;
-    let (low, high) =
-        (_mm512_set1_epi16(m as i16), _mm512_set1_epi32(m.wrapping_add(1 << 15) >> 16 & 0xffff | 1 << 16));
-    // The result is rounded at bit 31, which is bit 15 here.
+    let m = halves_of(k.out_multiplier);
+    // Rounded at bit 31, which is bit 15 here.
     let half = _mm512_set1_epi32((1 << 14) + (k.out_zero_point << 15));
     let words_of = |entries: &[i16; 32]| {
-        // SAFETY: 64 bytes.
-        let entries = unsafe { _mm512_loadu_si512(entries.as_ptr().cast()) };
-        let product = _mm512_mulhi_epi16(entries, low);
-        let pairs = [_mm512_unpacklo_epi16(entries, product), _mm512_unpackhi_epi16(entries, product)];
-        let [a, b] = pairs.map(|pairs| _mm512_srai_epi32::<15>(_mm512_dpwssd_epi32(half, pairs, high)));
+        let [a, b] = products(entries, m, half).map(|product| _mm512_srai_epi32::<15>(product));
         _mm512_packs_epi32(a, b)
     };
     let mut bytes = [_mm512_setzero_si512(); 16];
     for (bytes, entries) in bytes.iter_mut().zip(table.as_chunks::<32>().0.as_chunks::<2>().0) {
-        *bytes = _mm512_packs_epi16(words_of(&entries[0]), words_of(&entries[1]));
+        let packed = _mm512_packs_epi16(words_of(&entries[0]), words_of(&entries[1]));
+        *bytes = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed);
     }
     bytes
 }
@@ -87,7 +99,7 @@ fn indices(sums: [[__m512i; 2]; 2]) -> [__m512i; 2] {
     })
 }
 
-/// The table's bytes, those of [`results`], for words of [`indices`], as words.
+/// The table's bytes for words of [`indices`], as words.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn look_up(bytes: &[__m512i; 16], index: __m512i) -> __m512i {
@@ -107,31 +119,46 @@ fn look_up(bytes: &[__m512i; 16], index: __m512i) -> __m512i {
 /// instructions for 64 entries instead of 18 ([`look_up_64`]).
 struct Steps {
     base: [__m512i; 2],
-    /// Bit 7 − j is the step from the j-th entry to the next.
+    /// A bit for each entry that is not the next one, where [`Steps::BEFORE`] has it.
     steps: [__m512i; 2],
     /// All bits where they go down.
     down: [__m512i; 2],
 }
 
 impl Steps {
-    /// From [`results`], if they are so.
+    /// Bits of the steps before each of eight entries. They lie as 0, 4, 1, 5, 2, 6, 3, 7, the first in the highest bit.
+    const BEFORE: [u8; 8] = [0, 0x80, 0xa0, 0xa8, 0xaa, 0xea, 0xfa, 0xfe];
+
+    /// `None` where the table is not so.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512bitalg,gfni")]
     #[inline]
-    fn new(bytes: &[__m512i; 16]) -> Option<Steps> {
-        let next = _mm512_broadcast_i32x4(_mm_setr_epi8(1, 2, 3, 4, 5, 6, 7, 7, 9, 10, 11, 12, 13, 14, 15, 15));
+    fn new(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> Option<Steps> {
+        // Twice as much, so that results are the upper words of products.
+        if !(-(1 << 29)..1 << 29).contains(&k.out_multiplier) {
+            return None;
+        }
+        let m = halves_of(2 * k.out_multiplier);
+        let half = _mm512_set1_epi32((1 << 15) + (k.out_zero_point << 16));
+        let next = _mm512_broadcast_i32x4(_mm_setr_epi8(2, 3, 4, 5, 6, 7, 1, 7, 10, 11, 12, 13, 14, 15, 9, 15));
         let mut beyond = _mm512_setzero_si512();
-        // Of each eight bytes the first one, then its steps, then those down.
-        let eights = bytes.map(|bytes| {
-            let step = _mm512_subs_epi8(_mm512_shuffle_epi8(bytes, next), bytes);
-            beyond = _mm512_max_epu8(beyond, _mm512_add_epi8(step, _mm512_set1_epi8(1)));
-            // The lowest bits of eight bytes as a byte, and the highest.
-            let bits = _mm512_set1_epi64(0x80_01_00);
-            _mm512_mask_gf2p8affine_epi64_epi8::<0>(bytes, 0x0606_0606_0606_0606, bits, step)
-        });
-        let fours: [__m512i; 8] = core::array::from_fn(|i| {
-            let [a, b] = [eights[2 * i], eights[2 * i + 1]].map(|eights| _mm512_castsi512_ps(eights));
-            _mm512_castps_si512(_mm512_shuffle_ps::<0b10_00_10_00>(a, b))
-        });
+        let mut fours = [_mm512_setzero_si512(); 8];
+        for (fours, entries) in fours.iter_mut().zip(table.as_chunks::<32>().0.as_chunks::<4>().0) {
+            let eights = |entries: &[i16; 32], others: &[i16; 32]| {
+                let [a, b] = [entries, others].map(|entries| {
+                    let [a, b] = products(entries, m, half);
+                    _mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<16>(a), b)
+                });
+                let bytes = _mm512_packs_epi16(a, b);
+                let step = _mm512_subs_epi8(_mm512_shuffle_epi8(bytes, next), bytes);
+                // The lowest bits of eight bytes as a byte, and the highest: behind the first entry its steps, and those down.
+                let bits = _mm512_set1_epi64(0x80_01_00);
+                let eights = _mm512_mask_gf2p8affine_epi64_epi8::<0>(bytes, 0x0606_0606_0606_0606, bits, step);
+                (_mm512_castsi512_ps(eights), _mm512_add_epi8(step, _mm512_set1_epi8(1)))
+            };
+            let [(a, first), (b, second)] = [eights(&entries[0], &entries[1]), eights(&entries[2], &entries[3])];
+            beyond = _mm512_max_epu8(beyond, _mm512_max_epu8(first, second));
+            *fours = _mm512_castps_si512(_mm512_shuffle_ps::<0b10_00_10_00>(a, b));
+        }
         // Where an eight's first byte lies in two of these.
         let order: [u8; 64] = core::array::from_fn(|n| (n << 2 & 64 | n << 4 & 48 | n & 8 | n & 4) as u8);
         // SAFETY: 64 bytes.
@@ -157,9 +184,7 @@ impl Steps {
     fn of(&self, index: [__m512i; 2]) -> __m512i {
         let [eight, place] = split::<9>(index);
         let look_up = |table: &[__m512i; 2]| _mm512_permutex2var_epi8(table[0], eight, table[1]);
-        let before: [u8; 64] = core::array::from_fn(|i| (0xff00u32 >> (i & 7)) as u8);
-        // SAFETY: 64 bytes.
-        let before = _mm512_permutexvar_epi8(place, unsafe { _mm512_loadu_si512(before.as_ptr().cast()) });
+        let before = _mm512_permutexvar_epi8(place, _mm512_set1_epi64(i64::from_le_bytes(Steps::BEFORE)));
         // steps & (before ^ down)
         let steps = _mm512_ternarylogic_epi64::<0x60>(look_up(&self.steps), before, look_up(&self.down));
         _mm512_add_epi8(look_up(&self.base), _mm512_popcnt_epi8(steps))
@@ -189,19 +214,12 @@ fn look_up_64(bytes: &[__m512i; 16], index: [__m512i; 2]) -> __m512i {
     _mm512_mask_blend_epi8(third, four(0), four(4))
 }
 
-/// All of [`results`] in order.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-fn in_order(bytes: [__m512i; 16]) -> [__m512i; 16] {
-    bytes.map(|bytes| _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), bytes))
-}
-
 /// A group norm's application.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
     match k.table.first_chunk() {
         Some(table) => {
-            let bytes = in_order(results(table, &k));
+            let bytes = results(table, &k);
             blocks(
                 out,
                 out_c,
@@ -231,11 +249,10 @@ pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k:
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512bitalg,gfni")]
 pub(super) fn norm_i8_vbmi(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
     let Some(table) = k.table.first_chunk() else { return norm_i8(out, out_c, src, src_c, k) };
-    let bytes = results(table, &k);
-    match Steps::new(&bytes) {
+    match Steps::new(table, &k) {
         Some(steps) => blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| steps.of(index)),
         None => {
-            let bytes = in_order(bytes);
+            let bytes = results(table, &k);
             blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| look_up_64(&bytes, index));
         }
     }
