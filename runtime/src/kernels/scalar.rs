@@ -38,6 +38,7 @@ pub const KERNELS: Kernels = Kernels {
     store_i8,
     conv_constants: |sources, output| constants::conv(sources, output),
     norm_constants: |source, to, affine| constants::norm(source, to, affine),
+    group_stats: |out, sums, source| constants::group_stats(out, sums, source),
     requantize,
     sums_i8: sums::<i8>,
     sums_i16: sums::<i16>,

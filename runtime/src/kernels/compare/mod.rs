@@ -6,7 +6,7 @@
 mod attention;
 mod convolutions;
 
-use super::constants::{ConvOutput, ConvSource, NormSource};
+use super::constants::{ConvOutput, ConvSource, GroupSource, NormSource};
 use super::scalar::TABLE as SCALAR;
 use super::{Channels, Kernels, NormConstants, Requantization, Requantize, Residual, Sums};
 use crate::format::DType;
@@ -34,7 +34,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 24] = [
+    let all: [(&'static str, Same); 25] = [
         ("copy", copy),
         ("widen", widen),
         ("load", load),
@@ -48,6 +48,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("requantize", requantize),
         ("conv_constants", conv_constants),
         ("norm_constants", norm_constants),
+        ("group_stats", group_stats),
         ("sums_i8", sums_i8),
         ("sums_i16", sums_i16),
         ("norm_i8", norm_i8),
@@ -304,6 +305,30 @@ fn norm_constants(table: &Kernels, random: &mut Random) -> bool {
         let to_both = [m, offset].map(|x| x.get_mut(..c).unwrap_or_default());
         (of.norm_constants)(source, to_both, [&affine[0], &affine[1]].map(|x| x.get(..c).unwrap_or_default()));
         to
+    };
+    run(table) == run(&SCALAR)
+}
+
+/// Sums that a group may have, and any.
+fn group_stats(table: &Kernels, random: &mut Random) -> bool {
+    const GROUPS: usize = 20;
+    let n = 1 + (random.bits() >> random.below(32)) as u64;
+    let sums: [[u64; 2]; GROUPS] = core::array::from_fn(|_| match random.below(8) {
+        0 => [(); 2].map(|()| (random.bits() as u64) << 32 | random.bits() as u64),
+        _ => {
+            let mean = random.value(-128, 127) as i64;
+            [n.wrapping_mul(mean as u64), n.wrapping_mul((mean * mean) as u64 + random.below(1 << 14) as u64)]
+        }
+    });
+    let zero_point = random.value(-128, 127) as f32;
+    let source = GroupSource { n, scale: float(random), zero_point, eps: float(random) };
+    let groups = random.below(GROUPS + 1);
+    let run = |of: &Kernels| {
+        let mut out = [[0.0; 2]; GROUPS];
+        let out_of = out.get_mut(..groups).unwrap_or_default();
+        (of.group_stats)(out_of, sums.get(..groups).unwrap_or_default(), source);
+        // Any NaN is one: which of them comes out of an operation is nobody's promise.
+        out.map(|stats| stats.map(|x: f32| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }))
     };
     run(table) == run(&SCALAR)
 }

@@ -51,6 +51,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     store_i8: SCALAR.store_i8,
     conv_constants: |sources, output| unsafe { rows::conv_constants(sources, output) },
     norm_constants: |source, to, affine| unsafe { rows::norm_constants(source, to, affine) },
+    group_stats: |out, sums, source| unsafe { rows::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize::requantize(out, out_c, sums, k) },
     sums_i8: |totals, row, c, first, group_c| unsafe { norm::sums_i8(totals, row, c, first, group_c) },
     sums_i16: |totals, row, c, first, group_c| unsafe { norm::sums_i16(totals, row, c, first, group_c) },

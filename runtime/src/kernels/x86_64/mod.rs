@@ -95,9 +95,9 @@ fn detect() -> u8 {
     if has(more, &[4]) {
         found |= AVX_VNNI;
     }
-    // The mask registers and all of the 512-bit ones are saved (bits 5 to 7), the processor has AVX-512 F, BW and VL
-    // (bits 16, 30 and 31) and VNNI (bit 11).
-    if has(saved, &[5, 6, 7]) && has(extended.ebx, &[16, 30, 31]) && has(extended.ecx, &[11]) {
+    // The mask registers and all of the 512-bit ones are saved (bits 5 to 7), the processor has AVX-512 F, DQ, BW
+    // and VL (bits 16, 17, 30 and 31) and VNNI (bit 11).
+    if has(saved, &[5, 6, 7]) && has(extended.ebx, &[16, 17, 30, 31]) && has(extended.ecx, &[11]) {
         found |= AVX512_VNNI;
         // VBMI, GFNI and BITALG (bits 1, 8 and 12): all of these but Cascade Lake and Cooper Lake.
         if has(extended.ecx, &[1, 8, 12]) {

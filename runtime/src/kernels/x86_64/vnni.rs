@@ -37,6 +37,7 @@ pub(super) static TABLE: Kernels = Kernels {
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
     conv_constants: |sources, output| unsafe { rows512::conv_constants(sources, output) },
     norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
+    group_stats: |out, sums, source| unsafe { rows512::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe {
