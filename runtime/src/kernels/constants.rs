@@ -4,10 +4,10 @@
 //! ([`Kernels::conv_constants`](super::Kernels::conv_constants)), and give the same bits: no operation is reordered.
 
 use crate::format::DType;
-use crate::sqrt::sqrt;
 use crate::quant::{
     NORM_FRACTION_BITS, SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for,
 };
+use crate::sqrt::sqrt;
 
 /// The most that a bias is lowered by to round down: a channel whose factor asks for more is hardly more than its bias.
 const FLOOR_MAX: f32 = (1 << 24) as f32;
@@ -85,7 +85,7 @@ pub struct Part {
 
 impl Part {
     /// From exact integers; mean and deviations in real units.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub fn new(n: u64, sum: i64, squares: u64, scale: f32, zero_point: f32) -> Part {
         let count = n as f32;
         let deviation = n.wrapping_mul(squares).wrapping_sub(sum.wrapping_mul(sum) as u64);
@@ -97,7 +97,7 @@ impl Part {
     }
 
     /// Chan et al., equation 2.1.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     #[must_use]
     pub fn merge(self, other: Part) -> Part {
         let n = self.n + other.n;
@@ -109,7 +109,7 @@ impl Part {
         }
     }
     /// Mean and 1/σ.
-    #[inline(always)]
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub fn stats(self, eps: f32) -> [f32; 2] {
         [self.mean, 1.0 / sqrt(self.m2 / self.n + eps)]
     }

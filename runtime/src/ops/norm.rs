@@ -110,19 +110,10 @@ pub(super) fn stats<const OPS: OpSet>(
     }
     let scratch = cast::<u64>(scratch);
     let (firsts, seconds) = scratch.as_chunks().0.split_at_checked(groups).unwrap_or_default();
-    let sums = firsts.iter().zip(seconds);
-    // A host's groups of a single source are done side by side.
-    if select::TILING.is_host() && op.sources[1] == NONE {
-        let [tensor, _] = sources;
-        let quant = ctx.model.quant(&tensor, ctx.row);
-        let n = (tensor.h as usize * tensor.w as usize * group_c) as u64;
-        let source = GroupSource { n, scale: quant.scale, zero_point: quant.zero_point as f32, eps: op.eps };
-        return (ctx.kernels.group_stats)(cast_mut(out_bytes).as_chunks_mut().0, firsts, source);
-    }
-    for ((group, out), (first, second)) in cast_mut(out_bytes).chunks_exact_mut(2).enumerate().zip(sums) {
+    let one = |group: usize, out: &mut [f32; 2], sums: [&[u64; 2]; 2]| {
         let mut whole: Option<Part> = None;
         let mut source_first = 0;
-        for (tensor, &[sum, squares]) in sources.iter().zip([first, second]) {
+        for (tensor, &[sum, squares]) in sources.iter().zip(sums) {
             let part = part_of(group, group_c, source_first, tensor.c as usize);
             source_first += tensor.c as usize;
             if !part.is_empty() {
@@ -132,8 +123,28 @@ pub(super) fn stats<const OPS: OpSet>(
                 whole = Some(whole.map_or(part, |whole| whole.merge(part)));
             }
         }
-        if let (Some(whole), [mean, rstd]) = (whole, out) {
-            [*mean, *rstd] = whole.stats(op.eps);
+        if let Some(whole) = whole {
+            *out = whole.stats(op.eps);
+        }
+    };
+    let out = cast_mut(out_bytes).as_chunks_mut().0;
+    let mut groups = out.iter_mut().zip(firsts.iter().zip(seconds)).enumerate();
+    if !select::TILING.is_host() || group_c == 0 {
+        return groups.for_each(|(group, (out, (first, second)))| one(group, out, [first, second]));
+    }
+    // Those that lie in one source, side by side, and perhaps one that does not.
+    let (first_c, len) = (sources[0].c as usize, firsts.len());
+    let (end, begin) = ((first_c / group_c).min(len), first_c.div_ceil(group_c).min(len));
+    if let Some((group, (out, (first, second)))) = groups.nth(end).filter(|_| end < begin) {
+        one(group, out, [first, second]);
+    }
+    for ((tensor, sums), some) in sources.iter().zip([firsts, seconds]).zip([0..end, begin..len]) {
+        let (Some(out), Some(sums)) = (out.get_mut(some.clone()), sums.get(some)) else { continue };
+        if !out.is_empty() {
+            let quant = ctx.model.quant(tensor, ctx.row);
+            let n = (tensor.h as usize * tensor.w as usize * group_c) as u64;
+            let source = GroupSource { n, scale: quant.scale, zero_point: quant.zero_point as f32, eps: op.eps };
+            (ctx.kernels.group_stats)(out, sums, source);
         }
     }
 }
