@@ -3,7 +3,10 @@
 //! `libm` knows that instruction on other architectures, not on a Cortex-M; its own root takes 480 bytes. IEEE 754 has only
 //! one answer, so which of them runs changes no byte of a picture.
 
-#![cfg_attr(all(target_arch = "arm", target_abi = "eabihf"), allow(unsafe_code))]
+#![cfg_attr(
+    any(all(target_arch = "arm", target_abi = "eabihf"), all(target_arch = "x86_64", target_feature = "sse2")),
+    allow(unsafe_code)
+)]
 
 /// √x.
 #[cfg(all(target_arch = "arm", target_abi = "eabihf"))]
@@ -20,8 +23,20 @@ pub(crate) fn sqrt(x: f32) -> f32 {
     unsafe { vsqrt(x) }
 }
 
+/// √x, of which a compiler makes vectors; `libm`'s is assembly.
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+#[inline(always)]
+pub(crate) fn sqrt(x: f32) -> f32 {
+    use core::arch::x86_64::{_mm_cvtss_f32, _mm_set_ss, _mm_sqrt_ss};
+    // SAFETY: the build's processors have SSE.
+    unsafe { _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))) }
+}
+
 /// √x.
-#[cfg(not(all(target_arch = "arm", target_abi = "eabihf")))]
+#[cfg(not(any(
+    all(target_arch = "arm", target_abi = "eabihf"),
+    all(target_arch = "x86_64", target_feature = "sse2")
+)))]
 #[inline(always)]
 pub(crate) fn sqrt(x: f32) -> f32 {
     libm::sqrtf(x)

@@ -7,6 +7,7 @@ use crate::format::DType;
 use crate::quant::{
     NORM_FRACTION_BITS, SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for,
 };
+use crate::sqrt::sqrt;
 
 /// The most that a bias is lowered by to round down: a channel whose factor asks for more is hardly more than its bias.
 const FLOOR_MAX: f32 = (1 << 24) as f32;
@@ -71,6 +72,69 @@ pub fn conv(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32 {
         source.multiplier.iter_mut().for_each(|m| *m = multiplier(f32::from_bits(*m as u32) * scale_down));
     }
     shift
+}
+
+/// The part of a group that lies in one source.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    n: f32,
+    mean: f32,
+    /// Sum of squared deviations.
+    m2: f32,
+}
+
+impl Part {
+    /// From exact integers; mean and deviations in real units.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
+    pub fn new(n: u64, sum: i64, squares: u64, scale: f32, zero_point: f32) -> Part {
+        let count = n as f32;
+        let deviation = n.wrapping_mul(squares).wrapping_sub(sum.wrapping_mul(sum) as u64);
+        Part {
+            n: count,
+            mean: scale * (sum as f32 / count - zero_point),
+            m2: scale * scale * (deviation as f32 / count),
+        }
+    }
+
+    /// Chan et al., equation 2.1.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
+    #[must_use]
+    pub fn merge(self, other: Part) -> Part {
+        let n = self.n + other.n;
+        let delta = other.mean - self.mean;
+        Part {
+            n,
+            mean: self.mean + delta * (other.n / n),
+            m2: self.m2 + other.m2 + delta * delta * (self.n * (other.n / n)),
+        }
+    }
+    /// Mean and 1/σ.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
+    pub fn stats(self, eps: f32) -> [f32; 2] {
+        [self.mean, 1.0 / sqrt(self.m2 / self.n + eps)]
+    }
+}
+
+/// What a source's groups have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupSource {
+    /// Elements of a group.
+    pub n: u64,
+    /// Their scale.
+    pub scale: f32,
+    /// Their zero point.
+    pub zero_point: f32,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
+/// Mean and 1/σ of groups with these sums, Σq (i64) and Σq².
+#[inline(always)]
+pub fn group_stats(out: &mut [[f32; 2]], sums: &[[u64; 2]], source: GroupSource) {
+    let GroupSource { n, scale, zero_point, eps } = source;
+    for (out, &[sum, squares]) in out.iter_mut().zip(sums) {
+        *out = Part::new(n, sum as i64, squares, scale, zero_point).stats(eps);
+    }
 }
 
 /// One source of a group norm.

@@ -43,7 +43,7 @@ mod x86_64;
 use crate::format::Quant;
 use crate::opset::{self, OpSet, links};
 use crate::quant::{exp2_neg, multiplier, shift_for};
-use constants::{ConvOutput, ConvSource, NormSource};
+use constants::{ConvOutput, ConvSource, GroupSource, NormSource};
 use tiling::Widening;
 
 /// Rows of a matrix: row i begins at `elems[i·stride]`.
@@ -346,6 +346,9 @@ impl ByteLimits {
 /// The source; multipliers and offsets; weights and biases: [`Kernels::norm_constants`].
 pub type NormConstantsOf = fn(NormSource, [&mut [i32]; 2], [&[f32]; 2]);
 
+/// Means and 1/σ, sums, what groups have in common: [`Kernels::group_stats`].
+pub type GroupStatsOf = fn(&mut [[f32; 2]], &[[u64; 2]], GroupSource);
+
 /// Totals, rows, channels a pixel, the first group's first, a group's channels: [`Kernels::sums_i8`].
 pub type Sums<T> = fn(&mut [[u64; 2]], &[T], usize, usize, usize);
 
@@ -432,6 +435,8 @@ pub struct Kernels {
     pub sums_i8: Sums<i8>,
     /// As `sums_i8` for 16-bit elements.
     pub sums_i16: Sums<i16>,
+    /// [`constants::group_stats`]: hosts only.
+    pub group_stats: GroupStatsOf,
     /// A group norm's application to one pixel after the other: `src` holds `src_c` channels a pixel, `out` holds
     /// `out_c`, of which the first `src_c` of each pixel are written.
     pub norm_i8: fn(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, constants: NormConstants<'_>),
@@ -505,6 +510,7 @@ impl Kernels {
             table.quantize = |_, _, _, _| {};
             table.conv_constants = |_, _| 0;
             table.norm_constants = |_, _, _| {};
+            table.group_stats = |_, _, _| {};
         }
         if !links(ops, opset::RESIDUAL) {
             table.add_i8 = |_, _, _, _| {};

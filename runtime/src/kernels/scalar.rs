@@ -44,6 +44,7 @@ pub const KERNELS: Kernels = Kernels {
     quantize: |out, x, affine, quant| quantize(out, x, affine, quant),
     conv_constants: |sources, output| constants::conv(sources, output),
     norm_constants: |source, to, affine| constants::norm(source, to, affine),
+    group_stats: |out, sums, source| constants::group_stats(out, sums, source),
     requantize,
     conv_bytes: |_, _, _, _, _| {},
     byte_limits: ByteLimits::NONE,

@@ -12,52 +12,18 @@
 use super::parts::{Cost, over_rows};
 use super::{Context, rows_of, rows_of_mut};
 use crate::arena::{cast, cast_mut, pieces, take_front};
-use crate::format::op::{Modulation, NormApply, NormStats, Op};
+use crate::format::op::{Modulation, NormApply, NormStats};
 use crate::format::{DType, NONE, Tensor};
-use crate::kernels::constants::NormSource;
+use crate::kernels::constants::{GroupSource, NormSource, Part};
 use crate::kernels::scratch::{GROUP_SUM_BYTES, NormScratch, align};
 use crate::kernels::{NormConstants, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::multiplier;
-use crate::shape::row_macs;
-use crate::sqrt::sqrt;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Parts of the rows that are summed apart.
 const PARTS: usize = select::TILING.norm_parts();
-
-/// The part of a group that lies in one source.
-#[derive(Clone, Copy)]
-struct Part {
-    n: f32,
-    mean: f32,
-    /// Sum of squared deviations.
-    m2: f32,
-}
-
-impl Part {
-    /// From exact integers; mean and deviations in real units.
-    fn new(n: u64, sum: i64, squares: u64, scale: f32, zero_point: f32) -> Part {
-        let count = n as f32;
-        let deviation = n.wrapping_mul(squares).wrapping_sub(sum.wrapping_mul(sum) as u64);
-        Part {
-            n: count,
-            mean: scale * (sum as f32 / count - zero_point),
-            m2: scale * scale * (deviation as f32 / count),
-        }
-    }
-
-    /// Chan et al., equation 2.1.
-    fn merge(self, other: Part) -> Part {
-        let n = self.n + other.n;
-        let delta = other.mean - self.mean;
-        Part {
-            n,
-            mean: self.mean + delta * (other.n / n),
-            m2: self.m2 + other.m2 + delta * delta * (self.n * (other.n / n)),
-        }
-    }
-}
 
 /// Where the second source lies; empty where it is the first once more (a tensor joined with itself, which a U-Net
 /// without a middle does).
@@ -90,17 +56,23 @@ pub(super) fn stats<const OPS: OpSet>(
         pieces(arena, [sources[0].range(), second_range(op.sources, &sources), out.range(), scratch]);
     let second = if op.sources[0] == op.sources[1] { &*first } else { &*second };
     // Σq and Σq² of every group's channels in the first source, then in the second; those of some rows in each part.
+    let sums_len = groups * op.sources.iter().filter(|&&id| id != NONE).count();
     if rows.start == 0 {
-        scratch.fill(0);
+        scratch.get_mut(..part_bytes).unwrap_or_default().fill(0);
     }
     let (first, last) = (&*first, rows.end == sources[0].h as usize);
     // A host's vectors add several elements in the time that others take for one.
-    let work = rows.len() * row_macs(&Op::NormStats(*op), ctx.model) as usize / 16;
+    let work = rows.len() * (sources[0].row_elems() + sources[1].row_elems()) / 16;
     let cost = Cost { work, set_up: false };
-    let sums_len = groups * op.sources.iter().filter(|&&id| id != NONE).count();
+    // Which parts have sums of their own.
+    let begun = [const { AtomicBool::new(false) }; PARTS];
     let begin = |part: usize| rows.start + rows.len() * part / PARTS;
     over_rows(ctx, 0..PARTS, (&mut *scratch, part_bytes), &mut [], cost, |parts, sums, _| {
         let rows = begin(parts.start)..begin(parts.end);
+        if PARTS > 1 && parts.start > 0 {
+            sums.get_mut(..part_bytes).unwrap_or_default().fill(0);
+            begun.get(parts.start).into_iter().for_each(|begun| begun.store(true, Ordering::Relaxed));
+        }
         // All that is summed at once is in the first of its parts.
         let mut sums = cast_mut::<u64>(sums).as_chunks_mut().0;
         let mut sum = 0;
@@ -125,23 +97,23 @@ pub(super) fn stats<const OPS: OpSet>(
             }
         }
     });
+    if PARTS > 1 {
+        let (sums, others) = scratch.split_at_mut_checked(part_bytes).unwrap_or_default();
+        let others = others.chunks_exact(sums.len().max(1)).zip(begun.iter().skip(1));
+        for (other, _) in others.filter(|(_, begun)| begun.load(Ordering::Relaxed)) {
+            let sums = cast_mut::<u64>(sums).iter_mut().zip(cast::<u64>(other));
+            sums.for_each(|(sum, &more)| *sum = sum.wrapping_add(more));
+        }
+    }
     if !last {
         return;
     }
-    let mut scratch = cast_mut::<u64>(scratch);
-    if PARTS > 1 {
-        let (sums, others) = scratch.split_at_mut_checked(part_bytes / 8).unwrap_or_default();
-        for other in others.chunks_exact(sums.len().max(1)) {
-            sums.iter_mut().zip(other).for_each(|(sum, &more)| *sum = sum.wrapping_add(more));
-        }
-        scratch = sums;
-    }
+    let scratch = cast::<u64>(scratch);
     let (firsts, seconds) = scratch.as_chunks().0.split_at_checked(groups).unwrap_or_default();
-    let sums = firsts.iter().zip(seconds);
-    for ((group, out), (first, second)) in cast_mut(out_bytes).chunks_exact_mut(2).enumerate().zip(sums) {
+    let one = |group: usize, out: &mut [f32; 2], sums: [&[u64; 2]; 2]| {
         let mut whole: Option<Part> = None;
         let mut source_first = 0;
-        for (tensor, &[sum, squares]) in sources.iter().zip([first, second]) {
+        for (tensor, &[sum, squares]) in sources.iter().zip(sums) {
             let part = part_of(group, group_c, source_first, tensor.c as usize);
             source_first += tensor.c as usize;
             if !part.is_empty() {
@@ -151,9 +123,28 @@ pub(super) fn stats<const OPS: OpSet>(
                 whole = Some(whole.map_or(part, |whole| whole.merge(part)));
             }
         }
-        if let (Some(whole), [mean, rstd]) = (whole, out) {
-            *mean = whole.mean;
-            *rstd = 1.0 / sqrt(whole.m2 / whole.n + op.eps);
+        if let Some(whole) = whole {
+            *out = whole.stats(op.eps);
+        }
+    };
+    let out = cast_mut(out_bytes).as_chunks_mut().0;
+    let mut groups = out.iter_mut().zip(firsts.iter().zip(seconds)).enumerate();
+    if !select::TILING.is_host() || group_c == 0 {
+        return groups.for_each(|(group, (out, (first, second)))| one(group, out, [first, second]));
+    }
+    // Those that lie in one source, side by side, and perhaps one that does not.
+    let (first_c, len) = (sources[0].c as usize, firsts.len());
+    let (end, begin) = ((first_c / group_c).min(len), first_c.div_ceil(group_c).min(len));
+    if let Some((group, (out, (first, second)))) = groups.nth(end).filter(|_| end < begin) {
+        one(group, out, [first, second]);
+    }
+    for ((tensor, sums), some) in sources.iter().zip([firsts, seconds]).zip([0..end, begin..len]) {
+        let (Some(out), Some(sums)) = (out.get_mut(some.clone()), sums.get(some)) else { continue };
+        if !out.is_empty() {
+            let quant = ctx.model.quant(tensor, ctx.row);
+            let n = (tensor.h as usize * tensor.w as usize * group_c) as u64;
+            let source = GroupSource { n, scale: quant.scale, zero_point: quant.zero_point as f32, eps: op.eps };
+            (ctx.kernels.group_stats)(out, sums, source);
         }
     }
 }

@@ -6,7 +6,7 @@
 mod attention;
 mod convolutions;
 
-use super::constants::{ConvOutput, ConvSource, NormSource};
+use super::constants::{ConvOutput, ConvSource, GroupSource, NormSource};
 use super::scalar::TABLE as SCALAR;
 use super::{Channels, Frame, Kernels, NormConstants, Requantization, Requantize, Residual, Sums};
 use crate::format::op::Table;
@@ -34,7 +34,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 28] = [
+    let all: [(&'static str, Same); 29] = [
         ("copy", copy),
         ("widen", widen),
         ("frame_i8", frame_i8),
@@ -51,6 +51,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("quantize", quantize),
         ("conv_constants", conv_constants),
         ("norm_constants", norm_constants),
+        ("group_stats", group_stats),
         ("sums_i8", sums_i8),
         ("sums_i16", sums_i16),
         ("norm_i8", norm_i8),
@@ -344,6 +345,30 @@ fn norm_constants(table: &Kernels, random: &mut Random) -> bool {
     run(table) == run(&SCALAR)
 }
 
+/// Sums that a group may have, and any.
+fn group_stats(table: &Kernels, random: &mut Random) -> bool {
+    const GROUPS: usize = 20;
+    let n = 1 + (random.bits() >> random.below(32)) as u64;
+    let sums: [[u64; 2]; GROUPS] = core::array::from_fn(|_| match random.below(8) {
+        0 => [(); 2].map(|()| (random.bits() as u64) << 32 | random.bits() as u64),
+        _ => {
+            let mean = random.value(-128, 127) as i64;
+            [n.wrapping_mul(mean as u64), n.wrapping_mul((mean * mean) as u64 + random.below(1 << 14) as u64)]
+        }
+    });
+    let zero_point = random.value(-128, 127) as f32;
+    let source = GroupSource { n, scale: float(random), zero_point, eps: float(random) };
+    let groups = random.below(GROUPS + 1);
+    let run = |of: &Kernels| {
+        let mut out = [[0.0; 2]; GROUPS];
+        let out_of = out.get_mut(..groups).unwrap_or_default();
+        (of.group_stats)(out_of, sums.get(..groups).unwrap_or_default(), source);
+        // Any NaN is one: which of them comes out of an operation is nobody's promise.
+        out.map(|stats| stats.map(|x: f32| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }))
+    };
+    run(table) == run(&SCALAR)
+}
+
 /// Sums of a few groups that lie somewhere among a pixel's channels; short ones, and ones that fill a word, are frequent.
 fn sums<T>(random: &mut Random, elems: &[T], [got, want]: [Sums<T>; 2]) -> bool {
     let channels = 1 + random.below(160);
@@ -375,7 +400,19 @@ fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usiz
     let limit = if dtype_i8 { 1 << 30 } else { 1 << 29 };
     let multiplier: [i32; C] = core::array::from_fn(|_| random.value(1 - limit, limit - 1) >> random.below(12));
     let offset: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 29), 1 << 29) >> random.below(16));
-    let table: [i16; Table::LEN] = core::array::from_fn(|_| random.value(-32_767, 32_767) as i16);
+    // Any table, or a smooth one, whose results go up or down by one.
+    let smooth = random.below(3) > 0;
+    let (mut entry, mut up) = (0, 1);
+    let table: [i16; Table::LEN] = core::array::from_fn(|_| {
+        if !smooth {
+            return random.value(-32_767, 32_767) as i16;
+        }
+        if random.below(128) == 0 {
+            up = -up;
+        }
+        entry = (entry + up * random.between(0, 64)).clamp(-32_767, 32_767);
+        entry as i16
+    });
     // Multiples of 8 are frequent, and so is a single source.
     let src_c = if random.below(2) == 0 { 1 + random.below(C) } else { 8 + 8 * random.below(C / 8) };
     let more = random.below(16).saturating_sub(8);
@@ -385,7 +422,7 @@ fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usiz
         offset: offset.get(..src_c).unwrap_or_default(),
         zero_point: if dtype_i8 { random.value(-128, 127) } else { 0 },
         table: if random.below(3) == 0 { &[] } else { &table },
-        out_multiplier: random.value(0, 1 << 28),
+        out_multiplier: random.value(0, 1 << 28) >> if smooth { random.below(6) } else { 0 },
         out_zero_point: random.value(-128, 127),
     };
     let out_c = src_c + more;

@@ -7,9 +7,8 @@ use super::rows512::first64;
 use crate::format::op::Table;
 use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
-use core::mem::MaybeUninit;
 
-/// Factors of 64 words, 32 a half, for `(w·m + 2¹⁴ >> 15) + add`, where |w| < 2⁸. m has two halves of 15 bits: `vpmulhrsw` makes
+/// Factors of 64 words, 32 a half, those that `vpunpcklbw` and `vpunpckhbw` make of bytes, for `(w·m + 2¹⁴ >> 15) + add`, where |w| < 2⁸. m has two halves of 15 bits: `vpmulhrsw` makes
 /// the rounded product with the lower one, a word, and `vpdpwssd` takes it beside w, against the higher one and a 1.
 struct Factors {
     low: [__m512i; 2],
@@ -25,7 +24,7 @@ impl Factors {
     fn new(m: [__m256i; 8], add: [__m256i; 8]) -> Factors {
         let unpacked = |x: [__m256i; 8], half: usize| {
             let [a, b] = [0, 2]
-                .map(|at| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(x[4 * half + at]), x[4 * half + at + 1]));
+                .map(|at| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(x[2 * at + half]), x[2 * at + 2 + half]));
             [_mm512_shuffle_i32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b)]
         };
         let m = [unpacked(m, 0), unpacked(m, 1)];
@@ -52,34 +51,39 @@ impl Factors {
     }
 }
 
-/// Words as bytes, saturated, in order.
+/// Halves of a factor of entries, of 16 bits: `vpmulhw` takes the lower one with its sign, so the higher one is rounded.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
-fn packed([a, b]: [__m512i; 2]) -> __m512i {
-    _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), _mm512_packs_epi16(a, b))
+fn halves_of(m: i32) -> [__m512i; 2] {
+    [_mm512_set1_epi16(m as i16), _mm512_set1_epi32(m.wrapping_add(1 << 15) >> 16 & 0xffff | 1 << 16)]
+}
+
+/// Products of entries, the first four of each eight and the others, and a sum, as 2¹⁶ times what they are.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn products(entries: &[i16; 32], [low, high]: [__m512i; 2], sum: __m512i) -> [__m512i; 2] {
+    // SAFETY: 64 bytes.
+    let entries = unsafe { _mm512_loadu_si512(entries.as_ptr().cast()) };
+    let product = _mm512_mulhi_epi16(entries, low);
+    let pairs = [_mm512_unpacklo_epi16(entries, product), _mm512_unpackhi_epi16(entries, product)];
+    pairs.map(|pairs| _mm512_dpwssd_epi32(sum, pairs, high))
 }
 
 /// Table entries as the bytes that they become, in order.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn results(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> [__m512i; 16] {
-    // Halves of 16 bits: `vpmulhw` takes the lower one with its sign, so the higher one is rounded.
-    let m = k.out_multiplier;
-    let (low, high) =
-        (_mm512_set1_epi16(m as i16), _mm512_set1_epi32(m.wrapping_add(1 << 15) >> 16 & 0xffff | 1 << 16));
-    // The result is rounded at bit 31, which is bit 15 here.
+    let m = halves_of(k.out_multiplier);
+    // Rounded at bit 31, which is bit 15 here.
     let half = _mm512_set1_epi32((1 << 14) + (k.out_zero_point << 15));
     let words_of = |entries: &[i16; 32]| {
-        // SAFETY: 64 bytes.
-        let entries = unsafe { _mm512_loadu_si512(entries.as_ptr().cast()) };
-        let product = _mm512_mulhi_epi16(entries, low);
-        let pairs = [_mm512_unpacklo_epi16(entries, product), _mm512_unpackhi_epi16(entries, product)];
-        let [a, b] = pairs.map(|pairs| _mm512_srai_epi32::<15>(_mm512_dpwssd_epi32(half, pairs, high)));
+        let [a, b] = products(entries, m, half).map(|product| _mm512_srai_epi32::<15>(product));
         _mm512_packs_epi32(a, b)
     };
     let mut bytes = [_mm512_setzero_si512(); 16];
     for (bytes, entries) in bytes.iter_mut().zip(table.as_chunks::<32>().0.as_chunks::<2>().0) {
-        *bytes = packed([words_of(&entries[0]), words_of(&entries[1])]);
+        let packed = _mm512_packs_epi16(words_of(&entries[0]), words_of(&entries[1]));
+        *bytes = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), packed);
     }
     bytes
 }
@@ -110,17 +114,98 @@ fn look_up(bytes: &[__m512i; 16], index: __m512i) -> __m512i {
     _mm512_srai_epi16::<8>(_mm512_mask_slli_epi16::<8>(word, even, word))
 }
 
-/// As [`look_up`] for all 64, in order; `vpermi2b` looks 64 bytes up in 128.
+/// A table whose bytes go up or down by one at most, and within eight of them only one way: the first of each eight, or the last where
+/// they go down, and a bit for each step. An entry is the first and the steps before it, or the last and the steps behind it: six
+/// instructions for 64 entries instead of 18 ([`look_up_64`]).
+struct Steps {
+    base: [__m512i; 2],
+    /// A bit for each entry that is not the next one, where [`Steps::BEFORE`] has it.
+    steps: [__m512i; 2],
+    /// All bits where they go down.
+    down: [__m512i; 2],
+}
+
+impl Steps {
+    /// Bits of the steps before each of eight entries. They lie as 0, 4, 1, 5, 2, 6, 3, 7, the first in the highest bit.
+    const BEFORE: [u8; 8] = [0, 0x80, 0xa0, 0xa8, 0xaa, 0xea, 0xfa, 0xfe];
+
+    /// `None` where the table is not so.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512bitalg,gfni")]
+    #[inline]
+    fn new(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> Option<Steps> {
+        // Twice as much, so that results are the upper words of products.
+        if !(-(1 << 29)..1 << 29).contains(&k.out_multiplier) {
+            return None;
+        }
+        let m = halves_of(2 * k.out_multiplier);
+        let half = _mm512_set1_epi32((1 << 15) + (k.out_zero_point << 16));
+        let next = _mm512_broadcast_i32x4(_mm_setr_epi8(2, 3, 4, 5, 6, 7, 1, 7, 10, 11, 12, 13, 14, 15, 9, 15));
+        let mut beyond = _mm512_setzero_si512();
+        let mut fours = [_mm512_setzero_si512(); 8];
+        for (fours, entries) in fours.iter_mut().zip(table.as_chunks::<32>().0.as_chunks::<4>().0) {
+            let eights = |entries: &[i16; 32], others: &[i16; 32]| {
+                let [a, b] = [entries, others].map(|entries| {
+                    let [a, b] = products(entries, m, half);
+                    _mm512_mask_blend_epi16(0xaaaa_aaaa, _mm512_srli_epi32::<16>(a), b)
+                });
+                let bytes = _mm512_packs_epi16(a, b);
+                let step = _mm512_subs_epi8(_mm512_shuffle_epi8(bytes, next), bytes);
+                // The lowest bits of eight bytes as a byte, and the highest: behind the first entry its steps, and those down.
+                let bits = _mm512_set1_epi64(0x80_01_00);
+                let eights = _mm512_mask_gf2p8affine_epi64_epi8::<0>(bytes, 0x0606_0606_0606_0606, bits, step);
+                (_mm512_castsi512_ps(eights), _mm512_add_epi8(step, _mm512_set1_epi8(1)))
+            };
+            let [(a, first), (b, second)] = [eights(&entries[0], &entries[1]), eights(&entries[2], &entries[3])];
+            beyond = _mm512_max_epu8(beyond, _mm512_max_epu8(first, second));
+            *fours = _mm512_castps_si512(_mm512_shuffle_ps::<0b10_00_10_00>(a, b));
+        }
+        // Where an eight's first byte lies in two of these.
+        let order: [u8; 64] = core::array::from_fn(|n| (n << 2 & 64 | n << 4 & 48 | n & 8 | n & 4) as u8);
+        // SAFETY: 64 bytes.
+        let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+        let all = |byte: i8| {
+            let order = _mm512_add_epi8(order, _mm512_set1_epi8(byte));
+            let two = |at: usize| _mm512_permutex2var_epi8(fours[at], order, fours[at + 1]);
+            [0, 4].map(|at| _mm512_inserti64x4::<1>(two(at), _mm512_castsi512_si256(two(at + 2))))
+        };
+        let (first, steps, falls) = (all(0), all(1), all(2));
+        let falling = falls.map(|falls| _mm512_test_epi8_mask(falls, falls));
+        let both_ways = |i: usize| _mm512_mask_cmpneq_epi8_mask(falling[i], falls[i], steps[i]);
+        if _mm512_cmpgt_epu8_mask(beyond, _mm512_set1_epi8(2)) | both_ways(0) | both_ways(1) != 0 {
+            return None;
+        }
+        let base = [0, 1].map(|i| _mm512_sub_epi8(first[i], _mm512_popcnt_epi8(falls[i])));
+        Some(Steps { base, steps, down: falling.map(|falling| _mm512_movm_epi8(falling)) })
+    }
+
+    /// The table's bytes for words of [`indices`].
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512bitalg,gfni")]
+    #[inline]
+    fn of(&self, index: [__m512i; 2]) -> __m512i {
+        let [eight, place] = split::<9>(index);
+        let look_up = |table: &[__m512i; 2]| _mm512_permutex2var_epi8(table[0], eight, table[1]);
+        let before = _mm512_permutexvar_epi8(place, _mm512_set1_epi64(i64::from_le_bytes(Steps::BEFORE)));
+        // steps & (before ^ down)
+        let steps = _mm512_ternarylogic_epi64::<0x60>(look_up(&self.steps), before, look_up(&self.down));
+        _mm512_add_epi8(look_up(&self.base), _mm512_popcnt_epi8(steps))
+    }
+}
+
+/// Of words of [`indices`] eight bits from bit `FROM` on, and the lowest eight of the index.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+#[inline]
+fn split<const FROM: i64>(index: [__m512i; 2]) -> [__m512i; 2] {
+    let from = _mm512_set1_epi64(0x36_26_16_06 << 32 | 0x30_20_10_00 + 0x01_01_01_01 * FROM);
+    let [a, b] = index.map(|index| _mm512_castsi512_ps(_mm512_multishift_epi64_epi8(from, index)));
+    let [high, low] = [_mm512_shuffle_ps::<0b10_00_10_00>(a, b), _mm512_shuffle_ps::<0b11_01_11_01>(a, b)];
+    [_mm512_castps_si512(high), _mm512_castps_si512(low)]
+}
+
+/// As [`look_up`] for all 64, as bytes; `vpermi2b` looks 64 bytes up in 128.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
 #[inline]
 fn look_up_64(bytes: &[__m512i; 16], index: [__m512i; 2]) -> __m512i {
-    let index = index.map(|index| _mm512_srli_epi16::<6>(index));
-    let every_other = |first: u8| {
-        let order: [u8; 64] = core::array::from_fn(|i| first + 2 * i as u8);
-        // SAFETY: 64 bytes.
-        _mm512_permutex2var_epi8(index[0], unsafe { _mm512_loadu_si512(order.as_ptr().cast()) }, index[1])
-    };
-    let (low, high) = (every_other(0), every_other(1));
+    let [high, low] = split::<14>(index);
     let of = |pair: usize| _mm512_permutex2var_epi8(bytes[2 * pair], low, bytes[2 * pair + 1]);
     let bit = |bit: u32| _mm512_test_epi8_mask(high, _mm512_set1_epi8(1 << bit));
     let (first, second, third) = (_mm512_movepi8_mask(low), bit(0), bit(1));
@@ -142,7 +227,10 @@ pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k:
                 src_c,
                 k,
                 |sums| indices(sums),
-                |index| packed(index.map(|index| look_up(&bytes, index))),
+                |index| {
+                    let [a, b] = index.map(|index| look_up(&bytes, index));
+                    _mm512_packs_epi16(a, b)
+                },
             );
         }
         None => {
@@ -152,29 +240,29 @@ pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k:
                     _mm512_packs_epi32(a, b)
                 })
             };
-            blocks(out, out_c, src, src_c, k, words, |words| packed(words));
+            blocks(out, out_c, src, src_c, k, words, |[a, b]| _mm512_packs_epi16(a, b));
         }
     }
 }
 
-/// As [`norm_i8`], where there is VBMI.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")]
+/// As [`norm_i8`], where there is VBMI with BITALG and GFNI.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512bitalg,gfni")]
 pub(super) fn norm_i8_vbmi(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
-    match k.table.first_chunk() {
-        Some(table) => {
+    let Some(table) = k.table.first_chunk() else { return norm_i8(out, out_c, src, src_c, k) };
+    match Steps::new(table, &k) {
+        Some(steps) => blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| steps.of(index)),
+        None => {
             let bytes = results(table, &k);
             blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| look_up_64(&bytes, index));
         }
-        None => norm_i8(out, out_c, src, src_c, k),
     }
 }
 
-/// Elements at a time, so that they and their words stay in the first cache while one set of constants after the other passes over them.
+/// Elements at a time, so that they stay in the first cache while one set of constants after the other passes over them.
 const NORM_ELEMS: usize = 1 << 12;
 
 /// Pixels as one row of elements, 64 at a time, whose constants come back after `period` of them, a whole number of pixels. What has
-/// pixels of no whole number of eights is AVX2's. `words_of` and `bytes_of` are two passes: a processor does not see far enough to
-/// begin a block while it waits for the one before, and both in one take 1.2 times as long on a Zen 5.
+/// pixels of no whole number of eights is AVX2's.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn blocks(
@@ -191,22 +279,29 @@ fn blocks(
         return norm::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
     }
     // The output's last pixel may end behind its channels.
-    let pixels = (src.len() / src_c).min((out.len() + out_c - src_c) / out_c);
-    let period = src_c << (6 - src_c.trailing_zeros().min(6));
+    let pixels = match out_c == src_c {
+        true => src.len().min(out.len()) / src_c,
+        false => (src.len() / src_c).min((out.len() + out_c - src_c) / out_c),
+    };
+    let period_pixels = 1 << (6 - src_c.trailing_zeros().min(6));
+    let (period, out_period) = (period_pixels * src_c, period_pixels * out_c);
+    // Divisions take their time: in a small net, half of that of 16 vectors.
+    let some = if pixels * src_c <= NORM_ELEMS { pixels } else { (NORM_ELEMS / period).max(1) * period_pixels };
     // A table's index has no sign.
     let more = if k.table.is_empty() { k.out_zero_point } else { Table::LEN as i32 / 2 };
     let more = _mm256_set1_epi32(more << NORM_FRACTION_BITS);
-    let zero = _mm512_set1_epi16(k.zero_point as i16);
-    let mut buffer = [const { MaybeUninit::<[__m512i; 2]>::uninit() }; NORM_ELEMS / 64];
-    let some = (NORM_ELEMS / period).max(1) * period / src_c;
-    for first in (0..pixels).step_by(some) {
+    // Of an element whose sign bit is flipped.
+    let zero = _mm512_set1_epi16(k.zero_point as i16 + 128);
+    let mut first = 0;
+    while first < pixels {
         let len = some.min(pixels - first) * src_c;
+        // Of each 64 elements of a period the first one's channel, and where its pixel begins in the output.
+        let (mut channel, mut pixel) = (0, first * out_c);
         for phase in (0..period.min(len)).step_by(64) {
             // What lies together in the output, too: which bytes of a block, and where its first byte would be, from those of the
             // first pixel on.
             let (mut pieces, mut last) = ([(0, 0); 8], 0);
-            let (mut channel, mut place) = (phase % src_c, (first + phase / src_c) * out_c + phase % src_c);
-            pieces[0].1 = place;
+            pieces[0].1 = pixel + channel;
             let mut eight = 0;
             let eights = [(); 8].map(|()| {
                 // SAFETY: a channel that is a multiple of 8 below their number, which is one, too.
@@ -214,49 +309,71 @@ fn blocks(
                     [k.multiplier, k.offset].map(|x| unsafe { _mm256_loadu_si256(x.as_ptr().add(channel).cast()) });
                 pieces[last].0 |= 0xff << (8 * eight);
                 eight += 1;
-                (channel, place) = (channel + 8, place + 8);
+                channel += 8;
                 if channel == src_c {
-                    (channel, place) = (0, place + out_c - src_c);
+                    (channel, pixel) = (0, pixel + out_c);
                     if out_c > src_c && eight < 8 {
                         last += 1;
-                        pieces[last].1 = place - 8 * eight;
+                        pieces[last].1 = pixel - 8 * eight;
                     }
                 }
                 (m, _mm256_add_epi32(offset, more))
             });
             let factors = Factors::new(eights.map(|eight| eight.0), eights.map(|eight| eight.1));
-            for (at, words) in (phase..len).step_by(period).zip(&mut buffer) {
-                let left = len - at;
-                // SAFETY: of the elements of `pixels` pixels those from here on, which are `left`.
-                let elems = unsafe {
-                    let from = src.as_ptr().add(first * src_c + at);
-                    if left >= 64 {
-                        [_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())]
-                    } else {
-                        let elems = _mm512_maskz_loadu_epi8(first64(left), from);
-                        [_mm512_castsi512_si256(elems), _mm512_extracti64x4_epi64::<1>(elems)]
+            let words_of = |elems: __m512i| {
+                let elems = _mm512_xor_si512(elems, _mm512_set1_epi8(-128));
+                let none = _mm512_setzero_si512();
+                let halves = [_mm512_unpacklo_epi8(elems, none), _mm512_unpackhi_epi8(elems, none)];
+                words_of([0, 1].map(|half| factors.of(half, _mm512_sub_epi16(halves[half], zero))))
+            };
+            let (mut at, mut left, mut ahead) = (first * src_c + phase, len - phase, 0);
+            let mut store = |bytes: __m512i, inside: __mmask64, ahead: usize| {
+                // SAFETY: the bytes that the masks leave belong to as many pixels, which `out` has; others are not touched.
+                let mut put = |(mask, place): (__mmask64, usize)| unsafe {
+                    let to = out.as_mut_ptr().wrapping_add(place + ahead);
+                    match mask & inside {
+                        // A mask takes two cycles.
+                        0xffff_ffff_ffff_ffff => _mm512_storeu_si512(to.cast(), bytes),
+                        some => _mm512_mask_storeu_epi8(to, some, bytes),
                     }
                 };
-                words.write(words_of(
-                    [0, 1].map(|half| factors.of(half, _mm512_sub_epi16(_mm512_cvtepi8_epi16(elems[half]), zero))),
-                ));
+                put(pieces[0]);
+                if last > 0 {
+                    pieces.iter().take(last + 1).skip(1).for_each(|&piece| put(piece));
+                }
+            };
+            // Whole blocks, two at a time, whose words are made a turn ahead.
+            if left >= 64 + period {
+                // SAFETY: of the elements of `pixels` pixels those from here on, and a period later.
+                let two = |at: usize| unsafe {
+                    [at, at + period].map(|at| words_of(_mm512_loadu_si512(src.as_ptr().add(at).cast())))
+                };
+                let mut words = two(at);
+                while left > 0 {
+                    (at, left) = (at + 2 * period, left.saturating_sub(2 * period));
+                    let these = words;
+                    let enough = left >= 64 + period;
+                    if enough {
+                        words = two(at);
+                    }
+                    for bytes in these.map(|words| bytes_of(words)) {
+                        store(bytes, !0, ahead);
+                        ahead += out_period;
+                    }
+                    if !enough {
+                        break;
+                    }
+                }
             }
-            for ((i, at), words) in (phase..len).step_by(period).enumerate().zip(&buffer) {
-                let left = len - at;
-                // SAFETY: the loop above has written as many.
-                let bytes = bytes_of(unsafe { words.assume_init() });
+            while left > 0 {
                 let inside = first64(left);
-                let mut store = |(mask, place): (__mmask64, usize)| {
-                    // SAFETY: the bytes that the masks leave belong to as many pixels, which `out` has; others are not touched.
-                    unsafe {
-                        let to = out.as_mut_ptr().wrapping_add(i * (period / src_c) * out_c + place);
-                        _mm512_mask_storeu_epi8(to, mask & inside, bytes);
-                    }
-                };
-                store(pieces[0]);
-                pieces.iter().take(last + 1).skip(1).for_each(|&piece| store(piece));
+                // SAFETY: as above; what lies behind the elements is masked off.
+                let elems = unsafe { _mm512_maskz_loadu_epi8(inside, src.as_ptr().add(at)) };
+                store(bytes_of(words_of(elems)), inside, ahead);
+                (at, left, ahead) = (at + period, left.saturating_sub(period), ahead + out_period);
             }
         }
+        first += some;
     }
 }
 

@@ -1,6 +1,6 @@
 //! AVX2 over rows: everything that is not a convolution. Tails shorter than a vector go to scalar.
 
-use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
+use super::super::constants::{self, ConvOutput, ConvSource, GroupSource, NormSource};
 use super::super::scalar::{self, KERNELS as SCALAR};
 use super::super::{Channels, Frame};
 use crate::format::Quant;
@@ -63,6 +63,11 @@ pub(super) fn conv_constants(sources: &mut [ConvSource<'_>], output: ConvOutput)
 #[target_feature(enable = "avx2")]
 pub(super) fn norm_constants(source: NormSource, to: [&mut [i32]; 2], affine: [&[f32]; 2]) {
     constants::norm(source, to, affine)
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn group_stats(out: &mut [[f32; 2]], sums: &[[u64; 2]], source: GroupSource) {
+    constants::group_stats(out, sums, source)
 }
 
 #[target_feature(enable = "avx2")]

@@ -1,6 +1,6 @@
 //! AVX-512 over rows: everything that is not a convolution, sixteen lanes of 32 bits. Tails are masked, not scalar.
 
-use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
+use super::super::constants::{self, ConvOutput, ConvSource, GroupSource, NormSource};
 use super::super::{Channels, Frame, scalar};
 use crate::format::Quant;
 use core::arch::x86_64::*;
@@ -125,6 +125,11 @@ pub(super) fn conv_constants(sources: &mut [ConvSource<'_>], output: ConvOutput)
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn norm_constants(source: NormSource, to: [&mut [i32]; 2], affine: [&[f32]; 2]) {
     constants::norm(source, to, affine)
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512dq,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn group_stats(out: &mut [[f32; 2]], sums: &[[u64; 2]], source: GroupSource) {
+    constants::group_stats(out, sums, source)
 }
 
 /// Up to sixteen elements, zeros behind the end.

@@ -40,6 +40,7 @@ pub(super) static TABLE: Kernels = Kernels {
     quantize: |out, x, affine, quant| unsafe { rows512::quantize(out, x, affine, quant) },
     conv_constants: |sources, output| unsafe { rows512::conv_constants(sources, output) },
     norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
+    group_stats: |out, sums, source| unsafe { rows512::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
     byte_limits: direct512::LIMITS,
