@@ -42,6 +42,7 @@ pub const KERNELS: Kernels = Kernels {
     norm_constants: |source, to, affine| constants::norm(source, to, affine),
     requantize,
     conv_bytes: |_, _, _, _, _| {},
+    conv_f32: |_, _, _, _| {},
     byte_limits: ByteLimits::NONE,
     sums_i8: sums::<i8>,
     sums_i16: sums::<i16>,
