@@ -304,6 +304,9 @@ pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 /// Outputs, channels a pixel of them, input, weights, constants: [`Kernels::conv_bytes`].
 pub type ConvBytes = fn(&mut [i8], usize, Picture<'_>, &[i8], Requantization<'_>);
 
+/// Outputs, input, weights, constants: [`Kernels::conv_f32`].
+pub type ConvF32 = fn(&mut [f32], Picture<'_>, &[i8], Channels<'_>);
+
 /// What a convolution of some rows reads, of any number of channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
@@ -323,13 +326,15 @@ pub struct Picture<'a> {
     pub out: [usize; 2],
 }
 
-/// What [`Kernels::conv_bytes`] is for.
+/// What [`Kernels::conv_bytes`] and [`Kernels::conv_f32`] are for.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteLimits {
     /// Elements of the longest patch; 0 where there is no such kernel.
     pub patch: usize,
     /// Of the longest one where channels are no whole groups of four.
     pub odd_patch: usize,
+    /// Of the longest one where the output is floats.
+    pub f32_patch: usize,
     /// Elements of the rows of a call, padded.
     pub window: usize,
     /// Pixels from which it pays.
@@ -339,8 +344,16 @@ pub struct ByteLimits {
 }
 
 impl ByteLimits {
+    /// The most input channels of which floats are made.
+    pub const F32_CHANNELS: usize = 256;
+
+    /// Whether floats of so many channels are made of so many, so far apart.
+    pub const fn has_f32(out_c: usize, c: usize, stride: usize) -> bool {
+        out_c <= 4 && stride == 1 && c <= Self::F32_CHANNELS && (c == 16 || c == 32 || c > 0 && c.is_multiple_of(64))
+    }
+
     /// No kernel.
-    pub const NONE: ByteLimits = ByteLimits { patch: 0, odd_patch: 0, window: 0, pixels: 0, channels: 0 };
+    pub const NONE: ByteLimits = ByteLimits { patch: 0, odd_patch: 0, f32_patch: 0, window: 0, pixels: 0, channels: 0 };
 }
 
 /// The source; multipliers and offsets; weights and biases: [`Kernels::norm_constants`].
@@ -428,7 +441,10 @@ pub struct Kernels {
     pub requantize: Requantize,
     /// The output of one source's convolution, as `conv_i8` and `requantize` make it, within `byte_limits`. For hosts.
     pub conv_bytes: ConvBytes,
-    /// What that is for.
+    /// The output of up to four channels as floats, `(sum + bias)·scale`, whose scales are the multipliers' bits, within `byte_limits`:
+    /// for [`ByteLimits::has_f32`]. For hosts.
+    pub conv_f32: ConvF32,
+    /// What these are for.
     pub byte_limits: ByteLimits,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
     /// as many behind them. `row` is a row or several.

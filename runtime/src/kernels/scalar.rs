@@ -47,6 +47,7 @@ pub const KERNELS: Kernels = Kernels {
     group_stats: |out, sums, source| constants::group_stats(out, sums, source),
     requantize,
     conv_bytes: |_, _, _, _, _| {},
+    conv_f32: |_, _, _, _| {},
     byte_limits: ByteLimits::NONE,
     sums_i8: sums::<i8>,
     sums_i16: sums::<i16>,

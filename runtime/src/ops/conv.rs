@@ -23,7 +23,7 @@ use crate::kernels::constants::{self, ConvOutput, ConvSource};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, is_direct};
 use crate::kernels::tiling::Widening;
-use crate::kernels::{Channels, Frame, Kernels, Picture, Requantization, Residual, select};
+use crate::kernels::{ByteLimits, Channels, Frame, Kernels, Picture, Requantization, Residual, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier};
 use crate::shape::{row_macs, window_start};
@@ -213,6 +213,10 @@ fn direct<const OPS: OpSet>(
                 let place = Place { y, x: 0, channel, some_c };
                 if let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place) {
                     (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
+                } else {
+                    let at = (y - rows.start) * out_w * out_c;
+                    let to = cast_mut(&mut *out_bytes).get_mut(at..).unwrap_or_default();
+                    (ctx.kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
                 }
             }
             channel += some_c;
@@ -257,14 +261,23 @@ fn byte_rows<const OPS: OpSet>(
     residual: &Tensor,
 ) -> usize {
     let limits = ctx.kernels.byte_limits;
-    let residual_i16 = op.residual != NONE && residual.dtype == DType::I16;
-    let of_bytes = input.dtype == DType::I8 && out.dtype == DType::I8 && !residual_i16;
-    if !select::TILING.is_host() || limits.patch == 0 || op.sources[1] != NONE || op.upsample || !of_bytes {
+    if !select::TILING.is_host()
+        || limits.patch == 0
+        || op.sources[1] != NONE
+        || op.upsample
+        || input.dtype != DType::I8
+    {
         return 0;
     }
     let [kh, kw] = op.kernel.map(usize::from);
     let [stride, c, w] = [op.stride as usize, input.c as usize, out.w as usize];
-    let patch = if c.is_multiple_of(4) { limits.patch } else { limits.odd_patch };
+    let patch = match out.dtype {
+        DType::I8 if op.residual != NONE && residual.dtype == DType::I16 => 0,
+        DType::I8 if c.is_multiple_of(4) => limits.patch,
+        DType::I8 => limits.odd_patch,
+        DType::F32 if op.residual == NONE && ByteLimits::has_f32(out.c as usize, c, stride) => limits.f32_patch,
+        DType::F32 | DType::I16 => 0,
+    };
     let window_rows = limits.window / (((w - 1) * stride + kw) * c).max(1);
     if kh * kw * c > patch || window_rows < kh || w * (out.h as usize) < limits.pixels {
         return 0;

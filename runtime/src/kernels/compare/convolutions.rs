@@ -117,6 +117,41 @@ pub(super) fn conv_bytes(table: &Kernels, random: &mut Random) -> bool {
     )
 }
 
+pub(super) fn conv_f32(table: &Kernels, random: &mut Random) -> bool {
+    if table.byte_limits.f32_patch == 0 {
+        return true;
+    }
+    let c = [16, 32, 64, 128].get(random.below(4)).copied().unwrap_or(16);
+    let most = LEN / 4 / c;
+    let kh = 1 + random.below(most.min(3));
+    let kernel = [kh, 1 + random.below((most / kh).min(3))];
+    let row = kernel[0] * kernel[1] * c;
+    let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
+    let (channels, out) = (1 + random.below(4), [1 + random.below(3), 1 + random.below(20)]);
+    let h = 1 + random.below(3.min(LEN / c));
+    let size = [h, 1 + random.below(LEN / c / h), c];
+    let from = [0; 2].map(|_| random.below(4) as isize - 2);
+    let zero_point = random.value(-128, 127) as i8;
+    let picture = Picture { elems: &elems, size, zero_point, kernel, stride: 1, from, out };
+    let bias: [i32; 4] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
+    let scale: [i32; 4] = core::array::from_fn(|_| (random.value(-9999, 9999) as f32 * 1e-6).to_bits() as i32);
+    let [bias, multiplier] = [&bias, &scale].map(|of| of.get(..channels).unwrap_or_default());
+    both::<f32, OUT_LEN>(
+        -1.0,
+        out[0] * out[1] * channels,
+        [&|out| (table.conv_f32)(out, picture, &weights.0, Channels { bias, multiplier, shift: 0 }), &|out| {
+            for (i, to) in out.iter_mut().enumerate() {
+                let (channel, pixel) = (i % channels, i / channels);
+                let of = |from: &[i32]| from.get(channel).copied().unwrap_or(0);
+                let sum = picture_sum(&picture, table.offset, [pixel / picture.out[1], pixel % picture.out[1]], |k| {
+                    weights.0.get(k / 4 * 16 + channel * 4 + k % 4).copied().unwrap_or(0)
+                });
+                *to = (sum + of(bias)) as f32 * f32::from_bits(of(multiplier) as u32);
+            }
+        }],
+    )
+}
+
 /// A pixel's products with the weights of a channel, element by element.
 fn picture_sum(picture: &Picture<'_>, offset: i32, [y, x]: [usize; 2], weight: impl Fn(usize) -> i8) -> i32 {
     let Picture { elems, size: [h, w, c], zero_point, kernel: [kh, kw], stride, from, .. } = *picture;

@@ -19,7 +19,7 @@ const CHANNELS: usize = 32;
 const PIXELS: usize = 8;
 
 /// Bytes of the window's copy and of the ordered weights: with what they are made of they fit the first cache, or nearly.
-const WINDOW: usize = 16 << 10;
+pub(super) const WINDOW: usize = 16 << 10;
 const WEIGHTS: usize = 24 << 10;
 
 /// Bytes of weights of runs that are not whole groups, ordered again: up to a run for an element.
@@ -31,8 +31,14 @@ const STEP: usize = 128;
 
 /// Below 32 pixels the weights' order costs more than it gains. With 16 output channels Winograd's algorithm takes 1.35 times as long of
 /// 16 input channels, 1.1 to 1.2 of 32 and 48; with 32 output channels 0.88 times.
-pub(super) const LIMITS: ByteLimits =
-    ByteLimits { patch: 4 * (WEIGHTS / STEP - 4), odd_patch: ODD_PATCH, window: WINDOW - 64, pixels: 32, channels: 16 };
+pub(super) const LIMITS: ByteLimits = ByteLimits {
+    patch: 4 * (WEIGHTS / STEP - 4),
+    odd_patch: ODD_PATCH,
+    f32_patch: 9 * ByteLimits::F32_CHANNELS,
+    window: WINDOW - 64,
+    pixels: 32,
+    channels: 16,
+};
 
 #[repr(align(64))]
 struct Lines<const N: usize>([MaybeUninit<u8>; N]);
@@ -40,11 +46,12 @@ struct Lines<const N: usize>([MaybeUninit<u8>; N]);
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>) {
     let channels = k.channels[0].bias.len();
-    let Some(shape) = Shape::new(&picture) else { return };
+    let odd = !picture.kernel[1].wrapping_mul(picture.size[2]).is_multiple_of(4);
+    let limit = if odd { LIMITS.odd_patch } else { LIMITS.patch };
+    let Some(shape) = Shape::new(&picture, limit) else { return };
     let Shape { runs, run_len, pixel_stride, row_pixels, row_stride, .. } = shape;
     let pixels = shape.rows * row_pixels;
     let groups = (runs * run_len).div_ceil(4);
-    let odd = !run_len.is_multiple_of(4);
     let there = channels.next_multiple_of(4).saturating_mul(4 * groups) <= weights.len();
     let out_len = (pixels - 1).saturating_mul(out_c).saturating_add(channels);
     let given = k.residual.and_then(|residual| residual.elems);
@@ -124,35 +131,39 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
 }
 
 /// A picture's rows, padded, as patches of runs.
-struct Shape {
-    runs: usize,
-    run_len: usize,
-    run_stride: usize,
+pub(super) struct Shape {
+    pub(super) runs: usize,
+    pub(super) run_len: usize,
+    pub(super) run_stride: usize,
     pixel_stride: usize,
     /// Output rows, pixels of each, and elements from the first patch of one to the next one's.
-    rows: usize,
-    row_pixels: usize,
+    pub(super) rows: usize,
+    pub(super) row_pixels: usize,
     row_stride: usize,
     /// Padded input rows.
     window_rows: usize,
 }
 
 impl Shape {
-    /// None where there is nothing to do, or the picture is not what it says or does not fit.
-    fn new(picture: &Picture<'_>) -> Option<Shape> {
+    /// None where there is nothing to do, the picture is not what it says, or does not fit, or a patch is longer than `limit`.
+    pub(super) fn new(picture: &Picture<'_>, limit: usize) -> Option<Shape> {
         let Picture { elems, size: [h, w, c], kernel: [runs, kernel_w], stride, out: [rows, row_pixels], .. } =
             *picture;
         let columns = row_pixels.checked_sub(1)?.checked_mul(stride)?.checked_add(kernel_w)?;
         let window_rows = rows.checked_sub(1)?.checked_mul(stride)?.checked_add(runs)?;
         let run_stride = columns.checked_mul(c)?;
         let patch = runs.checked_mul(kernel_w)?.checked_mul(c)?;
-        let limit = if (kernel_w * c).is_multiple_of(4) { LIMITS.patch } else { LIMITS.odd_patch };
         let fits = (1..=limit).contains(&patch) && window_rows.checked_mul(run_stride)? <= LIMITS.window;
         let there = h.checked_mul(w)?.checked_mul(c)? <= elems.len();
         let run_len = kernel_w * c;
         let (pixel_stride, row_stride) = (stride * c, stride * run_stride);
         let shape = Shape { runs, run_len, run_stride, pixel_stride, rows, row_pixels, row_stride, window_rows };
         (fits && there).then_some(shape)
+    }
+
+    /// Elements of the window.
+    pub(super) fn len(&self) -> usize {
+        self.window_rows * self.run_stride
     }
 }
 
@@ -161,7 +172,7 @@ impl Shape {
 /// # Safety
 /// The window and 64 elements more can be written.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn load(to: *mut i8, picture: &Picture<'_>, shape: &Shape) {
+pub(super) unsafe fn load(to: *mut i8, picture: &Picture<'_>, shape: &Shape) {
     let Picture { elems, size: [h, w, c], from: [top, left], .. } = *picture;
     let sign = _mm512_set1_epi8(-128);
     let pad = _mm512_xor_si512(_mm512_set1_epi8(picture.zero_point), sign);

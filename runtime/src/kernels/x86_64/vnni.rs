@@ -10,7 +10,7 @@
 
 use super::super::{Kernels, Window};
 use super::rows512::{self, first16, fold};
-use super::{avx2, direct512, lanes512, norm512, requantize512, winograd512};
+use super::{avx2, direct512, floats512, lanes512, norm512, requantize512, winograd512};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -43,6 +43,7 @@ pub(super) static TABLE: Kernels = Kernels {
     group_stats: |out, sums, source| unsafe { rows512::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
+    conv_f32: |out, picture, weights, k| unsafe { floats512::conv_f32(out, picture, weights, k) },
     byte_limits: direct512::LIMITS,
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe {
