@@ -302,6 +302,7 @@ impl OpRecord {
     }
 
     /// Reads a record; `None` where a tag is unknown.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub const fn decode(bytes: &[u8]) -> Option<OpRecord> {
         let bytes: &[u8; OpRecord::BYTES] = record(bytes);
         let out = u16_at(bytes, 2);

@@ -253,6 +253,7 @@ impl<'a, const OPS: OpSet> Model<'a, OPS> {
     }
 
     /// The operator.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub const fn op(&self, index: usize) -> Option<OpRecord> {
         // Zeros, which stand for what is not there, are no operator.
         OpRecord::decode(tail(self.sections[section::OPS], index * OpRecord::BYTES))
