@@ -277,13 +277,12 @@ unsafe fn store_groups<const PAIRS: bool>(to: *mut i8, [a, b, c, d]: [__m512i; 4
     }
 }
 
-/// A step of two groups of sixteen channels: eight channels in each vector.
+/// A step of two groups of sixteen channels: of every four channels two in each vector, each with both groups, as
+/// [`Multiplier::mul_round_pairs`](super::rows512::Multiplier::mul_round_pairs) takes their sums.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn pair(a: __m512i, b: __m512i) -> [__m512i; 2] {
-    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-    [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)]
+    [_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)]
 }
 
 /// Steps whose runs begin with a vector, behind a run's end zeros.
@@ -397,16 +396,13 @@ impl Tile<'_> {
         let Shape { runs, run_len, run_stride, pixel_stride, .. } = *self.shape;
         let [a, b] = [self.finish.constants[0].source.bias, self.finish.constants[1].source.bias];
         let mut acc = match PAIRS {
-            // Eight channels' in the first of two lanes each.
-            true => {
-                [[_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a)].map(|a| _mm512_cvtepu32_epi64(a));
-                    COUNT]
-            }
+            true => [pair(a, _mm512_setzero_si512()); COUNT],
             false => [[a, b]; COUNT],
         };
         let mut w = self.w;
-        for run in 0..runs {
-            let x = self.x.wrapping_add(run * run_stride);
+        // A run at least: the compiler would set the accumulators twice.
+        let mut x = self.x;
+        for run in 1.. {
             let mut from = [x; COUNT];
             for (p, from) in from.iter_mut().enumerate() {
                 *from = x.wrapping_add(p * pixel_stride);
@@ -434,14 +430,10 @@ impl Tile<'_> {
                 step(&mut acc, k, w);
                 w = w.wrapping_add(STEP);
             }
-        }
-        if PAIRS {
-            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-            for acc in &mut acc {
-                let each = |index| _mm512_permutex2var_epi32(acc[0], index, acc[1]);
-                acc[0] = _mm512_add_epi32(each(even), each(odd));
+            if run >= runs {
+                break;
             }
+            x = x.wrapping_add(run_stride);
         }
         // SAFETY: the caller's promise.
         unsafe {
@@ -449,8 +441,9 @@ impl Tile<'_> {
                 Kind::Plain => self.store_bytes::<PAIRS, false, COUNT>(&acc),
                 Kind::Residual => self.store_bytes::<PAIRS, true, COUNT>(&acc),
                 Kind::Any(residual) => {
-                    for (p, acc) in acc.into_iter().enumerate() {
-                        self.finish.store_any(acc[0], acc[1], self.pixel + p, residual);
+                    for (p, [a, b]) in acc.into_iter().enumerate() {
+                        let [a, b] = if PAIRS { [add_pairs(a, b); 2] } else { [a, b] };
+                        self.finish.store_any(a, b, self.pixel + p, residual);
                     }
                 }
             }
@@ -507,7 +500,11 @@ impl Tile<'_> {
                 },
                 false => _mm512_setzero_si512(),
             };
-            *sums = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(constants[v].scale::<RESIDUAL>(acc[p][v], elems));
+            let scaled = match PAIRS {
+                true => constants[0].scale_pairs::<RESIDUAL>(acc[p], elems),
+                false => constants[v].scale::<RESIDUAL>(acc[p][v], elems),
+            };
+            *sums = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(scaled);
         }
         let [a, b, c, d] = sums;
         let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
@@ -536,6 +533,14 @@ impl Tile<'_> {
             }
         }
     }
+}
+
+/// Sixteen channels' sums of those of pairs.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn add_pairs(a: __m512i, b: __m512i) -> __m512i {
+    let [a, b] = [a, b].map(|sums| _mm512_castsi512_ps(_mm512_add_epi32(sums, _mm512_srli_epi64::<32>(sums))));
+    _mm512_castps_si512(_mm512_shuffle_ps::<0b10_00_10_00>(a, b))
 }
 
 impl Finish {
