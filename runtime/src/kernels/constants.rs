@@ -3,28 +3,13 @@
 //! Loops without branches, so that a compiler makes vectors of them; a host's tables hold them compiled for their instructions
 //! ([`Kernels::conv_constants`](super::Kernels::conv_constants)), and give the same bits: no operation is reordered.
 
-use crate::format::{DType, Quant};
+use crate::format::DType;
 use crate::quant::{
     NORM_FRACTION_BITS, SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for,
 };
 
 /// The most that a bias is lowered by to round down: a channel whose factor asks for more is hardly more than its bias.
 const FLOOR_MAX: f32 = (1 << 24) as f32;
-
-/// [`quantize`](crate::quant::quantize) of `x·mul + add` to int8, element by element.
-pub fn quantize_i8(out: &mut [i8], x: &[f32], [mul, add]: [f32; 2], quant: Quant) {
-    // 1.5·2²³, whose last bit is worth 1: what is added to it is rounded as every sum is. Further off than 512 is out of range anyway.
-    const WHOLE: f32 = 12_582_912.0;
-    const FAR: f32 = 512.0;
-    for (q, &x) in out.iter_mut().zip(x) {
-        let real = (x * mul + add) / quant.scale;
-        let real = if real.is_nan() { 0.0 } else { real };
-        let real = if real < FAR { real } else { FAR };
-        let real = if real > -FAR { real } else { -FAR };
-        let code = ((real + WHOLE).to_bits() as i32).wrapping_sub(WHOLE.to_bits() as i32);
-        *q = (code + quant.zero_point as i32).clamp(-128, 127) as i8;
-    }
-}
 
 /// One source of a convolution.
 #[derive(Debug, Default)]

@@ -263,9 +263,6 @@ pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 /// Outputs, channels a pixel of them, input, weights, constants: [`Kernels::conv_bytes`].
 pub type ConvBytes = fn(&mut [i8], usize, Picture<'_>, &[i8], Requantization<'_>);
 
-/// Outputs, samples, what these are multiplied with and what is added, the output's quantization: [`Kernels::quantize`].
-pub type Quantize = fn(&mut [i8], &[f32], [f32; 2], Quant);
-
 /// Outputs, input, weights, constants: [`Kernels::conv_f32`].
 pub type ConvF32 = fn(&mut [f32], Picture<'_>, &[i8], Channels<'_>);
 
@@ -384,8 +381,6 @@ pub struct Kernels {
     pub add_i16: fn(acc: &mut [i32], elems: &[i16], zero_point: i32, multiplier: i32),
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
-    /// [`constants::quantize_i8`], for hosts.
-    pub quantize: Quantize,
     /// [`constants::conv`], for hosts.
     pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
     /// [`constants::norm`], for hosts.
@@ -474,7 +469,6 @@ impl Kernels {
         }
         if !select::TILING.is_host() {
             table.requantize = |_, _, _, _| {};
-            table.quantize = |_, _, _, _| {};
             table.conv_constants = |_, _| 0;
             table.norm_constants = |_, _, _| {};
         }

@@ -41,7 +41,6 @@ pub const KERNELS: Kernels = Kernels {
     conv_constants: |sources, output| constants::conv(sources, output),
     norm_constants: |source, to, affine| constants::norm(source, to, affine),
     requantize,
-    quantize: constants::quantize_i8,
     conv_bytes: |_, _, _, _, _| {},
     conv_f32: |_, _, _, _| {},
     byte_limits: ByteLimits::NONE,

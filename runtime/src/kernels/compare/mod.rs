@@ -8,9 +8,9 @@ mod convolutions;
 
 use super::constants::{ConvOutput, ConvSource, NormSource};
 use super::scalar::TABLE as SCALAR;
-use super::{Channels, Kernels, NormConstants, Requantization, Requantize, Residual, Sums, select};
+use super::{Channels, Kernels, NormConstants, Requantization, Requantize, Residual, Sums};
+use crate::format::DType;
 use crate::format::op::Table;
-use crate::format::{DType, Quant};
 use crate::sampler::noise::chacha8;
 use attention::{attend, dot_i8, mix_i8, softmax, softmax_rows};
 use convolutions::{conv_bytes, conv_f32, conv_i8, conv_i16, exchanged, sum_taps, unpack_i4, winograd};
@@ -34,7 +34,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 27] = [
+    let all: [(&'static str, Same); 26] = [
         ("copy", copy),
         ("widen", widen),
         ("load", load),
@@ -60,7 +60,6 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("winograd", winograd),
         ("unpack_i4", unpack_i4),
         ("conv_bytes", conv_bytes),
-        ("quantize", quantize),
         ("conv_f32", conv_f32),
     ];
     for (stream, (kernel, same)) in all.into_iter().enumerate() {
@@ -151,31 +150,6 @@ fn load(table: &Kernels, random: &mut Random) -> bool {
     let from = |at: usize| elems.get(at..at + len).unwrap_or_default();
     let at = random.offset();
     both::<i16, 64>(0, len, [&|out| (table.load)(out, from(at)), &|out| exchanged(out, from(at), table.exchanged)])
-}
-
-/// Against the formula itself, whose definition rounds by other means; any f32, and ties.
-fn quantize(table: &Kernels, random: &mut Random) -> bool {
-    if !select::TILING.is_host() {
-        return true;
-    }
-    let scale = random.between(1, 4096) as f32 / 512.0;
-    let quant = Quant { scale, zero_point: random.value(-128, 127) as i16 };
-    let x: [f32; OUT_LEN] = core::array::from_fn(|_| match random.below(4) {
-        0 => f32::from_bits(random.bits()),
-        1 => (random.between(-300, 300) as f32 + 0.5) * scale,
-        _ => random.between(-1 << 20, 1 << 20) as f32 / 4096.0,
-    });
-    let factors = if random.below(2) == 0 { [1.0, 0.0] } else { [2.0, -1.0] };
-    let zero_point = quant.zero_point as i32;
-    both::<i8, OUT_LEN>(
-        0,
-        random.below(OUT_LEN + 1),
-        [&|out| (table.quantize)(out, &x, factors, quant), &|out| {
-            for (q, x) in out.iter_mut().zip(x) {
-                *q = crate::quant::quantize(x * factors[0] + factors[1], scale, zero_point, -128, 127) as i8;
-            }
-        }],
-    )
 }
 
 fn scale(table: &Kernels, random: &mut Random) -> bool {

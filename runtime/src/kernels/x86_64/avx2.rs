@@ -49,7 +49,6 @@ pub(super) const KERNELS: Kernels = Kernels {
     add_i16: |acc, elems, zero, m| unsafe { rows::add::<i16, 8>(acc, elems, zero, m) },
     // Never called: `requantize` stands for it.
     store_i8: SCALAR.store_i8,
-    quantize: |out, x, factors, quant| unsafe { rows::quantize(out, x, factors, quant) },
     conv_constants: |sources, output| unsafe { rows::conv_constants(sources, output) },
     norm_constants: |source, to, affine| unsafe { rows::norm_constants(source, to, affine) },
     requantize: |out, out_c, sums, k| unsafe { requantize::requantize(out, out_c, sums, k) },

@@ -3,7 +3,6 @@
 use super::super::Channels;
 use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
 use super::super::scalar::{self, KERNELS as SCALAR};
-use crate::format::Quant;
 use crate::quant::mul_round;
 use core::arch::x86_64::*;
 
@@ -43,11 +42,6 @@ impl Element for i16 {
         // SAFETY: sixteen bytes each; the caller has AVX2.
         unsafe { _mm256_loadu2_m128i(second.as_ptr().cast(), first.as_ptr().cast()) }
     }
-}
-
-#[target_feature(enable = "avx2")]
-pub(super) fn quantize(out: &mut [i8], x: &[f32], factors: [f32; 2], quant: Quant) {
-    constants::quantize_i8(out, x, factors, quant)
 }
 
 #[target_feature(enable = "avx2")]

@@ -2,7 +2,6 @@
 
 use super::super::Channels;
 use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
-use crate::format::Quant;
 use core::arch::x86_64::*;
 
 /// The first `n` of sixteen lanes.
@@ -28,11 +27,6 @@ pub(super) fn widen(out: &mut [i16], elems: &[i8]) {
             _mm512_mask_storeu_epi16(out.as_mut_ptr().add(at), some, words);
         }
     }
-}
-
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn quantize(out: &mut [i8], x: &[f32], factors: [f32; 2], quant: Quant) {
-    constants::quantize_i8(out, x, factors, quant)
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]

@@ -35,7 +35,6 @@ pub(super) static TABLE: Kernels = Kernels {
     winograd_weights: |out, block, codes, in_c, up| unsafe { winograd512::weights(out, block, codes, in_c, up) },
     winograd: |out, channels, tile| unsafe { winograd512::convolve(out, channels, tile) },
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
-    quantize: |out, x, factors, quant| unsafe { rows512::quantize(out, x, factors, quant) },
     conv_constants: |sources, output| unsafe { rows512::conv_constants(sources, output) },
     norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
