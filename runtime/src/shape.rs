@@ -39,6 +39,7 @@ pub trait Tensors {
 ///
 /// Image rows for operators over images, pairs of them where Winograd's algorithm makes two at a time; statistics count the
 /// input's rows.
+#[cfg_attr(not(target_os = "none"), inline(always))]
 pub fn op_rows(op: &Op, tensors: &impl Tensors) -> usize {
     match *op {
         Op::NormStats(NormStats { sources: [first, _], .. }) => tensors.tensor(first).h as usize,

@@ -96,6 +96,47 @@ impl<T> Window<'_, T> {
     }
 }
 
+/// Rows of an input among padding: a window's, for hosts.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<T> {
+    /// Rows that are not padding as a whole.
+    pub rows: usize,
+    /// Elements of each that are the input's.
+    pub len: usize,
+    /// Elements from a row to the next in the input.
+    pub stride: usize,
+    /// Elements of padding before the first.
+    pub before: usize,
+    /// Elements of padding between two; all that is left follows the last.
+    pub gap: usize,
+    /// The padding.
+    pub pad: T,
+}
+
+impl<T: Copy> Frame<T> {
+    /// Whether so many elements take it, and so many give it.
+    pub(crate) fn fits(&self, out_len: usize, elems_len: usize) -> bool {
+        let before = self.rows.saturating_sub(1);
+        let whole = self.len.saturating_add(self.gap).saturating_mul(before).saturating_add(self.len);
+        let whole = if self.rows == 0 { 0 } else { whole };
+        whole.saturating_add(self.before) <= out_len
+            && (self.rows == 0 || self.stride.saturating_mul(before).saturating_add(self.len) <= elems_len)
+    }
+
+    /// Fills `out`; `load` is given each row, and the elements from its first on.
+    #[inline(always)]
+    pub(crate) fn fill<S>(&self, out: &mut [T], elems: &[S], load: impl Fn(&mut [T], &[S])) {
+        let mut rest = out;
+        let mut take = |len: usize| rest.split_off_mut(..len.min(rest.len())).unwrap_or_default();
+        take(self.before).fill(self.pad);
+        for row in 0..self.rows {
+            load(take(self.len), elems.get(row * self.stride..).unwrap_or_default());
+            take(self.gap).fill(self.pad);
+        }
+        rest.fill(self.pad);
+    }
+}
+
 /// What Winograd's convolution of some tiles reads, [`Kernels::winograd_size`] output pixels each way each (2 behind an upsampling), and
 /// where it may write meanwhile. All of it lies at multiples of 4 bytes.
 #[derive(Debug)]
@@ -336,6 +377,10 @@ pub struct Kernels {
     pub copy: fn(out: &mut [i8], elems: &[i8]),
     /// Loads 8-bit elements into a 16-bit window, `exchanged` or not; whole groups of four.
     pub widen: fn(out: &mut [i16], elems: &[i8]),
+    /// Loads rows of 8-bit elements and the padding around them into an 8-bit window, for hosts.
+    pub frame_i8: fn(out: &mut [i8], elems: &[i8], frame: Frame<i8>),
+    /// As `frame_i8`, into a 16-bit window.
+    pub frame_i16: fn(out: &mut [i16], elems: &[i8], frame: Frame<i16>),
     /// Loads 16-bit elements into a window, `exchanged` or not; whole groups of four.
     pub load: fn(out: &mut [i16], elems: &[i16]),
     /// What `conv_i8` adds to every input element: 128 where the instruction takes unsigned bytes, else 0. The operator
@@ -381,6 +426,8 @@ pub struct Kernels {
     pub add_i16: fn(acc: &mut [i32], elems: &[i16], zero_point: i32, multiplier: i32),
     /// `q = clamp(q_zero + (acc + 8 >> 4))` to int8.
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
+    /// `out = quantize(x·mul + add)`, for hosts.
+    pub quantize: fn(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant),
     /// [`constants::conv`], for hosts.
     pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
     /// [`constants::norm`], for hosts.
@@ -468,7 +515,10 @@ impl Kernels {
             table.attend = |_, _, _| {};
         }
         if !select::TILING.is_host() {
+            table.frame_i8 = |_, _, _| {};
+            table.frame_i16 = |_, _, _| {};
             table.requantize = |_, _, _, _| {};
+            table.quantize = |_, _, _, _| {};
             table.conv_constants = |_, _| 0;
             table.norm_constants = |_, _, _| {};
         }

@@ -8,9 +8,10 @@ use super::{
     Attention, ByteLimits, Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window,
 };
 use super::{constants, winograd};
+use crate::format::Quant;
 use crate::format::op::Table;
 use crate::opset::OpSet;
-use crate::quant::{NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
+use crate::quant::{self, NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
 
 /// The table of these functions.
 pub const KERNELS: Kernels = Kernels {
@@ -19,6 +20,8 @@ pub const KERNELS: Kernels = Kernels {
     exchanged: false,
     copy: load,
     widen: load,
+    frame_i8: |out, elems, frame| frame.fill(out, elems, load),
+    frame_i16: |out, elems, frame| frame.fill(out, elems, load),
     load,
     offset: 0,
     conv_i8: conv,
@@ -38,6 +41,7 @@ pub const KERNELS: Kernels = Kernels {
     add_i8: |acc, elems, zero, m| add::<i8, 16>(acc, elems, zero, m, mul_round),
     add_i16: |acc, elems, zero, m| add::<i16, 8>(acc, elems, zero, m, mul_round),
     store_i8,
+    quantize: |out, x, affine, quant| quantize(out, x, affine, quant),
     conv_constants: |sources, output| constants::conv(sources, output),
     norm_constants: |source, to, affine| constants::norm(source, to, affine),
     requantize,
@@ -80,6 +84,14 @@ impl Element for i16 {}
 fn load<T: Copy + Into<U>, U>(out: &mut [U], elems: &[T]) {
     for (out, &elem) in out.iter_mut().zip(elems) {
         *out = elem.into();
+    }
+}
+
+/// `out = quantize(x·mul + add)`, in a loop without branches, of which tables have one for their instructions.
+#[inline(always)]
+pub(super) fn quantize(out: &mut [i8], x: &[f32], [mul, add]: [f32; 2], quant: Quant) {
+    for (q, &x) in out.iter_mut().zip(x) {
+        *q = quant::quantize(x * mul + add, quant.scale, quant.zero_point as i32, -128, 127) as i8;
     }
 }
 

@@ -23,11 +23,12 @@ use crate::kernels::constants::{self, ConvOutput, ConvSource};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, is_direct};
 use crate::kernels::tiling::Widening;
-use crate::kernels::{ByteLimits, Channels, Kernels, Picture, Requantization, Residual, select};
+use crate::kernels::{ByteLimits, Channels, Frame, Kernels, Picture, Requantization, Residual, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier};
 use crate::shape::{row_macs, window_start};
 use core::ops::Range;
+use half::slice::HalfFloatSliceExt;
 
 pub(super) fn run<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
@@ -101,7 +102,7 @@ pub(super) fn run<const OPS: OpSet>(
     let out_rows = out_bytes.get_mut(image.start * row_bytes..image.end * row_bytes).unwrap_or_default();
     // Parts are whole rows of tiles.
     let unit = if select::TILING.is_host() && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
-    let work = rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64;
+    let work = if ctx.workers.are_some() { rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64 } else { 0 };
     let cost = Cost { work, set_up: by_winograd || packed.contains(&true) };
     let some = |finish: &Finish<'_, OPS>, rows: Range<usize>, out_bytes: &mut [u8], scratch: &mut [u8]| {
         if by_winograd {
@@ -326,6 +327,13 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         }
     }
 
+    /// Of both, or twice of the first.
+    #[inline(always)]
+    fn of_sources(&self, some: Range<usize>) -> [Channels<'_>; 2] {
+        let first = self.channels(0, some.clone());
+        [first, if self.two { self.channels(1, some) } else { first }]
+    }
+
     /// Where bytes belong, from the first on, and what becomes of their sums: on hosts, where all of it is of 8 bits.
     #[inline(always)]
     fn bytes<'o>(
@@ -339,7 +347,7 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         if !select::TILING.is_host() || self.out.dtype != DType::I8 || !of_elems {
             return None;
         }
-        let channels = [0, if self.two { 1 } else { 0 }].map(|source| self.channels(source, channel..channel + some_c));
+        let channels = self.of_sources(channel..channel + some_c);
         let first_elem = (y - first_row) * self.out.row_elems() + x * self.out.c as usize + channel;
         // From the same element on as the output.
         let residual = self.residual.map(|residual| Residual {
@@ -353,6 +361,7 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
     }
 
     /// From the sums of each source to output elements; `out_bytes` begins with row `first_row`.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub fn store(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
         let (out, kernels) = (self.out, self.ctx.kernels);
         let Place { y, x, channel, some_c } = place;
@@ -362,7 +371,7 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         let in_passes = TAPS_FIT || by_winograd || links(OPS, opset::WEIGHTS_I4);
         let piece_len = if !in_passes || some_c == out_c { sums[0].len() } else { some_c }.max(1);
         let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
-        let channels = [0, if self.two { 1 } else { 0 }].map(|source| self.channels(source, channel..channel + some_c));
+        let channels = self.of_sources(channel..channel + some_c);
         if let Some((to, constants)) = self.bytes(&mut *out_bytes, first_row, place) {
             let sums = if self.two { sums } else { [&mut *sums[0], &mut []] };
             return (kernels.requantize)(to, out_c, sums, constants);
@@ -454,9 +463,22 @@ fn prepare<const OPS: OpSet>(
     let model = ctx.model;
     let out_c = out.c as usize;
     let table = model.modulation_table(op.modulation, ctx.row, ctx.class, out_c);
-    for ((c, to), &bias) in constants.iter_mut().enumerate().zip(model.floats(op.bias, out_c)) {
-        let modulation = table.get(c).map_or_else(|| given.get(c).copied().unwrap_or(0.0), |x| x.to_f32());
-        *to = (bias + modulation).to_bits() as i32;
+    let biases = model.floats(op.bias, out_c);
+    if select::TILING.is_host() {
+        // All at once: a call for each channel would take longer than the convolution's constants.
+        let to: &mut [f32] = bytemuck::try_cast_slice_mut(&mut *constants).unwrap_or_default();
+        let to = to.get_mut(..out_c).unwrap_or_default();
+        match (to.len() == table.len(), given.get(..out_c)) {
+            (true, _) => table.convert_to_f32_slice(to),
+            (_, Some(given)) => to.copy_from_slice(given),
+            _ => to.fill(0.0),
+        }
+        to.iter_mut().zip(biases).for_each(|(to, &bias)| *to += bias);
+    } else {
+        for ((c, to), &bias) in constants.iter_mut().enumerate().zip(biases) {
+            let modulation = table.get(c).map_or_else(|| given.get(c).copied().unwrap_or(0.0), |x| x.to_f32());
+            *to = (bias + modulation).to_bits() as i32;
+        }
     }
     let mut sources: [ConvSource<'_>; 2] = Default::default();
     let mut to_shift: &mut [i32] = &mut [];
@@ -526,7 +548,7 @@ fn accumulate<const OPS: OpSet>(
             let window = if is_direct(tile.op, tile.input, out) {
                 tile.in_place(elems)
             } else {
-                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy)
+                tile.load::<OPS, _, _>(elems, cast_mut(window), zero as i8, false, kernels.copy, kernels.frame_i8)
             };
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i8)(sums, channels, window, weights)
@@ -534,14 +556,22 @@ fn accumulate<const OPS: OpSet>(
         }
         DType::I8 if links(OPS, opset::CONV_I8) => {
             let elems: &[i8] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), zero, kernels.exchanged, kernels.widen);
+            let window = tile.load::<OPS, _, _>(
+                elems,
+                cast_mut(window),
+                zero,
+                kernels.exchanged,
+                kernels.widen,
+                kernels.frame_i16,
+            );
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });
         }
         DType::I16 if links(OPS, opset::CONV_I16) => {
             let elems: &[i16] = cast(elems);
-            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load);
+            let portable = |out: &mut [i16], elems: &[i16], frame: Frame<i16>| frame.fill(out, elems, kernels.load);
+            let window = tile.load::<OPS, _, _>(elems, cast_mut(window), 0, kernels.exchanged, kernels.load, portable);
             tile.each_row(kernels.takes_rows, window, sums, |window, sums| {
                 (kernels.conv_i16)(sums, channels, window, weights)
             });

@@ -22,6 +22,16 @@ impl<'m> Workers<'m> {
 }
 
 impl Workers<'_> {
+    /// Whether there are others than the caller's thread, for which alone costs are counted.
+    pub(super) const fn are_some(&self) -> bool {
+        #[cfg(feature = "std")]
+        return self.threads.is_some();
+        #[cfg(not(feature = "std"))]
+        false
+    }
+}
+
+impl Workers<'_> {
     /// The caller's thread alone.
     pub const ALONE: Workers<'static> = Workers {
         #[cfg(feature = "std")]

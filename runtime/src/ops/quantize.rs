@@ -29,7 +29,10 @@ pub(super) fn run<const OPS: OpSet>(
             let to = rows_of_mut(to, row_elems, rows.clone());
             let cost = Cost { work: to.len(), set_up: false };
             over_rows(ctx, 0..rows.len(), (to, row_elems), &mut [], cost, |rows, to, _| {
-                let from = if select::TILING.is_host() { rows_of(from, row_elems, rows) } else { from };
+                if select::TILING.is_host() {
+                    let from = rows_of(from, row_elems, rows);
+                    return (ctx.kernels.quantize)(cast_mut(to), from, [mul, add], quant);
+                }
                 for (q, &x) in cast_mut::<i8>(to).iter_mut().zip(from) {
                     *q = quantize(x * mul + add, quant.scale, zero_point, -128, 127) as i8;
                 }

@@ -3,7 +3,7 @@
 use crate::format::Tensor;
 use crate::format::op::Conv;
 use crate::kernels::scratch::WindowShape;
-use crate::kernels::{Window, select};
+use crate::kernels::{Frame, Window, select};
 use crate::opset::{self, OpSet, links};
 use crate::shape::window_start;
 use core::ops::Range;
@@ -39,6 +39,7 @@ impl Tile<'_> {
         pad: D,
         exchanged: bool,
         load: impl Fn(&mut [D], &[S]),
+        frame: impl Fn(&mut [D], &[S], Frame<D>),
     ) -> Window<'a, D> {
         let out_rows = self.rows();
         let shape = WindowShape::new(self.op, self.input, [out_rows, self.pixels]);
@@ -49,8 +50,14 @@ impl Tile<'_> {
         let rows = (out_rows - 1) * stride + kh;
         let row_len = columns * c;
         if !links(OPS, opset::CONV_ODD) || c.is_multiple_of(4) {
-            for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(rows).enumerate() {
-                self.load_row::<OPS, _, _>(elems, run, [ky, columns], pad, &load);
+            if select::TILING.is_host() && !self.op.upsample {
+                let to = to.get_mut(..rows * row_len).unwrap_or_default();
+                let (elems, of_rows) = self.frame(elems, [rows, columns], pad);
+                frame(to, elems, of_rows);
+            } else {
+                for (ky, run) in to.chunks_exact_mut(run_stride.max(1)).take(rows).enumerate() {
+                    self.load_row::<OPS, _, _>(elems, run, [ky, columns], pad, &load);
+                }
             }
             let row_gap = if out_rows > 1 { stride * run_stride - self.pixels * pixel_stride } else { 0 };
             return Window { elems: to, runs, run_len, run_stride, pixel_stride, row_gap };
@@ -58,8 +65,14 @@ impl Tile<'_> {
         // Rows as they lie, of which each patch copies its own, each group of four as the kernel wants it.
         let (staged, to) = to.split_at_mut_checked(staged).unwrap_or_default();
         let plain = |to: &mut [D], from: &[S]| to.iter_mut().zip(from).for_each(|(to, &from)| *to = from.into());
-        for (ky, row) in staged.chunks_exact_mut(row_len.max(1)).take(rows).enumerate() {
-            self.load_row::<OPS, _, _>(elems, row, [ky, columns], pad, plain);
+        if select::TILING.is_host() && !self.op.upsample {
+            let to = staged.get_mut(..rows * row_len).unwrap_or_default();
+            let (elems, of_rows) = self.frame(elems, [rows, columns], pad);
+            frame(to, elems, of_rows);
+        } else {
+            for (ky, row) in staged.chunks_exact_mut(row_len.max(1)).take(rows).enumerate() {
+                self.load_row::<OPS, _, _>(elems, row, [ky, columns], pad, plain);
+            }
         }
         for y in 0..out_rows {
             let rows = staged.get(y * stride * row_len..).unwrap_or_default();
@@ -118,13 +131,6 @@ impl Tile<'_> {
         let c = self.input.c as usize;
         let up = links(OPS, opset::CONV_UPSAMPLED) && self.op.upsample;
         let inside = if up { 0..0 } else { self.inside(columns) };
-        if select::TILING.is_host() && !up {
-            let (left, rest) = to.split_at_mut_checked(inside.start * c).unwrap_or_default();
-            let (to, right) = rest.split_at_mut_checked(inside.len() * c).unwrap_or_default();
-            left.fill(pad);
-            load(to, self.pixel::<OPS, _>(elems, ky, inside.start).unwrap_or_default());
-            return right.get_mut(..(columns - inside.end) * c).unwrap_or_default().fill(pad);
-        }
         if let Some(from) = self.pixel::<OPS, _>(elems, ky, inside.start).filter(|_| !inside.is_empty()) {
             load(to.get_mut(inside.start * c..inside.end * c).unwrap_or_default(), from);
         }
@@ -141,6 +147,27 @@ impl Tile<'_> {
                 column = inside.end;
             }
         }
+    }
+
+    /// All rows of the window, each of `columns`, of an input that is not upsampled: its elements from the first on that lies inside.
+    pub fn frame<'e, S, D>(&self, elems: &'e [S], [rows, columns]: [usize; 2], pad: D) -> (&'e [S], Frame<D>) {
+        let (c, stride) = (self.input.c as usize, self.input.row_elems());
+        let inside = |at: usize, pad: u8, len: u16, window: usize| {
+            let start = window_start(at, self.op.stride as usize, pad as usize);
+            let place = |index: isize| (index - start).max(0).min(window as isize) as usize;
+            (place(0)..place(len as isize), start.max(0) as usize)
+        };
+        let (rows, y) = inside(self.y, self.op.pad[0], self.input.h, rows);
+        let (inside, x) = inside(self.x, self.op.pad[1], self.input.w, columns);
+        let frame = Frame {
+            rows: rows.len(),
+            len: inside.len() * c,
+            stride,
+            before: (rows.start * columns + inside.start) * c,
+            gap: (columns - inside.len()) * c,
+            pad,
+        };
+        (elems.get(y * stride + x * c..).unwrap_or_default(), frame)
     }
 
     /// The input's elements from a pixel of the window on; `None` where that is padding.

@@ -110,8 +110,13 @@ pub(super) fn run<const OPS: OpSet>(
                 let known = whole && channel > 0;
                 if !known {
                     let tile = Tile { op: &plain, input, y: y >> up, x: x >> up, rows: tile_rows, pixels };
-                    for (ky, row) in window.chunks_exact_mut((w * in_c).max(1)).enumerate() {
-                        tile.load_row::<OPS, _, _>(elems, row, [ky, w], zero, kernels.widen);
+                    if HOST && !plain.upsample {
+                        let (elems, frame) = tile.frame(elems, [h, w], zero);
+                        (kernels.frame_i16)(window, elems, frame);
+                    } else {
+                        for (ky, row) in window.chunks_exact_mut((w * in_c).max(1)).enumerate() {
+                            tile.load_row::<OPS, _, _>(elems, row, [ky, w], zero, kernels.widen);
+                        }
                     }
                 }
                 let row_len = size * tile_columns * some_c;

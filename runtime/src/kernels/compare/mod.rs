@@ -8,9 +8,9 @@ mod convolutions;
 
 use super::constants::{ConvOutput, ConvSource, NormSource};
 use super::scalar::TABLE as SCALAR;
-use super::{Channels, Kernels, NormConstants, Requantization, Requantize, Residual, Sums};
-use crate::format::DType;
+use super::{Channels, Frame, Kernels, NormConstants, Requantization, Requantize, Residual, Sums};
 use crate::format::op::Table;
+use crate::format::{DType, Quant};
 use crate::sampler::noise::chacha8;
 use attention::{attend, dot_i8, mix_i8, softmax, softmax_rows};
 use convolutions::{conv_bytes, conv_f32, conv_i8, conv_i16, exchanged, sum_taps, unpack_i4, winograd};
@@ -34,9 +34,11 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 26] = [
+    let all: [(&'static str, Same); 29] = [
         ("copy", copy),
         ("widen", widen),
+        ("frame_i8", frame_i8),
+        ("frame_i16", frame_i16),
         ("load", load),
         ("conv_i8", conv_i8),
         ("conv_i16", conv_i16),
@@ -46,6 +48,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("add_i16", add_i16),
         ("store_i8", store_i8),
         ("requantize", requantize),
+        ("quantize", quantize),
         ("conv_constants", conv_constants),
         ("norm_constants", norm_constants),
         ("sums_i8", sums_i8),
@@ -143,6 +146,38 @@ fn widen(table: &Kernels, random: &mut Random) -> bool {
     let from = |at: usize| elems.get(at..at + len).unwrap_or_default();
     let at = random.offset();
     both::<i16, 64>(0, len, [&|out| (table.widen)(out, from(at)), &|out| exchanged(out, from(at), table.exchanged)])
+}
+
+/// A frame, and elements that it fills: up to three rows of more than two vectors.
+fn frame<T>(random: &mut Random, pad: T) -> (Frame<T>, usize) {
+    let (rows, len) = (random.below(4), random.below(150));
+    let [stride, before, gap] = [len + random.below(8), random.below(80), random.below(80)];
+    let fits = before + rows * len + rows.saturating_sub(1) * gap;
+    (Frame { rows, len, stride, before, gap, pad }, fits + random.below(80))
+}
+
+fn frame_i8(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, pad) = (random.i8s(), random.bits() as i8);
+    let (frame, len) = frame(random, pad);
+    let run = |fill: fn(&mut [i8], &[i8], Frame<i8>)| move |out: &mut [i8]| fill(out, &elems, frame);
+    both::<i8, 800>(0, len, [&run(table.frame_i8), &run(SCALAR.frame_i8)])
+}
+
+fn frame_i16(table: &Kernels, random: &mut Random) -> bool {
+    let (elems, pad) = (random.i8s(), random.bits() as i16);
+    let (frame, len) = frame(random, pad);
+    let run = |fill: fn(&mut [i16], &[i8], Frame<i16>)| move |out: &mut [i16]| fill(out, &elems, frame);
+    both::<i16, 800>(0, len, [&run(table.frame_i16), &run(SCALAR.frame_i16)])
+}
+
+fn quantize(table: &Kernels, random: &mut Random) -> bool {
+    let x: [f32; 64] = core::array::from_fn(|_| float(random) * random.between(-1, 1) as f32);
+    let (affine, scale) = ([0; 2].map(|_| float(random)), float(random));
+    let quant = Quant { scale, zero_point: random.value(-128, 127) as i16 };
+    let from = x.get(..random.below(65)).unwrap_or_default();
+    type Of = fn(&mut [i8], &[f32], [f32; 2], Quant);
+    let run = |quantize: Of| move |out: &mut [i8]| quantize(out, from, affine, quant);
+    both::<i8, 64>(0, from.len(), [&run(table.quantize), &run(SCALAR.quantize)])
 }
 
 fn load(table: &Kernels, random: &mut Random) -> bool {

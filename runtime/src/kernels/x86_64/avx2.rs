@@ -24,6 +24,9 @@ pub(super) const KERNELS: Kernels = Kernels {
     exchanged: false,
     copy: SCALAR.copy,
     widen: |out, elems| unsafe { rows::widen(out, elems) },
+    // Never called: windows are of 16 bits.
+    frame_i8: SCALAR.frame_i8,
+    frame_i16: |out, elems, frame| unsafe { rows::frame_i16(out, elems, frame) },
     load: SCALAR.load,
     offset: 0,
     // Never called: 8-bit inputs are widened.
@@ -49,6 +52,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     add_i16: |acc, elems, zero, m| unsafe { rows::add::<i16, 8>(acc, elems, zero, m) },
     // Never called: `requantize` stands for it.
     store_i8: SCALAR.store_i8,
+    quantize: |out, x, affine, quant| unsafe { rows::quantize(out, x, affine, quant) },
     conv_constants: |sources, output| unsafe { rows::conv_constants(sources, output) },
     norm_constants: |source, to, affine| unsafe { rows::norm_constants(source, to, affine) },
     requantize: |out, out_c, sums, k| unsafe { requantize::requantize(out, out_c, sums, k) },

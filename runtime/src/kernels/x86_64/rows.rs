@@ -1,8 +1,9 @@
 //! AVX2 over rows: everything that is not a convolution. Tails shorter than a vector go to scalar.
 
-use super::super::Channels;
 use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
 use super::super::scalar::{self, KERNELS as SCALAR};
+use super::super::{Channels, Frame};
+use crate::format::Quant;
 use crate::quant::mul_round;
 use core::arch::x86_64::*;
 
@@ -42,6 +43,16 @@ impl Element for i16 {
         // SAFETY: sixteen bytes each; the caller has AVX2.
         unsafe { _mm256_loadu2_m128i(second.as_ptr().cast(), first.as_ptr().cast()) }
     }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn frame_i16(out: &mut [i16], elems: &[i8], frame: Frame<i16>) {
+    frame.fill(out, elems, |out, elems| widen(out, elems));
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn quantize(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant) {
+    scalar::quantize(out, x, affine, quant);
 }
 
 #[target_feature(enable = "avx2")]

@@ -1,7 +1,8 @@
 //! AVX-512 over rows: everything that is not a convolution, sixteen lanes of 32 bits. Tails are masked, not scalar.
 
-use super::super::Channels;
 use super::super::constants::{self, ConvOutput, ConvSource, NormSource};
+use super::super::{Channels, Frame, scalar};
+use crate::format::Quant;
 use core::arch::x86_64::*;
 
 /// The first `n` of sixteen lanes.
@@ -27,6 +28,93 @@ pub(super) fn widen(out: &mut [i16], elems: &[i8]) {
             _mm512_mask_storeu_epi16(out.as_mut_ptr().add(at), some, words);
         }
     }
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn frame_i8(out: &mut [i8], elems: &[i8], frame: Frame<i8>) {
+    if !frame.fits(out.len(), elems.len()) {
+        return;
+    }
+    let pad = _mm512_set1_epi8(frame.pad);
+    // SAFETY (of both): whole vectors of the piece, and of the last one what lies behind the piece is masked off.
+    let fill = |to: *mut i8, len: usize| unsafe {
+        let whole = len / 64 * 64;
+        for at in (0..whole).step_by(64) {
+            _mm512_storeu_si512(to.add(at).cast(), pad);
+        }
+        _mm512_mask_storeu_epi8(to.add(whole), first64(len - whole), pad);
+    };
+    let load = |to: *mut i8, from: *const i8, len: usize| unsafe {
+        let whole = len / 64 * 64;
+        for at in (0..whole).step_by(64) {
+            _mm512_storeu_si512(to.add(at).cast(), _mm512_loadu_si512(from.add(at).cast()));
+        }
+        if len > whole {
+            let some = first64(len - whole);
+            _mm512_mask_storeu_epi8(to.add(whole), some, _mm512_maskz_loadu_epi8(some, from.add(whole)));
+        }
+    };
+    pieces(out.as_mut_ptr(), out.len(), elems.as_ptr(), &frame, fill, load);
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn frame_i16(out: &mut [i16], elems: &[i8], frame: Frame<i16>) {
+    if !frame.fits(out.len(), elems.len()) {
+        return;
+    }
+    let pad = _mm512_set1_epi16(frame.pad);
+    // SAFETY (of both): as in `frame_i8`.
+    let fill = |to: *mut i16, len: usize| unsafe {
+        let whole = len / 32 * 32;
+        for at in (0..whole).step_by(32) {
+            _mm512_storeu_si512(to.add(at).cast(), pad);
+        }
+        _mm512_mask_storeu_epi16(to.add(whole), first64(len - whole) as __mmask32, pad);
+    };
+    let load = |to: *mut i16, from: *const i8, len: usize| unsafe {
+        let whole = len / 32 * 32;
+        for at in (0..whole).step_by(32) {
+            let elems = _mm256_loadu_si256(from.add(at).cast());
+            _mm512_storeu_si512(to.add(at).cast(), _mm512_cvtepi8_epi16(elems));
+        }
+        if len > whole {
+            let some = first64(len - whole) as __mmask32;
+            let words = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(some, from.add(whole)));
+            _mm512_mask_storeu_epi16(to.add(whole), some, words);
+        }
+    };
+    pieces(out.as_mut_ptr(), out.len(), elems.as_ptr(), &frame, fill, load);
+}
+
+/// The pieces of a frame that fits, of which there are no more than a few vectors each.
+#[inline(always)]
+fn pieces<D, S>(
+    mut to: *mut D,
+    len: usize,
+    mut from: *const S,
+    frame: &Frame<D>,
+    fill: impl Fn(*mut D, usize),
+    load: impl Fn(*mut D, *const S, usize),
+) {
+    let mut left = len - frame.before;
+    fill(to, frame.before);
+    to = to.wrapping_add(frame.before);
+    for row in 0..frame.rows {
+        load(to, from, frame.len);
+        left -= frame.len;
+        to = to.wrapping_add(frame.len);
+        from = from.wrapping_add(frame.stride);
+        let gap = if row + 1 < frame.rows { frame.gap } else { left };
+        fill(to, gap);
+        left -= gap;
+        to = to.wrapping_add(gap);
+    }
+    fill(to, left);
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn quantize(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant) {
+    scalar::quantize(out, x, affine, quant);
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
