@@ -125,7 +125,6 @@ pub(super) fn conv_f32(table: &Kernels, random: &mut Random) -> bool {
     let most = LEN / 4 / c;
     let kh = 1 + random.below(most.min(3));
     let kernel = [kh, 1 + random.below((most / kh).min(3))];
-    let row = kernel[0] * kernel[1] * c;
     let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
     let (channels, out) = (1 + random.below(4), [1 + random.below(3), 1 + random.below(20)]);
     let h = 1 + random.below(3.min(LEN / c));

@@ -6,11 +6,12 @@
 //! for a product. The window's copy has its signs flipped.
 
 use super::super::{ByteLimits, Picture, Requantization};
+use super::order512::{STEP, line, order, pair};
+use super::picture512::{Lines, Shape, load};
 use super::requantize512::Sixteen;
-use super::rows512::{Shift, first16, first64};
+use super::rows512::{Shift, first16};
 use crate::quant::SUM_FRACTION_BITS;
 use core::arch::x86_64::*;
-use core::mem::MaybeUninit;
 
 /// Channels at a time.
 const CHANNELS: usize = 32;
@@ -26,9 +27,6 @@ const WEIGHTS: usize = 24 << 10;
 const ODD: usize = ODD_PATCH * STEP;
 const ODD_PATCH: usize = 64;
 
-/// Bytes of an ordered step, two vectors.
-const STEP: usize = 128;
-
 /// Below 32 pixels the weights' order costs more than it gains. With 16 output channels Winograd's algorithm takes 1.35 times as long of
 /// 16 input channels, 1.1 to 1.2 of 32 and 48; with 32 output channels 0.88 times.
 pub(super) const LIMITS: ByteLimits = ByteLimits {
@@ -39,9 +37,6 @@ pub(super) const LIMITS: ByteLimits = ByteLimits {
     pixels: 32,
     channels: 16,
 };
-
-#[repr(align(64))]
-struct Lines<const N: usize>([MaybeUninit<u8>; N]);
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>) {
@@ -61,10 +56,10 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
     }
     let to = out.as_mut_ptr();
     let residual = given.map_or(to.cast_const(), <[i8]>::as_ptr);
-    let mut flipped = Lines([const { MaybeUninit::uninit() }; WINDOW]);
-    let mut lined = Lines([const { MaybeUninit::uninit() }; WEIGHTS]);
-    let mut ordered = Lines([const { MaybeUninit::uninit() }; ODD]);
-    let from: *mut i8 = flipped.0.as_mut_ptr().cast();
+    let mut flipped = Lines::<WINDOW>::new();
+    let mut lined = Lines::<WEIGHTS>::new();
+    let mut ordered = Lines::<ODD>::new();
+    let from = flipped.start();
     // SAFETY: the shape's window and 64 more fit.
     unsafe { load(from, &picture, &shape) };
     // Tiles of nearly equal size.
@@ -74,7 +69,7 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
         let pairs = lanes <= 16 && (odd || run_len.is_multiple_of(8));
         // SAFETY: `there`, and `fits`.
         let w = unsafe {
-            let lined = lined.0.as_mut_ptr().cast();
+            let lined = lined.start();
             let weights = weights.as_ptr().add(first * 4 * groups);
             match pairs && !odd {
                 true => line::<true>(lined, weights, groups, lanes),
@@ -83,7 +78,7 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
             match odd {
                 false => lined,
                 true => {
-                    let ordered = ordered.0.as_mut_ptr().cast();
+                    let ordered = ordered.start();
                     order(ordered, lined, [runs, run_len], pairs);
                     ordered
                 }
@@ -125,203 +120,6 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
                         (true, _) => tile.run::<true, 8>(),
                     }
                 }
-            }
-        }
-    }
-}
-
-/// A picture's rows, padded, as patches of runs.
-pub(super) struct Shape {
-    pub(super) runs: usize,
-    pub(super) run_len: usize,
-    pub(super) run_stride: usize,
-    pixel_stride: usize,
-    /// Output rows, pixels of each, and elements from the first patch of one to the next one's.
-    pub(super) rows: usize,
-    pub(super) row_pixels: usize,
-    row_stride: usize,
-    /// Padded input rows.
-    window_rows: usize,
-}
-
-impl Shape {
-    /// None where there is nothing to do, the picture is not what it says, or does not fit, or a patch is longer than `limit`.
-    pub(super) fn new(picture: &Picture<'_>, limit: usize) -> Option<Shape> {
-        let Picture { elems, size: [h, w, c], kernel: [runs, kernel_w], stride, out: [rows, row_pixels], .. } =
-            *picture;
-        let columns = row_pixels.checked_sub(1)?.checked_mul(stride)?.checked_add(kernel_w)?;
-        let window_rows = rows.checked_sub(1)?.checked_mul(stride)?.checked_add(runs)?;
-        let run_stride = columns.checked_mul(c)?;
-        let patch = runs.checked_mul(kernel_w)?.checked_mul(c)?;
-        let fits = (1..=limit).contains(&patch) && window_rows.checked_mul(run_stride)? <= LIMITS.window;
-        let there = h.checked_mul(w)?.checked_mul(c)? <= elems.len();
-        let run_len = kernel_w * c;
-        let (pixel_stride, row_stride) = (stride * c, stride * run_stride);
-        let shape = Shape { runs, run_len, run_stride, pixel_stride, rows, row_pixels, row_stride, window_rows };
-        (fits && there).then_some(shape)
-    }
-
-    /// Elements of the window.
-    pub(super) fn len(&self) -> usize {
-        self.window_rows * self.run_stride
-    }
-}
-
-/// The window: elements with 128 more each, and some more that may be read in vain.
-///
-/// # Safety
-/// The window and 64 elements more can be written.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) unsafe fn load(to: *mut i8, picture: &Picture<'_>, shape: &Shape) {
-    let Picture { elems, size: [h, w, c], from: [top, left], .. } = *picture;
-    let sign = _mm512_set1_epi8(-128);
-    let pad = _mm512_xor_si512(_mm512_set1_epi8(picture.zero_point), sign);
-    let columns = (shape.run_stride / c) as isize;
-    // Columns that are no padding.
-    let begin = left.saturating_neg().clamp(0, columns);
-    let end = (w as isize).saturating_sub(left).clamp(begin, columns);
-    // Each vector may leave too much behind it, which is written again, or is nobody's.
-    // SAFETY: less than 64 elements behind those that are meant are written; those that are read are there, the others masked off.
-    unsafe {
-        let mut to = to;
-        let fill = |to: *mut i8, len: usize| {
-            for at in (0..len).step_by(64) {
-                _mm512_storeu_si512(to.add(at).cast(), pad);
-            }
-            to.add(len)
-        };
-        for row in 0..shape.window_rows as isize {
-            let row = top.saturating_add(row);
-            if !(0..h as isize).contains(&row) || begin == end {
-                to = fill(to, shape.run_stride);
-                continue;
-            }
-            to = fill(to, begin as usize * c);
-            let from = elems.as_ptr().add((row as usize * w + (left + begin) as usize) * c);
-            let len = (end - begin) as usize * c;
-            let whole = len / 64 * 64;
-            for at in (0..whole).step_by(64) {
-                let some = _mm512_loadu_si512(from.add(at).cast());
-                _mm512_storeu_si512(to.add(at).cast(), _mm512_xor_si512(some, sign));
-            }
-            if whole < len {
-                let some = _mm512_maskz_loadu_epi8(first64(len - whole), from.add(whole));
-                _mm512_storeu_si512(to.add(whole).cast(), _mm512_xor_si512(some, sign));
-            }
-            to = fill(to.add(len), (columns - end) as usize * c);
-        }
-        _mm512_storeu_si512(to.cast(), pad);
-    }
-}
-
-/// Weights of up to 32 channels, as they lie, to steps: of a group of four elements, sixteen channels in each vector; or `PAIRS` of
-/// groups, of eight channels in each. Channels that are not there have zeros, and so have three or four groups behind the last.
-///
-/// # Safety
-/// There are `lanes` channels of `groups` groups, rounded up to blocks of four, and room for four groups more, `STEP` each.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn line<const PAIRS: bool>(to: *mut i8, weights: *const i8, groups: usize, lanes: usize) {
-    let stride = if PAIRS { STEP / 2 } else { STEP };
-    let block_len = 16 * groups;
-    for vector in 0..if PAIRS { 1 } else { 2 } {
-        let blocks = lanes.saturating_sub(16 * vector).div_ceil(4).min(4);
-        let (mut to, mut from) = (to.wrapping_add(64 * vector), weights.wrapping_add(4 * vector * block_len));
-        let mut left = groups;
-        // SAFETY: nothing that is masked off is read; room for four groups more than there are.
-        unsafe {
-            if blocks == 4 {
-                while left >= 4 {
-                    let four = [0, 1, 2, 3].map(|b| from.wrapping_add(b * block_len).cast());
-                    let four = four.map(|from| _mm512_loadu_si512(from));
-                    store_groups::<PAIRS>(to, four);
-                    (to, from, left) = (to.wrapping_add(4 * stride), from.wrapping_add(64), left - 4);
-                }
-            }
-            loop {
-                let mask = first16(4 * left.min(4));
-                let four = [0, 1, 2, 3].map(|b| {
-                    let (mask, from) = if b < blocks { (mask, from.wrapping_add(b * block_len)) } else { (0, from) };
-                    _mm512_maskz_loadu_epi32(mask, from.cast())
-                });
-                store_groups::<PAIRS>(to, four);
-                if left < 4 {
-                    break;
-                }
-                (to, from, left) = (to.wrapping_add(4 * stride), from.wrapping_add(64), left - 4);
-            }
-        }
-    }
-}
-
-/// Four groups of four blocks, as steps.
-///
-/// # Safety
-/// Room for four groups.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn store_groups<const PAIRS: bool>(to: *mut i8, [a, b, c, d]: [__m512i; 4]) {
-    let [ab, cd] = [_mm512_shuffle_i32x4::<0x44>(a, b), _mm512_shuffle_i32x4::<0x44>(c, d)];
-    let [more_ab, more_cd] = [_mm512_shuffle_i32x4::<0xee>(a, b), _mm512_shuffle_i32x4::<0xee>(c, d)];
-    let [a, b] = [_mm512_shuffle_i32x4::<0x88>(ab, cd), _mm512_shuffle_i32x4::<0xdd>(ab, cd)];
-    let [c, d] = [_mm512_shuffle_i32x4::<0x88>(more_ab, more_cd), _mm512_shuffle_i32x4::<0xdd>(more_ab, more_cd)];
-    let vectors = match PAIRS {
-        true => {
-            let ([a, b], [c, d]) = (pair(a, b), pair(c, d));
-            [a, b, c, d]
-        }
-        false => [a, b, c, d],
-    };
-    for (i, vector) in vectors.into_iter().enumerate() {
-        // SAFETY: the caller's promise.
-        unsafe { _mm512_storeu_si512(to.add(i * if PAIRS { STEP / 2 } else { STEP }).cast(), vector) };
-    }
-}
-
-/// A step of two groups of sixteen channels: eight channels in each vector.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-fn pair(a: __m512i, b: __m512i) -> [__m512i; 2] {
-    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-    [_mm512_permutex2var_epi32(a, low, b), _mm512_permutex2var_epi32(a, high, b)]
-}
-
-/// Steps whose runs begin with a vector, behind a run's end zeros.
-///
-/// # Safety
-/// `lined` holds what `line` has made of `runs·run_len` elements; there is room for as many steps as groups, those of each run rounded up.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn order(to: *mut i8, lined: *const i8, [runs, run_len]: [usize; 2], pairs: bool) {
-    let mut to = to;
-    for run in 0..runs {
-        // Four elements from `at` on of the run.
-        let group = |at: usize, vector: usize| {
-            let from = run * run_len + at;
-            let left = run_len.saturating_sub(at).min(4);
-            if left == 0 {
-                return _mm512_setzero_si512();
-            }
-            // SAFETY: from is below runs·run_len, and behind the last group is another.
-            unsafe {
-                let lined = lined.add(from / 4 * STEP + 64 * vector);
-                let bits = (from % 4 * 8) as i32;
-                let group = _mm512_srl_epi32(_mm512_loadu_si512(lined.cast()), _mm_cvtsi32_si128(bits));
-                let next = _mm512_loadu_si512(lined.add(STEP).cast());
-                let next = _mm512_sll_epi32(next, _mm_cvtsi32_si128(32 - bits));
-                let valid = _mm512_set1_epi32((u32::MAX >> (32 - 8 * left)) as i32);
-                _mm512_and_si512(_mm512_or_si512(group, next), valid)
-            }
-        };
-        for at in (0..run_len).step_by(if pairs { 8 } else { 4 }) {
-            let step = match pairs {
-                true => pair(group(at, 0), group(at + 4, 0)),
-                false => [group(at, 0), group(at, 1)],
-            };
-            // SAFETY: room for the step.
-            unsafe {
-                _mm512_storeu_si512(to.cast(), step[0]);
-                _mm512_storeu_si512(to.add(64).cast(), step[1]);
-                to = to.add(STEP);
             }
         }
     }
@@ -397,16 +195,13 @@ impl Tile<'_> {
         let Shape { runs, run_len, run_stride, pixel_stride, .. } = *self.shape;
         let [a, b] = [self.finish.constants[0].source.bias, self.finish.constants[1].source.bias];
         let mut acc = match PAIRS {
-            // Eight channels' in the first of two lanes each.
-            true => {
-                [[_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a)].map(|a| _mm512_cvtepu32_epi64(a));
-                    COUNT]
-            }
+            true => [pair(a, _mm512_setzero_si512()); COUNT],
             false => [[a, b]; COUNT],
         };
         let mut w = self.w;
-        for run in 0..runs {
-            let x = self.x.wrapping_add(run * run_stride);
+        // A run at least: the compiler would set the accumulators twice.
+        let mut x = self.x;
+        for run in 1.. {
             let mut from = [x; COUNT];
             for (p, from) in from.iter_mut().enumerate() {
                 *from = x.wrapping_add(p * pixel_stride);
@@ -434,14 +229,10 @@ impl Tile<'_> {
                 step(&mut acc, k, w);
                 w = w.wrapping_add(STEP);
             }
-        }
-        if PAIRS {
-            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-            for acc in &mut acc {
-                let each = |index| _mm512_permutex2var_epi32(acc[0], index, acc[1]);
-                acc[0] = _mm512_add_epi32(each(even), each(odd));
+            if run >= runs {
+                break;
             }
+            x = x.wrapping_add(run_stride);
         }
         // SAFETY: the caller's promise.
         unsafe {
@@ -449,8 +240,9 @@ impl Tile<'_> {
                 Kind::Plain => self.store_bytes::<PAIRS, false, COUNT>(&acc),
                 Kind::Residual => self.store_bytes::<PAIRS, true, COUNT>(&acc),
                 Kind::Any(residual) => {
-                    for (p, acc) in acc.into_iter().enumerate() {
-                        self.finish.store_any(acc[0], acc[1], self.pixel + p, residual);
+                    for (p, [a, b]) in acc.into_iter().enumerate() {
+                        let [a, b] = if PAIRS { [add_pairs(a, b); 2] } else { [a, b] };
+                        self.finish.store_any(a, b, self.pixel + p, residual);
                     }
                 }
             }
@@ -507,7 +299,11 @@ impl Tile<'_> {
                 },
                 false => _mm512_setzero_si512(),
             };
-            *sums = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(constants[v].scale::<RESIDUAL>(acc[p][v], elems));
+            let scaled = match PAIRS {
+                true => constants[0].scale_pairs::<RESIDUAL>(acc[p], elems),
+                false => constants[v].scale::<RESIDUAL>(acc[p][v], elems),
+            };
+            *sums = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(scaled);
         }
         let [a, b, c, d] = sums;
         let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
@@ -536,6 +332,14 @@ impl Tile<'_> {
             }
         }
     }
+}
+
+/// Sixteen channels' sums of those of pairs.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn add_pairs(a: __m512i, b: __m512i) -> __m512i {
+    let [a, b] = [a, b].map(|sums| _mm512_castsi512_ps(_mm512_add_epi32(sums, _mm512_srli_epi64::<32>(sums))));
+    _mm512_castps_si512(_mm512_shuffle_ps::<0b10_00_10_00>(a, b))
 }
 
 impl Finish {

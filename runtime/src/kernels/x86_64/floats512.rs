@@ -6,10 +6,10 @@
 //! channels take a fifth of the time.
 
 use super::super::{ByteLimits, Channels, Picture};
-use super::direct512::{LIMITS, Shape, WINDOW, load};
+use super::direct512::{LIMITS, WINDOW};
+use super::picture512::{Lines, Shape, load};
 use super::rows512::{first16, fold};
 use core::arch::x86_64::*;
-use core::mem::MaybeUninit;
 
 /// Vectors of a register tile.
 const VECTORS: usize = 4;
@@ -19,9 +19,6 @@ const SLACK: usize = ByteLimits::F32_CHANNELS * VECTORS;
 
 /// Rows of weights.
 const ROWS: usize = 4;
-
-#[repr(align(64))]
-struct Lines<const N: usize>([MaybeUninit<u8>; N]);
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn conv_f32(out: &mut [f32], picture: Picture<'_>, weights: &[i8], k: Channels<'_>) {
@@ -33,9 +30,9 @@ pub(super) fn conv_f32(out: &mut [f32], picture: Picture<'_>, weights: &[i8], k:
     if !there || !has || k.multiplier.len() < channels {
         return;
     }
-    let mut window = Lines([const { MaybeUninit::uninit() }; WINDOW + SLACK]);
-    let mut rows = Lines([const { MaybeUninit::uninit() }; ROWS * LIMITS.f32_patch]);
-    let (x, w): (*mut i8, *mut i8) = (window.0.as_mut_ptr().cast(), rows.0.as_mut_ptr().cast());
+    let mut window = Lines::<{ WINDOW + SLACK }>::new();
+    let mut rows = Lines::<{ ROWS * LIMITS.f32_patch }>::new();
+    let (x, w) = (window.start(), rows.start());
     // SAFETY: the window, and `SLACK` behind it; a whole block of weights, which is `there`.
     unsafe {
         load(x, &picture, &shape);

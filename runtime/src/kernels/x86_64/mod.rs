@@ -16,6 +16,8 @@ mod lanes256;
 mod lanes512;
 mod norm;
 mod norm512;
+mod order512;
+mod picture512;
 mod requantize;
 mod requantize512;
 mod rows;
