@@ -58,7 +58,8 @@ pub(super) fn stats<const OPS: OpSet>(
     // Σq and Σq² of every group's channels in the first source, then in the second; those of some rows in each part.
     let sums_len = groups * op.sources.iter().filter(|&&id| id != NONE).count();
     if rows.start == 0 {
-        scratch.get_mut(..part_bytes).unwrap_or_default().fill(0);
+        let len = if PARTS > 1 { part_bytes } else { scratch.len() };
+        scratch.get_mut(..len).unwrap_or_default().fill(0);
     }
     let (first, last) = (&*first, rows.end == sources[0].h as usize);
     // A host's vectors add several elements in the time that others take for one.
@@ -108,12 +109,12 @@ pub(super) fn stats<const OPS: OpSet>(
     if !last {
         return;
     }
-    let scratch = cast::<u64>(scratch);
+    let scratch = cast_mut::<u64>(scratch);
     let (firsts, seconds) = scratch.as_chunks().0.split_at_checked(groups).unwrap_or_default();
-    let one = |group: usize, out: &mut [f32; 2], sums: [&[u64; 2]; 2]| {
+    let one = |(group, (out, (first, second))): (usize, (&mut [f32; 2], (&[u64; 2], &[u64; 2])))| {
         let mut whole: Option<Part> = None;
         let mut source_first = 0;
-        for (tensor, &[sum, squares]) in sources.iter().zip(sums) {
+        for (tensor, &[sum, squares]) in sources.iter().zip([first, second]) {
             let part = part_of(group, group_c, source_first, tensor.c as usize);
             source_first += tensor.c as usize;
             if !part.is_empty() {
@@ -130,14 +131,12 @@ pub(super) fn stats<const OPS: OpSet>(
     let out = cast_mut(out_bytes).as_chunks_mut().0;
     let mut groups = out.iter_mut().zip(firsts.iter().zip(seconds)).enumerate();
     if !select::TILING.is_host() || group_c == 0 {
-        return groups.for_each(|(group, (out, (first, second)))| one(group, out, [first, second]));
+        return groups.for_each(one);
     }
     // Those that lie in one source, side by side, and perhaps one that does not.
     let (first_c, len) = (sources[0].c as usize, firsts.len());
     let (end, begin) = ((first_c / group_c).min(len), first_c.div_ceil(group_c).min(len));
-    if let Some((group, (out, (first, second)))) = groups.nth(end).filter(|_| end < begin) {
-        one(group, out, [first, second]);
-    }
+    groups.nth(end).filter(|_| end < begin).into_iter().for_each(one);
     for ((tensor, sums), some) in sources.iter().zip([firsts, seconds]).zip([0..end, begin..len]) {
         let (Some(out), Some(sums)) = (out.get_mut(some.clone()), sums.get(some)) else { continue };
         if !out.is_empty() {

@@ -385,18 +385,28 @@ const SUM_VECTORS: usize = 1 << 9;
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn sums_i8(totals: &mut [[u64; 2]], row: &[i8], channels: usize, first: usize, group_c: usize) {
     match unit(channels, group_c) {
-        1 => sums::<4>(totals, row, channels, first, group_c),
-        2 => sums::<2>(totals, row, channels, first, group_c),
-        _ => sums::<1>(totals, row, channels, first, group_c),
+        1 => sums::<4, 2>(totals, row, channels, first, group_c),
+        2 => sums::<2, 2>(totals, row, channels, first, group_c),
+        _ => sums::<1, 4>(totals, row, channels, first, group_c),
     }
 }
 
 /// Σq² is Σ(q + 128)·q − 128·Σq, because one factor of `vpdpbusd` has no sign.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn sums<const PARTS: usize>(totals: &mut [[u64; 2]], row: &[i8], channels: usize, first: usize, group_c: usize) {
+fn sums<const PARTS: usize, const TURNS: usize>(
+    totals: &mut [[u64; 2]],
+    row: &[i8],
+    channels: usize,
+    first: usize,
+    group_c: usize,
+) {
     let c = channels.max(1);
     let width = totals.len().min(c.saturating_sub(first).checked_div(group_c).unwrap_or(0)) * group_c;
-    let pixels = (64 / c).max(1);
+    // Divisions take their time.
+    let (pixels, whole) = match c.is_power_of_two() {
+        true => ((64 >> c.trailing_zeros().min(6)), row.len() & !(c - 1)),
+        false => ((64 / c).max(1), row.len() / c * c),
+    };
     let sign = _mm512_set1_epi8(-128);
     // Of the four bytes of a lane all, or two, or one.
     let mut chosen = [_mm512_set1_epi32(-1); PARTS];
@@ -405,33 +415,44 @@ fn sums<const PARTS: usize>(totals: &mut [[u64; 2]], row: &[i8], channels: usize
         *chosen = _mm512_set1_epi32(((1 << bits) - 1) << (bits * part));
     }
     let ones = chosen.map(|chosen| _mm512_and_si512(chosen, _mm512_set1_epi8(1)));
-    let row = row.get(..row.len() / c * c).unwrap_or_default();
+    let row = row.get(..whole).unwrap_or_default();
     let fold = c.is_power_of_two() && c >= 4;
     for block in (0..width).step_by(64) {
         let block_c = (width - block).min(64);
         let mask = (0..pixels).fold(0, |mask, pixel| mask | first64(block_c) << (pixel * c));
         for row in row.chunks(c * pixels * SUM_VECTORS) {
-            // Two vectors take turns, so that neither waits for its own sum.
-            let mut sums = [[_mm512_setzero_si512(); PARTS]; 2];
+            // Vectors take turns, so that none waits for its own sum.
+            let mut sums = [[_mm512_setzero_si512(); PARTS]; TURNS];
             let mut products = sums;
-            for two in row.chunks(2 * c * pixels) {
-                for turn in 0..2 {
-                    let Some(some) = two.get(turn * c * pixels + first + block..) else { continue };
+            let mut add = |turn: usize, elems: __m512i| {
+                let flipped = _mm512_xor_si512(elems, sign);
+                for part in 0..PARTS {
+                    sums[turn][part] = _mm512_dpbusd_epi32(sums[turn][part], ones[part], elems);
+                    // A mask of all bits costs nothing only where it is left out.
+                    let factor = if PARTS > 1 { _mm512_and_si512(flipped, chosen[part]) } else { flipped };
+                    products[turn][part] = _mm512_dpbusd_epi32(products[turn][part], factor, elems);
+                }
+            };
+            let (step, mut at) = (c * pixels, first + block);
+            while at + (TURNS - 1) * step + 64 <= row.len() {
+                for turn in 0..TURNS {
+                    // SAFETY: as the condition says.
+                    add(turn, unsafe { _mm512_maskz_loadu_epi8(mask, row.as_ptr().add(at)) });
+                    at += step;
+                }
+            }
+            for several in row.get(at..).unwrap_or_default().chunks(TURNS * step) {
+                for turn in 0..TURNS {
+                    let Some(some) = several.get(turn * step..) else { continue };
                     // SAFETY: what lies behind the slice is masked off.
-                    let elems = unsafe { _mm512_maskz_loadu_epi8(mask & first64(some.len()), some.as_ptr()) };
-                    let flipped = _mm512_xor_si512(elems, sign);
-                    for part in 0..PARTS {
-                        sums[turn][part] = _mm512_dpbusd_epi32(sums[turn][part], ones[part], elems);
-                        let factor = _mm512_and_si512(flipped, chosen[part]);
-                        products[turn][part] = _mm512_dpbusd_epi32(products[turn][part], factor, elems);
-                    }
+                    add(turn, unsafe { _mm512_maskz_loadu_epi8(mask & first64(some.len()), some.as_ptr()) });
                 }
             }
             let mut lanes = [[[0; 16]; 2]; PARTS];
             for (part, [to_sums, to_squares]) in lanes.iter_mut().enumerate() {
-                let folded = |x: [[__m512i; PARTS]; 2]| {
+                let folded = |x: [[__m512i; PARTS]; TURNS]| {
+                    let mut x = x.map(|x| x[part]).into_iter().reduce(|a, b| _mm512_add_epi32(a, b)).unwrap_or(sign);
                     // Lanes of several pixels' same channels.
-                    let mut x = _mm512_add_epi32(x[0][part], x[1][part]);
                     if fold {
                         if c < 64 {
                             x = _mm512_add_epi32(x, _mm512_alignr_epi32::<8>(x, x));
