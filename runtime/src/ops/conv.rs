@@ -66,7 +66,8 @@ pub(super) fn run<const OPS: OpSet>(
         && (!select::TILING.is_host()
             || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
                 && (parts.taps == 0 || in_c < ctx.kernels.winograd_up_to)
-                && (out.c as usize > ctx.kernels.byte_limits.channels || byte_rows(ctx, op, &tensors[0], &out) == 0));
+                && (out.c as usize > ctx.kernels.byte_limits.map_or(0, |limits| limits.channels)
+                    || byte_rows(ctx, op, &tensors[0], &out) == 0));
     let by_taps = TAPS_FIT
         && links(OPS, opset::CONV_UPSAMPLED)
         && parts.taps > 0
@@ -250,13 +251,8 @@ fn direct<const OPS: OpSet>(
 /// Output rows of a call of `conv_bytes`, as many as it has room for; 0 where it is not for this operator.
 #[inline(always)]
 fn byte_rows<const OPS: OpSet>(ctx: &Context<'_, OPS>, op: &Conv, input: &Tensor, out: &Tensor) -> usize {
-    let limits = ctx.kernels.byte_limits;
-    if !select::TILING.is_host()
-        || limits.patch == 0
-        || op.sources[1] != NONE
-        || op.upsample
-        || input.dtype != DType::I8
-    {
+    let Some(limits) = ctx.kernels.byte_limits.filter(|_| select::TILING.is_host()) else { return 0 };
+    if op.sources[1] != NONE || op.upsample || input.dtype != DType::I8 {
         return 0;
     }
     let [kh, kw] = op.kernel.map(usize::from);
