@@ -264,7 +264,7 @@ fn byte_rows<const OPS: OpSet>(ctx: &Context<'_, OPS>, op: &Conv, input: &Tensor
         DType::F32 if op.residual == NONE && ByteLimits::has_f32(out.c as usize, c, stride) => limits.f32_patch,
         DType::F32 | DType::I16 => 0,
     };
-    let window_rows = limits.window / (((w - 1) * stride + kw) * c).max(1);
+    let window_rows = limits.window / ((w.saturating_sub(1) * stride + kw) * c).max(1);
     if kh * kw * c > patch || window_rows < kh || w * (out.h as usize) < limits.pixels {
         return 0;
     }
