@@ -329,7 +329,7 @@ pub struct Picture<'a> {
 /// What [`Kernels::conv_bytes`] and [`Kernels::conv_f32`] are for.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteLimits {
-    /// Elements of the longest patch; 0 where there is no such kernel.
+    /// Elements of the longest patch.
     pub patch: usize,
     /// Of the longest one where channels are no whole groups of four.
     pub odd_patch: usize,
@@ -351,9 +351,6 @@ impl ByteLimits {
     pub const fn has_f32(out_c: usize, c: usize, stride: usize) -> bool {
         out_c <= 4 && stride == 1 && c <= Self::F32_CHANNELS && (c == 16 || c == 32 || c > 0 && c.is_multiple_of(64))
     }
-
-    /// No kernel.
-    pub const NONE: ByteLimits = ByteLimits { patch: 0, odd_patch: 0, f32_patch: 0, window: 0, pixels: 0, channels: 0 };
 }
 
 /// The source; multipliers and offsets; weights and biases: [`Kernels::norm_constants`].
@@ -444,8 +441,8 @@ pub struct Kernels {
     /// The output of up to four channels as floats, `(sum + bias)·scale`, whose scales are the multipliers' bits, within `byte_limits`:
     /// for [`ByteLimits::has_f32`]. For hosts.
     pub conv_f32: ConvF32,
-    /// What these are for.
-    pub byte_limits: ByteLimits,
+    /// What these are for; `None` where there are no such kernels.
+    pub byte_limits: Option<&'static ByteLimits>,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
     /// as many behind them. `row` is a row or several.
     pub sums_i8: Sums<i8>,

@@ -4,9 +4,7 @@
 //! narrow integers summed in i32. Some take the rounding rule as an argument, for a core that has its own way to compute it.
 
 use super::scratch::TAPS;
-use super::{
-    Attention, ByteLimits, Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window,
-};
+use super::{Attention, Channels, Exponential, Kernels, NormConstants, Requantization, Residual, Strided, Window};
 use super::{constants, winograd};
 use crate::format::Quant;
 use crate::format::op::Table;
@@ -48,7 +46,7 @@ pub const KERNELS: Kernels = Kernels {
     requantize,
     conv_bytes: |_, _, _, _, _| {},
     conv_f32: |_, _, _, _| {},
-    byte_limits: ByteLimits::NONE,
+    byte_limits: None,
     sums_i8: sums::<i8>,
     sums_i16: sums::<i16>,
     norm_i8: |out, out_c, src, src_c, k| norm::<i8, 16>(out, out_c, src, src_c, k, mul_round, clamp_i8),

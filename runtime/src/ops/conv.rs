@@ -49,7 +49,7 @@ pub(super) fn run<const OPS: OpSet>(
     let winograd_pays = in_c >= ctx.kernels.winograd_from
         && (!select::TILING.is_host()
             || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
-                && (byte_rows == 0 || out.c as usize > ctx.kernels.byte_limits.channels));
+                && (byte_rows == 0 || ctx.kernels.byte_limits.is_none_or(|limits| out.c as usize > limits.channels)));
     let parts = match byte_rows > 0 && !winograd_pays && packed == [false; 2] {
         true => ConvScratch::constants(&out),
         false => ConvScratch::new(op, &tensors[0], &tensors[1], &out, packed, select::TILING),
@@ -260,13 +260,8 @@ fn byte_rows<const OPS: OpSet>(
     out: &Tensor,
     residual: &Tensor,
 ) -> usize {
-    let limits = ctx.kernels.byte_limits;
-    if !select::TILING.is_host()
-        || limits.patch == 0
-        || op.sources[1] != NONE
-        || op.upsample
-        || input.dtype != DType::I8
-    {
+    let Some(limits) = ctx.kernels.byte_limits.filter(|_| select::TILING.is_host()) else { return 0 };
+    if op.sources[1] != NONE || op.upsample || input.dtype != DType::I8 {
         return 0;
     }
     let [kh, kw] = op.kernel.map(usize::from);
@@ -278,7 +273,7 @@ fn byte_rows<const OPS: OpSet>(
         DType::F32 if op.residual == NONE && ByteLimits::has_f32(out.c as usize, c, stride) => limits.f32_patch,
         DType::F32 | DType::I16 => 0,
     };
-    let window_rows = limits.window / (((w - 1) * stride + kw) * c).max(1);
+    let window_rows = limits.window / ((w.saturating_sub(1) * stride + kw) * c).max(1);
     if kh * kw * c > patch || window_rows < kh || w * (out.h as usize) < limits.pixels {
         return 0;
     }

@@ -41,14 +41,13 @@ impl Shape {
             *picture;
         let columns = row_pixels.checked_sub(1)?.checked_mul(stride)?.checked_add(kernel_w)?;
         let window_rows = rows.checked_sub(1)?.checked_mul(stride)?.checked_add(runs)?;
-        let run_stride = columns.checked_mul(c)?;
-        let patch = runs.checked_mul(kernel_w)?.checked_mul(c)?;
-        let fits = (1..=limit).contains(&patch) && window_rows.checked_mul(run_stride)? <= LIMITS.window;
-        let there = h.checked_mul(w)?.checked_mul(c)? <= elems.len();
-        let run_len = kernel_w * c;
-        let (pixel_stride, row_stride) = (stride * c, stride * run_stride);
+        let (run_len, run_stride) = (kernel_w.checked_mul(c)?, columns.checked_mul(c)?);
+        let fits = (1..=limit).contains(&runs.checked_mul(run_len)?)
+            && window_rows.checked_mul(run_stride)? <= LIMITS.window
+            && h.checked_mul(w)?.checked_mul(c)? <= elems.len();
+        let (pixel_stride, row_stride) = (stride.checked_mul(c)?, stride.checked_mul(run_stride)?);
         let shape = Shape { runs, run_len, run_stride, pixel_stride, rows, row_pixels, row_stride, window_rows };
-        (fits && there).then_some(shape)
+        fits.then_some(shape)
     }
 
     /// Elements of the window.

@@ -44,7 +44,7 @@ pub(super) static TABLE: Kernels = Kernels {
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
     conv_f32: |out, picture, weights, k| unsafe { floats512::conv_f32(out, picture, weights, k) },
-    byte_limits: direct512::LIMITS,
+    byte_limits: Some(&direct512::LIMITS),
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe {
         match super::has() & super::AVX512_VBMI {
