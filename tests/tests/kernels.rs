@@ -1,7 +1,7 @@
 //! Every kernel table that this machine can run, against scalar.
 
 use mote_runtime::kernels::compare::{Difference, compare};
-use mote_runtime::kernels::{Kernels, Window, WinogradTile, scalar, select};
+use mote_runtime::kernels::{Kernels, NormConstants, Window, WinogradTile, scalar, select};
 
 /// Seeds a run; `MOTE_SWEEP` times as many in the slow sweeps.
 fn seeds() -> u64 {
@@ -165,6 +165,45 @@ fn sums_of_whole_pictures_are_exact() {
     }
 }
 
+/// More elements than a kernel takes at a time, of one source or some channels of a wider output, with tables whose results have steps of
+/// one, both ways, steps of two, and any.
+#[test]
+fn norms_of_whole_pictures() {
+    let silu =
+        |step: f64| move |i: usize| (step * (i as f64 - 512.0) / (1.0 + (-(i as f64 - 512.0) / 64.0).exp())) as i16;
+    let tables: [Vec<i16>; 4] = [
+        vec![],
+        (0..1024).map(silu(16.0)).collect(),
+        (0..1024).map(silu(60.0)).collect(),
+        (0..1024).map(|i| (i * 7919 % 65_536 - 32_768) as i16).collect(),
+    ];
+    for (c, out_c, pixels) in
+        [(8, 8, 700), (16, 16, 259), (32, 48, 300), (48, 48, 193), (72, 72, 131), (24, 120, 90), (20, 20, 300)]
+    {
+        let src: Vec<i8> = (0..c * pixels).map(|i| (i * 7919 + i / 13 * 31) as i8).collect();
+        let multiplier: Vec<i32> = (0..c as i32).map(|i| (1 << 23) + (i << 19)).collect();
+        let offset: Vec<i32> = (0..c as i32).map(|i| 997 * i - 9_000).collect();
+        for (table, zero_point) in tables.iter().zip([-128, -7, 40, 127]) {
+            let constants = NormConstants {
+                multiplier: &multiplier,
+                offset: &offset,
+                zero_point,
+                table,
+                out_multiplier: (0.03 * 2_147_483_648.0) as i32,
+                out_zero_point: -100,
+            };
+            let run = |kernels: &Kernels| {
+                let mut out = vec![1; out_c * pixels];
+                (kernels.norm_i8)(&mut out, out_c, &src, c, constants);
+                out
+            };
+            for kernels in select::tables() {
+                assert!(run(kernels) == run(&scalar::KERNELS), "{}: {c} of {out_c}", kernels.name);
+            }
+        }
+    }
+}
+
 /// The comparison sees an error of one unit in every kernel.
 #[test]
 fn a_wrong_kernel_is_found() {
@@ -194,6 +233,16 @@ fn a_wrong_kernel_is_found() {
     bump(
         Kernels { store_i8: |out, x, z| ((scalar::KERNELS.store_i8)(out, x, z), last_i8(out)).1, ..scalar },
         "store_i8",
+    );
+    bump(
+        Kernels {
+            group_stats: |out, sums, source| {
+                (scalar::KERNELS.group_stats)(out, sums, source);
+                out.last_mut().into_iter().for_each(|[_, rstd]| *rstd = f32::from_bits(rstd.to_bits() + 1));
+            },
+            ..scalar
+        },
+        "group_stats",
     );
     bump(
         Kernels {

@@ -111,10 +111,10 @@ pub(super) fn stats<const OPS: OpSet>(
     }
     let scratch = cast_mut::<u64>(scratch);
     let (firsts, seconds) = scratch.as_chunks().0.split_at_checked(groups).unwrap_or_default();
-    let one = |(group, (out, (first, second))): (usize, (&mut [f32; 2], (&[u64; 2], &[u64; 2])))| {
+    let one = |group: usize, out: &mut [f32; 2], sums: [&[u64; 2]; 2]| {
         let mut whole: Option<Part> = None;
         let mut source_first = 0;
-        for (tensor, &[sum, squares]) in sources.iter().zip([first, second]) {
+        for (tensor, &[sum, squares]) in sources.iter().zip(sums) {
             let part = part_of(group, group_c, source_first, tensor.c as usize);
             source_first += tensor.c as usize;
             if !part.is_empty() {
@@ -131,12 +131,14 @@ pub(super) fn stats<const OPS: OpSet>(
     let out = cast_mut(out_bytes).as_chunks_mut().0;
     let mut groups = out.iter_mut().zip(firsts.iter().zip(seconds)).enumerate();
     if !select::TILING.is_host() || group_c == 0 {
-        return groups.for_each(one);
+        return groups.for_each(|(group, (out, (first, second)))| one(group, out, [first, second]));
     }
     // Those that lie in one source, side by side, and perhaps one that does not.
     let (first_c, len) = (sources[0].c as usize, firsts.len());
     let (end, begin) = ((first_c / group_c).min(len), first_c.div_ceil(group_c).min(len));
-    groups.nth(end).filter(|_| end < begin).into_iter().for_each(one);
+    if let Some((group, (out, (first, second)))) = groups.nth(end).filter(|_| end < begin) {
+        one(group, out, [first, second]);
+    }
     for ((tensor, sums), some) in sources.iter().zip([firsts, seconds]).zip([0..end, begin..len]) {
         let (Some(out), Some(sums)) = (out.get_mut(some.clone()), sums.get(some)) else { continue };
         if !out.is_empty() {

@@ -22,6 +22,7 @@ mod requantize;
 mod requantize512;
 mod rows;
 mod rows512;
+mod tables512;
 mod vnni;
 mod winograd;
 mod winograd512;
