@@ -82,6 +82,7 @@ unsafe impl bytemuck::Pod for Block {}
 
 /// A job: what to do with which rows. With its number it fits a line of the cache ([`Open`]), which is all that a thread has to wait for
 /// before it looks at what `run` holds.
+#[derive(Clone, Copy)]
 struct Job {
     run: *const RowJob<'static>,
     out: *mut u8,
@@ -404,7 +405,7 @@ impl Shared {
     /// Runs a job here and on the threads, and returns when all of it is done. Only with `running` held, and a new number.
     fn run(&self, number: u64, job: Job, parts: usize) {
         // SAFETY: no job is open, so nobody has a part; `running` keeps other callers out.
-        let job = unsafe { &*(*self.open.0.what.get()).insert(job) };
+        unsafe { *self.open.0.what.get() = Some(job) };
         // Not unless it has to be: the others watch what lies beside it.
         if self.panicked.load(Ordering::Relaxed) {
             self.panicked.store(false, Ordering::Relaxed);
@@ -418,6 +419,7 @@ impl Shared {
         }
         let end = JobEnd { shared: self, number, parts };
         if let Some(scratch) = self.scratch.first() {
+            // From a copy of its own: what it has just written lies in a line that is still on its way from the other core.
             // SAFETY: the job is open, and threads leave its first part alone, and the first scratch.
             unsafe { job.run([0, parts], &mut *scratch.0.get()) };
         }
