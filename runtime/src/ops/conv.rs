@@ -117,7 +117,8 @@ pub(super) fn run<const OPS: OpSet>(
         }
     };
     let bytes = select::TILING.is_host() && out.dtype == DType::I8 && !(has_residual && finish.residual_i16);
-    if bytes && let Some(unit) = columns(ctx.kernels, out.c as usize, image.len() * out.w as usize, by_winograd) {
+    let sizes = [in_c, out.c as usize, image.len() * out.w as usize];
+    if bytes && let Some(unit) = columns(ctx.kernels, op, sizes, by_winograd) {
         let found = finish.residual.map(|residual| match in_place {
             true => &[],
             false => residual.get(image.start * row_bytes..image.end * row_bytes).unwrap_or_default(),
@@ -145,10 +146,12 @@ pub(super) fn run<const OPS: OpSet>(
 }
 
 /// Bytes of a pixel that parts have a multiple of where they are output channels; nothing where they are rows, each of which reads all
-/// weights, while channels' parts read all of the input, and copy their output. Weights count for more where they are transformed, the
-/// input where it is widened.
-fn columns(kernels: &Kernels, out_c: usize, pixels: usize, by_winograd: bool) -> Option<usize> {
+/// weights, while channels' parts read all of the input, and copy their output. Weights count for more where they are transformed, to 36 numbers
+/// of nine, the input where it is widened.
+fn columns(kernels: &Kernels, op: &Conv, [in_c, out_c, pixels]: [usize; 3], by_winograd: bool) -> Option<usize> {
     match (by_winograd, is_wide(kernels)) {
+        // With 128 channels to 64 at 16×16 0.92 of the time; 1.12 with a residual, half of which lies in the other core's cache.
+        (true, _) if op.residual == NONE && !op.upsample => (pixels <= 3 * in_c.max(out_c)).then_some(16),
         (true, _) => (pixels <= out_c).then_some(16),
         // Not less than a line of the cache, which two threads would write in turns.
         (false, true) => (4 * pixels <= out_c).then_some(64),

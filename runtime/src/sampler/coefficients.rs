@@ -33,21 +33,22 @@ pub fn update<const OPS: OpSet>(
         _ => Some(row.store_slot as usize),
     };
     // x₀, ε and x' of an element and its model output.
-    let element = |x: f32, model: f32| {
-        let x0 = clip.apply(row.p * x + row.q * model);
+    let element = |x: f32, model: f32, divide: f32| {
+        let x0 = clip.apply(row.p * x + row.q * model, divide);
         let eps = row.r * x + row.s * model;
         (x0, eps, row.a * x + row.b * x0 + row.c * eps)
     };
     let no_history = !links(OPS, opset::HISTORY) || stored.is_none() && row.e == [0.0; HISTORY];
     if select::TILING.is_host() && row.advance && row.d == 0.0 && no_history {
-        // Most rows; without branches, a fifth of the time.
-        for (x, model) in x.iter_mut().zip(model) {
-            (*model, _, *x) = element(*x, *model);
-        }
-        return;
+        // Most rows; without branches, a fifth of the time, and without a division by one, half of that.
+        let elements = x.iter_mut().zip(model);
+        return match clip.divide {
+            1.0 => elements.for_each(|(x, model)| (*model, _, *x) = element(*x, *model, 1.0)),
+            divide => elements.for_each(|(x, model)| (*model, _, *x) = element(*x, *model, divide)),
+        };
     }
     for (i, (x, model)) in x.iter_mut().zip(model).enumerate() {
-        let (x0, eps, mut next) = element(*x, *model);
+        let (x0, eps, mut next) = element(*x, *model, clip.divide);
         if row.d != 0.0 {
             next += row.d * noise(i);
         }
@@ -82,8 +83,8 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn apply(&self, x0: f32) -> f32 {
-        x0.max(-self.range).min(self.range) / self.divide
+    fn apply(&self, x0: f32, divide: f32) -> f32 {
+        x0.max(-self.range).min(self.range) / divide
     }
 }
 

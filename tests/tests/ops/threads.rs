@@ -12,6 +12,7 @@ fn convolutions_in_parts_are_whole_ones() {
         ([4, 4], 36, 192, Some(4)),
         ([5, 7], 20, 36, None),
         ([8, 16], 20, 128, None),
+        ([8, 8], 36, 32, None),
         ([2, 3], 236, 320, Some(4)),
         ([4, 4], 452, 128, None),
     ] {
