@@ -301,8 +301,8 @@ pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_
 /// Outputs, channels a pixel of them, sums of each source, constants: [`Kernels::requantize`].
 pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
-/// Outputs, channels a pixel of them, input, weights, constants: [`Kernels::conv_bytes`].
-pub type ConvBytes = fn(&mut [i8], usize, Picture<'_>, &[i8], Requantization<'_>);
+/// Outputs, channels a pixel of them, each source's input and weights, constants: [`Kernels::conv_bytes`].
+pub type ConvBytes = fn(&mut [i8], usize, &[(Picture<'_>, &[i8])], Requantization<'_>);
 
 /// Outputs, input, weights, constants: [`Kernels::conv_f32`].
 pub type ConvF32 = fn(&mut [f32], Picture<'_>, &[i8], Channels<'_>);
@@ -350,6 +350,11 @@ impl ByteLimits {
     /// Whether floats of so many channels are made of so many, so far apart.
     pub const fn has_f32(out_c: usize, c: usize, stride: usize) -> bool {
         out_c <= 4 && stride == 1 && c <= Self::F32_CHANNELS && (c == 16 || c == 32 || c > 0 && c.is_multiple_of(64))
+    }
+
+    /// Whether bytes are made of two sources of so many channels: 1×1, as they lie, without a residual.
+    pub const fn has_two(c: [usize; 2]) -> bool {
+        matches!(c, [16, 16] | [32, 16] | [32, 32])
     }
 }
 

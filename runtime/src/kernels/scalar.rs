@@ -44,7 +44,7 @@ pub const KERNELS: Kernels = Kernels {
     norm_constants: |source, to, affine| constants::norm(source, to, affine),
     group_stats: |out, sums, source| constants::group_stats(out, sums, source),
     requantize,
-    conv_bytes: |_, _, _, _, _| {},
+    conv_bytes: |_, _, _, _| {},
     conv_f32: |_, _, _, _| {},
     byte_limits: None,
     sums_i8: sums::<i8>,

@@ -155,7 +155,7 @@ impl ConvScratch {
         let tile = align(tiling.pixels * channels * 4);
         let blocks = channels.next_multiple_of(Weights::BLOCK_ROWS);
         ConvScratch {
-            constants: ConvScratch::constants(out).constants * if two { 2 } else { 1 },
+            constants: ConvScratch::constants(op, out).constants,
             window,
             weights: [align(blocks * rows[0]), align(blocks * rows[1])],
             accumulators: if two { 2 * tile } else { tile },
@@ -166,11 +166,11 @@ impl ConvScratch {
         }
     }
 
-    /// The constants alone, of one source: where nothing else is needed.
-    pub(crate) const fn constants(out: &Tensor) -> ConvScratch {
+    /// The constants alone, where nothing else is needed.
+    pub(crate) const fn constants(op: &Conv, out: &Tensor) -> ConvScratch {
         let channels = out.c as usize;
         ConvScratch {
-            constants: align(channels * 8 + 4),
+            constants: align(channels * 8 + 4) * if op.sources[1] != NONE { 2 } else { 1 },
             window: 0,
             weights: [0; 2],
             accumulators: 0,

@@ -45,13 +45,13 @@ pub(super) fn run<const OPS: OpSet>(
     let in_place = has_residual && residual.offset == out.offset;
     let packed = op.weights.map(|id| links(OPS, opset::WEIGHTS_I4) && model.is_packed(id));
     let in_c = tensors[0].c as usize;
-    let byte_rows = byte_rows(ctx, op, &tensors[0], &out, &residual);
+    let byte_rows = byte_rows(ctx, op, &tensors, &out, &residual);
     let winograd_pays = in_c >= ctx.kernels.winograd_from
         && (!select::TILING.is_host()
             || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
                 && (byte_rows == 0 || ctx.kernels.byte_limits.is_none_or(|limits| out.c as usize > limits.channels)));
     let parts = match byte_rows > 0 && !winograd_pays && packed == [false; 2] {
-        true => ConvScratch::constants(&out),
+        true => ConvScratch::constants(op, &out),
         false => ConvScratch::new(op, &tensors[0], &tensors[1], &out, packed, select::TILING),
     };
     let [first, second, residual_bytes, modulation, out_bytes, mut scratch] = pieces(
@@ -203,23 +203,33 @@ fn direct<const OPS: OpSet>(
         }
         if byte_rows > 0 {
             for y in rows.clone().step_by(byte_rows) {
-                let input = &tensors[0];
-                let picture = Picture {
-                    elems: cast(elems[0]),
-                    size: [input.h, input.w, input.c].map(usize::from),
-                    zero_point: model.quant(input, ctx.row).zero_point as i8,
-                    kernel: op.kernel.map(usize::from),
-                    stride: op.stride as usize,
-                    from: [window_start(y, op.stride as usize, op.pad[0] as usize), -(op.pad[1] as isize)],
-                    out: [byte_rows.min(rows.end - y), out_w],
+                let picture = |source: usize| {
+                    let (input, elems, codes) = match source {
+                        0 => (&tensors[0], elems[0], codes[0]),
+                        _ => (&tensors[1], elems[1], codes[1]),
+                    };
+                    let picture = Picture {
+                        elems: cast(elems),
+                        size: [input.h, input.w, input.c].map(usize::from),
+                        zero_point: model.quant(input, ctx.row).zero_point as i8,
+                        kernel: op.kernel.map(usize::from),
+                        stride: op.stride as usize,
+                        from: [window_start(y, op.stride as usize, op.pad[0] as usize), -(op.pad[1] as isize)],
+                        out: [byte_rows.min(rows.end - y), out_w],
+                    };
+                    (picture, codes)
                 };
                 let place = Place { y, x: 0, channel, some_c };
                 if let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place) {
-                    (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
+                    match finish.two {
+                        true => (ctx.kernels.conv_bytes)(to, out_c, &[picture(0), picture(1)], constants),
+                        false => (ctx.kernels.conv_bytes)(to, out_c, &[picture(0)], constants),
+                    }
                 } else {
                     let at = (y - rows.start) * out_w * out_c;
                     let to = cast_mut(&mut *out_bytes).get_mut(at..).unwrap_or_default();
-                    (ctx.kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
+                    let (picture, codes) = picture(0);
+                    (ctx.kernels.conv_f32)(to, picture, codes, finish.channels(0, channel..channel + some_c));
                 }
             }
             channel += some_c;
@@ -259,13 +269,19 @@ fn direct<const OPS: OpSet>(
 fn byte_rows<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     op: &Conv,
-    input: &Tensor,
+    [input, second]: &[Tensor; 2],
     out: &Tensor,
     residual: &Tensor,
 ) -> usize {
     let Some(limits) = ctx.kernels.byte_limits.filter(|_| select::TILING.is_host()) else { return 0 };
-    if op.sources[1] != NONE || op.upsample || input.dtype != DType::I8 {
+    if op.upsample || input.dtype != DType::I8 {
         return 0;
+    }
+    if op.sources[1] != NONE {
+        let bytes = second.dtype == DType::I8 && out.dtype == DType::I8 && op.residual == NONE;
+        let direct = is_direct(op, input, out) && is_direct(op, second, out);
+        let fits = bytes && direct && ByteLimits::has_two([input, second].map(|source| source.c as usize));
+        return if fits { out.h as usize } else { 0 };
     }
     let [kh, kw] = op.kernel.map(usize::from);
     let [stride, c, w] = [op.stride as usize, input.c as usize, out.w as usize];

@@ -10,14 +10,14 @@ use core::arch::x86_64::*;
 #[derive(Clone, Copy)]
 pub(super) struct Source {
     pub(super) bias: __m512i,
-    multiplier: Multiplier,
+    pub(super) multiplier: Multiplier,
 }
 
 impl Source {
     /// With a number that is added behind.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    fn new(channels: Channels<'_>, first: usize, more: i32) -> Source {
+    pub(super) fn new(channels: Channels<'_>, first: usize, more: i32) -> Source {
         let [bias, m] =
             [channels.bias, channels.multiplier].map(|constants| load(constants.get(first..).unwrap_or_default()));
         Source { bias, multiplier: Multiplier::adding(m, more) }
