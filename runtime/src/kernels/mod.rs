@@ -301,8 +301,8 @@ pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_
 /// Outputs, channels a pixel of them, sums of each source, constants: [`Kernels::requantize`].
 pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
-/// Outputs, channels a pixel of them, each source's input and weights, constants: [`Kernels::conv_bytes`].
-pub type ConvBytes = fn(&mut [i8], usize, &[(Picture<'_>, &[i8])], Requantization<'_>);
+/// Outputs, channels a pixel of them, input, weights, constants: [`Kernels::conv_bytes`].
+pub type ConvBytes = fn(&mut [i8], usize, Picture<'_>, &[i8], Requantization<'_>);
 
 /// Outputs, input, weights, constants: [`Kernels::conv_f32`].
 pub type ConvF32 = fn(&mut [f32], Picture<'_>, &[i8], Channels<'_>);
@@ -325,6 +325,20 @@ pub struct Picture<'a> {
     /// Output rows and pixels of each.
     pub out: [usize; 2],
 }
+
+/// A source of a 1×1 convolution: pixels as they lie, and weights.
+#[derive(Clone, Copy, Debug)]
+pub struct Pixels<'a> {
+    /// Pixels, one behind the other.
+    pub elems: &'a [i8],
+    /// Elements of each.
+    pub c: usize,
+    /// Weights, as a convolution's.
+    pub weights: &'a [i8],
+}
+
+/// Outputs, channels a pixel of them, sources, constants: [`Kernels::conv_pixels`].
+pub type ConvPixels = fn(&mut [i8], usize, [Pixels<'_>; 2], Requantization<'_>);
 
 /// What [`Kernels::conv_bytes`] and [`Kernels::conv_f32`] are for.
 #[derive(Clone, Copy, Debug)]
@@ -352,9 +366,9 @@ impl ByteLimits {
         out_c <= 4 && stride == 1 && c <= Self::F32_CHANNELS && (c == 16 || c == 32 || c > 0 && c.is_multiple_of(64))
     }
 
-    /// Whether bytes are made of two sources of so many channels: 1×1, as they lie, without a residual.
-    pub const fn has_two(c: [usize; 2]) -> bool {
-        matches!(c, [16, 16] | [32, 16] | [32, 32])
+    /// Whether `conv_pixels` makes so many channels of two sources of so many: with more it is not faster.
+    pub const fn has_pixels(out_c: usize, c: [usize; 2]) -> bool {
+        out_c <= 16 && matches!(c, [16, 16] | [32, 16] | [32, 32])
     }
 }
 
@@ -446,6 +460,9 @@ pub struct Kernels {
     /// The output of up to four channels as floats, `(sum + bias)·scale`, whose scales are the multipliers' bits, within `byte_limits`:
     /// for [`ByteLimits::has_f32`]. For hosts.
     pub conv_f32: ConvF32,
+    /// The output of two sources' 1×1 convolution without a residual, as `conv_i8` and `requantize` make it, where `byte_limits` has it. For
+    /// hosts.
+    pub conv_pixels: ConvPixels,
     /// What these are for; `None` where there are no such kernels.
     pub byte_limits: Option<&'static ByteLimits>,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of

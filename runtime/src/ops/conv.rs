@@ -23,7 +23,7 @@ use crate::kernels::constants::{self, ConvOutput, ConvSource};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, is_direct};
 use crate::kernels::tiling::Widening;
-use crate::kernels::{ByteLimits, Channels, Frame, Kernels, Picture, Requantization, Residual, select};
+use crate::kernels::{ByteLimits, Channels, Frame, Kernels, Picture, Pixels, Requantization, Residual, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier};
 use crate::shape::{row_macs, window_start};
@@ -203,33 +203,35 @@ fn direct<const OPS: OpSet>(
         }
         if byte_rows > 0 {
             for y in rows.clone().step_by(byte_rows) {
-                let picture = |source: usize| {
-                    let (input, elems, codes) = match source {
-                        0 => (&tensors[0], elems[0], codes[0]),
-                        _ => (&tensors[1], elems[1], codes[1]),
-                    };
-                    let picture = Picture {
-                        elems: cast(elems),
-                        size: [input.h, input.w, input.c].map(usize::from),
-                        zero_point: model.quant(input, ctx.row).zero_point as i8,
-                        kernel: op.kernel.map(usize::from),
-                        stride: op.stride as usize,
-                        from: [window_start(y, op.stride as usize, op.pad[0] as usize), -(op.pad[1] as isize)],
-                        out: [byte_rows.min(rows.end - y), out_w],
-                    };
-                    (picture, codes)
+                let input = &tensors[0];
+                let picture = Picture {
+                    elems: cast(elems[0]),
+                    size: [input.h, input.w, input.c].map(usize::from),
+                    zero_point: model.quant(input, ctx.row).zero_point as i8,
+                    kernel: op.kernel.map(usize::from),
+                    stride: op.stride as usize,
+                    from: [window_start(y, op.stride as usize, op.pad[0] as usize), -(op.pad[1] as isize)],
+                    out: [byte_rows.min(rows.end - y), out_w],
                 };
                 let place = Place { y, x: 0, channel, some_c };
                 if let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place) {
-                    match finish.two {
-                        true => (ctx.kernels.conv_bytes)(to, out_c, &[picture(0), picture(1)], constants),
-                        false => (ctx.kernels.conv_bytes)(to, out_c, &[picture(0)], constants),
+                    if finish.two {
+                        let pixels = |source: usize| {
+                            let (tensor, elems, codes) = match source {
+                                0 => (&tensors[0], elems[0], codes[0]),
+                                _ => (&tensors[1], elems[1], codes[1]),
+                            };
+                            let elems = super::rows_of(cast(elems), tensor.row_elems(), y..y + picture.out[0]);
+                            Pixels { elems, c: tensor.c as usize, weights: codes }
+                        };
+                        (ctx.kernels.conv_pixels)(to, out_c, [pixels(0), pixels(1)], constants);
+                    } else {
+                        (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
                     }
                 } else {
                     let at = (y - rows.start) * out_w * out_c;
                     let to = cast_mut(&mut *out_bytes).get_mut(at..).unwrap_or_default();
-                    let (picture, codes) = picture(0);
-                    (ctx.kernels.conv_f32)(to, picture, codes, finish.channels(0, channel..channel + some_c));
+                    (ctx.kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
                 }
             }
             channel += some_c;
@@ -280,7 +282,8 @@ fn byte_rows<const OPS: OpSet>(
     if op.sources[1] != NONE {
         let bytes = second.dtype == DType::I8 && out.dtype == DType::I8 && op.residual == NONE;
         let direct = is_direct(op, input, out) && is_direct(op, second, out);
-        let fits = bytes && direct && ByteLimits::has_two([input, second].map(|source| source.c as usize));
+        let sources = [input, second].map(|source| source.c as usize);
+        let fits = bytes && direct && ByteLimits::has_pixels(out.c as usize, sources);
         return if fits { out.h as usize } else { 0 };
     }
     let [kh, kw] = op.kernel.map(usize::from);

@@ -2,7 +2,7 @@
 
 use super::super::scalar::TABLE as SCALAR;
 use super::super::scratch::{COEFFICIENTS, TAPS};
-use super::super::{Channels, Kernels, Picture, Requantization, Residual, Window, WinogradTile, select};
+use super::super::{Channels, Kernels, Picture, Pixels, Requantization, Residual, Window, WinogradTile, select};
 use super::{LEN, OUT_LEN, Pair, Random, both};
 use crate::Aligned;
 
@@ -52,62 +52,45 @@ pub(super) fn conv_i8(table: &Kernels, random: &mut Random) -> bool {
     )
 }
 
-/// Pictures that reach out of the tensor on any side, and channels of any number; or one or two as they lie.
+/// Pictures that reach out of the tensor on any side, and channels of any number.
 pub(super) fn conv_bytes(table: &Kernels, random: &mut Random) -> bool {
     const C: usize = 40;
     let Some(limits) = table.byte_limits else { return true };
-    let as_they_lie = random.below(3) == 0;
-    let two = as_they_lie && random.below(2) == 0;
-    let cs = match as_they_lie {
-        true => [[16, 16], [32, 16], [32, 32], [64, 16]].get(random.below(if two { 3 } else { 4 })).copied(),
-        false if random.below(3) == 0 => Some([1 + random.below(20); 2]),
-        false => Some([4 * (1 + random.below(5)); 2]),
-    };
-    let cs = cs.unwrap_or_default();
-    let kernel = if as_they_lie { [1; 2] } else { [0; 2].map(|_| 1 + random.below(3)) };
-    let patches = cs.map(|c| kernel[0] * kernel[1] * c);
-    if patches[0] > if cs[0].is_multiple_of(4) { limits.patch } else { limits.odd_patch } {
+    let c = if random.below(3) == 0 { 1 + random.below(20) } else { 4 * (1 + random.below(5)) };
+    let kernel = [0; 2].map(|_| 1 + random.below(3));
+    let patch = kernel[0] * kernel[1] * c;
+    if patch > if c.is_multiple_of(4) { limits.patch } else { limits.odd_patch } {
         return true;
     }
-    let longest = patches[0].next_multiple_of(4);
-    let channels = 1 + random.below((LEN / longest / 4 * 4).min(C));
+    let row = patch.next_multiple_of(4);
+    let channels = 1 + random.below((LEN / row / 4 * 4).min(C));
     let out_c = channels + random.below(3) * random.below(5);
-    let widest = if as_they_lie { LEN / cs[0] / 6 } else { 12 };
-    let out_w = 1 + random.below((OUT_LEN / out_c).clamp(1, widest.min(12)));
+    let out_w = 1 + random.below((OUT_LEN / out_c).clamp(1, 12));
     let out = [1 + random.below((OUT_LEN / out_c / out_w).clamp(1, 4)), out_w];
     let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
-    let (at, picture_len) = (random.offset(), out[0] * out_w);
-    let (mut h, mut w, mut stride) = (1 + random.below(6), 1 + random.below(12), 1 + random.below(2));
-    let mut from = [0; 2].map(|_| random.below(4) as isize - 2);
-    if as_they_lie {
-        let before = random.below(2);
-        (h, w, stride, from) = (before + out[0], out_w, 1, [before as isize, 0]);
-    }
-    let sources = cs.map(|c| {
-        let elems = elems.get(at..at + h * w * c).unwrap_or_default();
-        let zero_point = random.value(-128, 127) as i8;
-        (Picture { elems, size: [h, w, c], zero_point, kernel, stride, from, out }, &weights.0 as &[i8])
-    });
-    let sources = sources.get(..1 + two as usize).unwrap_or_default();
+    let size = [1 + random.below(6), 1 + random.below(12), c];
+    let at = random.offset();
+    let elems = elems.get(at..at + size.iter().product::<usize>()).unwrap_or_default();
+    let (zero_point, stride) = (random.value(-128, 127) as i8, 1 + random.below(2));
+    let from = [0; 2].map(|_| random.below(4) as isize - 2);
+    let picture = Picture { elems, size, zero_point, kernel, stride, from, out };
     let bias: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
     let multiplier: [i32; C] =
         core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1) >> random.below(24));
+    let [bias, multiplier] = [&bias, &multiplier].map(|of| of.get(..channels).unwrap_or_default());
     let shift = if random.below(3) > 0 { 0 } else { random.below(16) as u32 };
-    // The second source's are others: those of the next channel.
-    let constants = |first: usize| Channels {
-        bias: bias.get(first..first + channels).unwrap_or_default(),
-        multiplier: multiplier.get(first..first + channels).unwrap_or_default(),
-        shift,
-    };
-    let next = two as usize * (channels < C) as usize;
     let (held, given) = (random.i8s(), random.i8s());
     let len = (out[0] * out_w * out_c).saturating_sub(random.below(2) * (out_c - channels));
-    let residual = (!two && random.below(3) > 0).then(|| Residual {
+    let residual = (random.below(3) > 0).then(|| Residual {
         elems: if random.below(2) == 0 { None } else { given.get(..len) },
         zero_point: random.value(-128, 127),
         multiplier: random.value(-(1 << 30) + 1, (1 << 30) - 1) >> random.below(16),
     });
-    let k = Requantization { channels: [constants(0), constants(next)], residual, zero_point: random.value(-128, 127) };
+    let k = Requantization {
+        channels: [Channels { bias, multiplier, shift }; 2],
+        residual,
+        zero_point: random.value(-128, 127),
+    };
     let hold = |out: &mut [i8]| out.iter_mut().zip(held).for_each(|(out, held)| *out = held);
     both::<i8, OUT_LEN>(
         0,
@@ -115,28 +98,71 @@ pub(super) fn conv_bytes(table: &Kernels, random: &mut Random) -> bool {
         [
             &|out| {
                 hold(out);
-                (table.conv_bytes)(out, out_c, sources, k);
+                (table.conv_bytes)(out, out_c, picture, &weights.0, k);
             },
             &|out| {
                 hold(out);
-                let mut sums = [[0; OUT_LEN]; 2];
-                let len = picture_len * channels;
-                for ((picture, weights), sums) in sources.iter().zip(&mut sums) {
-                    let row = (kernel[0] * kernel[1] * picture.size[2]).next_multiple_of(4);
-                    for (i, sum) in sums.iter_mut().enumerate().take(len) {
-                        *sum = picture_sum(picture, table.offset, [i / channels / out_w, i / channels % out_w], |k| {
-                            let channel = i % channels;
-                            let at = channel / 4 * 4 * row + k / 4 * 16 + channel % 4 * 4 + k % 4;
-                            weights.get(at).copied().unwrap_or(0)
-                        });
-                    }
+                let mut sums = [0; OUT_LEN];
+                let sums = sums.get_mut(..picture.out[0] * out_w * channels).unwrap_or_default();
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    *sum = picture_sum(&picture, table.offset, [i / channels / out_w, i / channels % out_w], |k| {
+                        let channel = i % channels;
+                        let at = channel / 4 * 4 * row + k / 4 * 16 + channel % 4 * 4 + k % 4;
+                        weights.0.get(at).copied().unwrap_or(0)
+                    });
                 }
-                let [first, second] = &mut sums;
-                let sums = [(first, len), (second, if two { len } else { 0 })];
-                let sums = sums.map(|(sums, len)| sums.get_mut(..len).unwrap_or_default());
-                (SCALAR.requantize)(out, out_c, sums, k);
+                (SCALAR.requantize)(out, out_c, [sums, &mut []], k);
             },
         ],
+    )
+}
+
+/// Two pictures as they lie.
+pub(super) fn conv_pixels(table: &Kernels, random: &mut Random) -> bool {
+    if table.byte_limits.is_none() {
+        return true;
+    }
+    let cs = [[16, 16], [32, 16], [32, 32]].get(random.below(3)).copied().unwrap_or_default();
+    let channels = 1 + random.below(16);
+    let out_c = channels + random.below(2) * random.below(17);
+    let pixels = 1 + random.below((OUT_LEN / out_c).min(20));
+    let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
+    let bias: [i32; 20] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
+    let multiplier: [i32; 20] =
+        core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1) >> random.below(24));
+    let shift = if random.below(3) > 0 { 0 } else { random.below(16) as u32 };
+    let constants = |first: usize| Channels {
+        bias: bias.get(first..first + channels).unwrap_or_default(),
+        multiplier: multiplier.get(first..first + channels).unwrap_or_default(),
+        shift,
+    };
+    let k =
+        Requantization { channels: [constants(0), constants(4)], residual: None, zero_point: random.value(-128, 127) };
+    let at = random.offset();
+    let side = |i: usize, c: usize| {
+        let elems = elems.get(at + i..at + i + pixels * c).unwrap_or_default();
+        Pixels { elems, c, weights: weights.0.get(LEN / 2 * i..).unwrap_or_default() }
+    };
+    let [first, second] = [side(0, cs[0]), side(1, cs[1])];
+    let sums_of = |side: Pixels<'_>| -> [i32; OUT_LEN] {
+        core::array::from_fn(|i| {
+            let (pixel, channel) = (i / channels, i % channels);
+            (0..side.c).fold(0, |sum, k| {
+                let weight = side.weights.get(channel / 4 * 4 * side.c + k / 4 * 16 + channel % 4 * 4 + k % 4);
+                let elem = side.elems.get(pixel * side.c + k).copied().unwrap_or(0) as i32 + table.offset;
+                sum + elem * weight.copied().unwrap_or(0) as i32
+            })
+        })
+    };
+    both::<i8, OUT_LEN>(
+        0,
+        (pixels - 1) * out_c + channels,
+        [&|out| (table.conv_pixels)(out, out_c, [first, second], k), &|out| {
+            let [mut first, mut second] = [first, second].map(sums_of);
+            let [first, second] =
+                [&mut first, &mut second].map(|sums| sums.get_mut(..pixels * channels).unwrap_or_default());
+            (SCALAR.requantize)(out, out_c, [first, second], k);
+        }],
     )
 }
 

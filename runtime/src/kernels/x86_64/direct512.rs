@@ -8,7 +8,6 @@
 use super::super::{ByteLimits, Picture, Requantization};
 use super::order512::{STEP, line, order, pair};
 use super::picture512::{Lines, Shape, load};
-use super::points512::conv_points;
 use super::requantize512::Sixteen;
 use super::rows512::{Shift, first16};
 use crate::quant::SUM_FRACTION_BITS;
@@ -40,12 +39,7 @@ pub(super) const LIMITS: ByteLimits = ByteLimits {
 };
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, sources: &[(Picture<'_>, &[i8])], k: Requantization<'_>) {
-    let (picture, weights) = match sources {
-        &[source] => source,
-        [first, second] => return conv_points(out, out_c, &[*first, *second], k),
-        _ => return,
-    };
+pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>) {
     let channels = k.channels[0].bias.len();
     let odd = !picture.kernel[1].wrapping_mul(picture.size[2]).is_multiple_of(4);
     let limit = if odd { LIMITS.odd_patch } else { LIMITS.patch };

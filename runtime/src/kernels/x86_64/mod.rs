@@ -18,7 +18,7 @@ mod norm;
 mod norm512;
 mod order512;
 mod picture512;
-mod points512;
+mod pixels512;
 mod requantize;
 mod requantize512;
 mod rows;

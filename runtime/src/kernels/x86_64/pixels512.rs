@@ -3,7 +3,7 @@
 //! A lane is a channel, and sixteen channels' weights stay in registers, a vector for each group of four elements; so nothing is
 //! ordered or copied before, which takes longer than so few products. Sums are scaled where they are computed.
 
-use super::super::{Picture, Requantization};
+use super::super::{Pixels, Requantization};
 use super::requantize512::Source;
 use super::rows512::{Shift, first16};
 use crate::quant::SUM_FRACTION_BITS;
@@ -12,47 +12,28 @@ use core::arch::x86_64::*;
 /// Pixels at a time, whose bytes may be one vector.
 const PIXELS: usize = 4;
 
-/// The pixels of a picture, and its weights.
-#[derive(Clone, Copy)]
-struct Side {
-    x: *const i8,
-    c: usize,
-    w: *const i8,
-}
-
-impl Side {
-    /// None where output pixels are not the picture's own, or there are not all of them or of `channels` channels' weights.
-    fn new(&(picture, weights): &(Picture<'_>, &[i8]), channels: usize) -> Option<Side> {
-        let Picture { elems, size: [h, w, c], kernel, stride, from: [top, left], out: [rows, row_pixels], .. } =
-            picture;
-        let top = usize::try_from(top).ok()?;
-        let plain = kernel == [1; 2] && stride == 1 && left == 0 && w == row_pixels && c.is_multiple_of(4);
-        let there = top.checked_add(rows)? <= h && h.checked_mul(w)?.checked_mul(c)? <= elems.len();
-        let weighed = channels.next_multiple_of(4).checked_mul(c)? <= weights.len();
-        let x = elems.get(top.checked_mul(w)?.checked_mul(c)?..)?.as_ptr();
-        (plain && there && weighed).then_some(Side { x, c, w: weights.as_ptr() })
-    }
-}
-
-/// As [`conv_bytes`](super::direct512::conv_bytes) of two pictures without a residual.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn conv_points(out: &mut [i8], out_c: usize, sources: &[(Picture<'_>, &[i8]); 2], k: Requantization<'_>) {
+pub(super) fn conv_pixels(out: &mut [i8], out_c: usize, sources: [Pixels<'_>; 2], k: Requantization<'_>) {
+    let [first, second] = sources;
     let channels = k.channels[0].bias.len();
-    let [Some(first), Some(second)] = sources.each_ref().map(|source| Side::new(source, channels)) else { return };
-    let [pixels, others] = sources.each_ref().map(|(picture, _)| picture.out[0] * picture.out[1]);
+    let pixels = first.elems.len() / first.c.max(1);
     let out_len = pixels.saturating_sub(1).saturating_mul(out_c).saturating_add(channels);
-    if pixels == 0 || pixels != others || out_c < channels || out_len > out.len() || k.residual.is_some() {
+    let there = second.elems.len() / second.c.max(1) >= pixels && out_len <= out.len() && out_c >= channels;
+    let weighed =
+        [first, second].iter().all(|side| channels.next_multiple_of(4).saturating_mul(side.c) <= side.weights.len());
+    if pixels == 0 || !there || !weighed || k.residual.is_some() {
         return;
     }
-    let job = Job { sides: [first.x, second.x], to: out.as_mut_ptr(), out_c, pixels };
+    let job = Job { sides: [first.elems, second.elems].map(<[i8]>::as_ptr), to: out.as_mut_ptr(), out_c, pixels };
+    let weights = [first.weights, second.weights].map(<[i8]>::as_ptr);
     for at in (0..channels).step_by(16) {
         let lanes = (channels - at).min(16);
-        // SAFETY: what `Side::new` says, and the outputs are there.
+        // SAFETY: pixels and outputs are `there`, weights `weighed`; A and B are quarters of their lengths.
         unsafe {
             match [first.c, second.c].map(|c| c / 4) {
-                [4, 4] => job.run(&Lanes::<4, 4>::new(&k, [first.w, second.w], at, lanes)),
-                [8, 4] => job.run(&Lanes::<8, 4>::new(&k, [first.w, second.w], at, lanes)),
-                [8, 8] => job.run(&Lanes::<8, 8>::new(&k, [first.w, second.w], at, lanes)),
+                [4, 4] => job.run(&Lanes::<4, 4>::new(&k, weights, at, lanes)),
+                [8, 4] => job.run(&Lanes::<8, 4>::new(&k, weights, at, lanes)),
+                [8, 8] => job.run(&Lanes::<8, 8>::new(&k, weights, at, lanes)),
                 _ => return,
             }
         }
