@@ -15,9 +15,9 @@ pub struct Workers<'m> {
 
 #[cfg(feature = "std")]
 impl<'m> Workers<'m> {
-    /// The caller's thread and these.
-    pub const fn on(threads: &'m crate::threads::Threads) -> Self {
-        Workers { threads: Some(threads), lifetime: core::marker::PhantomData }
+    /// The caller's thread and these, where they are more than it.
+    pub fn on(threads: &'m crate::threads::Threads) -> Self {
+        Workers { threads: (threads.count() > 1).then_some(threads), lifetime: core::marker::PhantomData }
     }
 }
 
