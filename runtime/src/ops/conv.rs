@@ -38,7 +38,7 @@ pub(super) fn run<const OPS: OpSet>(
     rows: Range<usize>,
 ) {
     let model = ctx.model;
-    let tensors = op.sources.map(|id| model.tensor(id));
+    let tensors = [model.tensor(op.sources[0]), model.tensor(op.sources[1])];
     let out = model.tensor(op.out);
     let residual = model.tensor(op.residual);
     let has_residual = links(OPS, opset::RESIDUAL) && op.residual != NONE;

@@ -46,7 +46,7 @@ pub(super) fn stats<const OPS: OpSet>(
     live_end: usize,
     rows: Range<usize>,
 ) {
-    let sources = op.sources.map(|id| ctx.model.tensor(id));
+    let sources = [ctx.model.tensor(op.sources[0]), ctx.model.tensor(op.sources[1])];
     let out = ctx.model.tensor(op.out);
     let groups = (op.groups as usize).max(1);
     let group_c = (sources[0].c as usize + sources[1].c as usize) / groups;
@@ -158,7 +158,7 @@ pub(super) fn apply<const OPS: OpSet>(
     rows: Range<usize>,
 ) {
     let model = ctx.model;
-    let sources = op.sources.map(|id| model.tensor(id));
+    let sources = [model.tensor(op.sources[0]), model.tensor(op.sources[1])];
     let out = model.tensor(op.out);
     let c = out.c as usize;
     let parts = NormScratch::new(op, &sources[0], &out, select::TILING);
