@@ -232,6 +232,7 @@ impl Weights {
     }
 
     /// Bytes of four rows, which lie together.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub const fn four_rows_bytes(&self) -> usize {
         match self.encoding {
             Encoding::I8 => Self::BLOCK_ROWS * self.row_codes(),
@@ -304,6 +305,7 @@ impl Weights {
     }
 
     /// Reads a record; `None` where a tag is unknown.
+    #[cfg_attr(not(target_os = "none"), inline(always))]
     pub const fn decode(bytes: &[u8]) -> Option<Weights> {
         let bytes: &[u8; Weights::BYTES] = record(bytes);
         let encoding = match (u8_at(bytes, 10), u8_at(bytes, 11)) {

@@ -182,7 +182,6 @@ fn direct<const OPS: OpSet>(
     let tile_len = accumulators.len() / if finish.two { 2 } else { 1 };
     let (sums, second_sums) = accumulators.split_at_mut_checked(tile_len).unwrap_or_default();
     let tap_scratch = take_front(&mut scratch, parts.taps);
-    let rows_at_once = if by_taps { 1 } else { select::TILING.rows(op, finish.out) };
     // All channels, or as many as there is room to unpack the weights of, or for the products with their taps.
     let mut channel = 0;
     while channel < out_c {
@@ -237,6 +236,7 @@ fn direct<const OPS: OpSet>(
             channel += some_c;
             continue;
         }
+        let rows_at_once = if by_taps { 1 } else { select::TILING.rows(op, finish.out) };
         let mut taps = by_taps.then(|| Taps::new(ctx, &tensors[0], some_c, codes[0], &mut *tap_scratch));
         let mut y = rows.start;
         while y < rows.end {
