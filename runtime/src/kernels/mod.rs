@@ -449,6 +449,8 @@ pub struct Kernels {
     pub quantize: fn(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant),
     /// [`constants::conv`], for hosts.
     pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
+    /// A group's 1/σ and mean, of `stats` of \[mean, 1/σ\], their bits, to each of its `group_c` channels. For hosts.
+    pub spread: fn(to: [&mut [i32]; 2], stats: &[[f32; 2]], group_c: usize),
     /// [`constants::norm`], for hosts.
     pub norm_constants: NormConstantsOf,
     /// `scale` of each source's sums, `add_i8` and `store_i8` in one pass, for hosts
@@ -544,6 +546,7 @@ impl Kernels {
             table.requantize = |_, _, _, _| {};
             table.quantize = |_, _, _, _| {};
             table.conv_constants = |_, _| 0;
+            table.spread = |_, _, _| {};
             table.norm_constants = |_, _, _| {};
             table.group_stats = |_, _, _| {};
         }

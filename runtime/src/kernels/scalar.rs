@@ -41,6 +41,7 @@ pub const KERNELS: Kernels = Kernels {
     store_i8,
     quantize: |out, x, affine, quant| quantize(out, x, affine, quant),
     conv_constants: |sources, output| constants::conv(sources, output),
+    spread,
     norm_constants: |source, to, affine| constants::norm(source, to, affine),
     group_stats: |out, sums, source| constants::group_stats(out, sums, source),
     requantize,
@@ -84,6 +85,16 @@ impl Element for i16 {}
 fn load<T: Copy + Into<U>, U>(out: &mut [U], elems: &[T]) {
     for (out, &elem) in out.iter_mut().zip(elems) {
         *out = elem.into();
+    }
+}
+
+/// A group's statistics for each of its channels.
+pub fn spread([rstds, means]: [&mut [i32]; 2], stats: &[[f32; 2]], group_c: usize) {
+    let groups = rstds.chunks_mut(group_c.max(1)).zip(means.chunks_mut(group_c.max(1))).zip(stats);
+    for ((rstds, means), &[mean, rstd]) in groups {
+        for (to_rstd, to_mean) in rstds.iter_mut().zip(means) {
+            (*to_rstd, *to_mean) = (rstd.to_bits() as i32, mean.to_bits() as i32);
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::{Modulation, NormApply, NormStats};
 use crate::format::{DType, NONE, Tensor};
 use crate::kernels::constants::{GroupSource, NormSource, Part};
+use crate::kernels::scalar;
 use crate::kernels::scratch::{GROUP_SUM_BYTES, NormScratch, align};
 use crate::kernels::{NormConstants, select};
 use crate::opset::{self, OpSet, links};
@@ -251,12 +252,8 @@ fn prepare<const OPS: OpSet>(
     let modulation = |i: usize| table.get(i).map_or_else(|| given.get(i).copied().unwrap_or(0.0), |x| x.to_f32());
     let group_c = (c / (op.groups as usize).max(1)).max(1);
     // A group's statistics wait where its channels' constants come, so that those are one loop without branches.
-    let groups = multipliers.chunks_mut(group_c).zip(offsets.chunks_mut(group_c)).zip(stats.as_chunks().0);
-    for ((multipliers, offsets), &[mean, rstd]) in groups {
-        for (m, offset) in multipliers.iter_mut().zip(offsets) {
-            (*m, *offset) = (rstd.to_bits() as i32, mean.to_bits() as i32);
-        }
-    }
+    let spread = if select::TILING.is_host() { ctx.kernels.spread } else { scalar::spread };
+    spread([&mut *multipliers, &mut *offsets], stats.as_chunks().0, group_c);
     let mut first = 0;
     for tensor in sources {
         let source_c = tensor.c as usize;

@@ -34,7 +34,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 31] = [
+    let all: [(&'static str, Same); 32] = [
         ("copy", copy),
         ("widen", widen),
         ("frame_i8", frame_i8),
@@ -50,6 +50,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("requantize", requantize),
         ("quantize", quantize),
         ("conv_constants", conv_constants),
+        ("spread", spread),
         ("norm_constants", norm_constants),
         ("group_stats", group_stats),
         ("sums_i8", sums_i8),
@@ -328,6 +329,22 @@ fn conv_constants(table: &Kernels, random: &mut Random) -> bool {
         (bias, multiplier, shift)
     };
     run(table) == run(&SCALAR)
+}
+
+fn spread(table: &Kernels, random: &mut Random) -> bool {
+    const C: usize = 70;
+    let stats: [[f32; 2]; 40] = core::array::from_fn(|_| [float(random), float(random)]);
+    let (groups, group_c) = (1 + random.below(40), 1 + random.below(12));
+    let stats = stats.get(..groups).unwrap_or_default();
+    // All groups' channels, or fewer, or more.
+    let c = if random.below(4) > 0 { (groups * group_c).min(C) } else { random.below(C + 1) };
+    let run = |spread: fn([&mut [i32]; 2], &[[f32; 2]], usize)| {
+        let mut to = [[1; C]; 2];
+        let [rstds, means] = to.each_mut().map(|to| to.get_mut(..c).unwrap_or_default());
+        spread([rstds, means], stats, group_c);
+        to.map(|to| to.map(|bits| bits as u32))
+    };
+    run(table.spread) == run(SCALAR.spread)
 }
 
 fn norm_constants(table: &Kernels, random: &mut Random) -> bool {

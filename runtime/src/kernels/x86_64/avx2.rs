@@ -54,6 +54,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     store_i8: SCALAR.store_i8,
     quantize: |out, x, affine, quant| unsafe { rows::quantize(out, x, affine, quant) },
     conv_constants: |sources, output| unsafe { rows::conv_constants(sources, output) },
+    spread: SCALAR.spread,
     norm_constants: |source, to, affine| unsafe { rows::norm_constants(source, to, affine) },
     group_stats: |out, sums, source| unsafe { rows::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize::requantize(out, out_c, sums, k) },

@@ -39,6 +39,7 @@ pub(super) static TABLE: Kernels = Kernels {
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
     quantize: |out, x, affine, quant| unsafe { rows512::quantize(out, x, affine, quant) },
     conv_constants: |sources, output| unsafe { rows512::conv_constants(sources, output) },
+    spread: |to, stats, group_c| unsafe { rows512::spread(to, stats, group_c) },
     norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
     group_stats: |out, sums, source| unsafe { rows512::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
