@@ -363,6 +363,16 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
     /// From the sums of each source to output elements; `out_bytes` begins with row `first_row`.
     #[cfg_attr(not(target_os = "none"), inline(always))]
     pub fn store(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
+        if let Some((to, constants)) = self.bytes(&mut *out_bytes, first_row, place) {
+            let sums = if self.two { sums } else { [&mut *sums[0], &mut []] };
+            return (self.ctx.kernels.requantize)(to, self.out.c as usize, sums, constants);
+        }
+        self.store_by_pieces(out_bytes, first_row, place, sums);
+    }
+
+    /// As `store`, where `requantize` does not: a host's rare case, out of the way of its other code.
+    #[cfg_attr(not(target_os = "none"), inline(never))]
+    fn store_by_pieces(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
         let (out, kernels) = (self.out, self.ctx.kernels);
         let Place { y, x, channel, some_c } = place;
         let out_c = out.c as usize;
@@ -371,10 +381,6 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         let in_passes = TAPS_FIT || by_winograd || links(OPS, opset::WEIGHTS_I4);
         let piece_len = if !in_passes || some_c == out_c { sums[0].len() } else { some_c }.max(1);
         let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
-        if let Some((to, constants)) = self.bytes(&mut *out_bytes, first_row, place) {
-            let sums = if self.two { sums } else { [&mut *sums[0], &mut []] };
-            return (kernels.requantize)(to, out_c, sums, constants);
-        }
         let [first, second] = sums;
         for (k, acc) in [&mut *first, &mut *second].into_iter().enumerate() {
             if k == 1 && !self.two {
