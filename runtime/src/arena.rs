@@ -82,7 +82,7 @@ pub struct Aligned<T: ?Sized>(pub T);
 /// The pieces of `arena` at these ranges, all empty if two overlap or one leaves it.
 ///
 /// An absent tensor is the range `0..0`.
-#[inline(always)]
+#[cfg_attr(not(target_os = "none"), inline(always))]
 pub(crate) fn pieces<const N: usize>(arena: &mut [u8], ranges: [Range<usize>; N]) -> [&mut [u8]; N] {
     if select::TILING.is_host() {
         return arena.get_disjoint_mut(ranges).unwrap_or_else(|_| [(); N].map(|()| Default::default()));

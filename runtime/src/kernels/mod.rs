@@ -115,7 +115,7 @@ pub struct Frame<T> {
 
 impl<T: Copy> Frame<T> {
     /// Whether so many elements take it, and so many give it.
-    pub(crate) fn fits(&self, out_len: usize, elems_len: usize) -> bool {
+    pub fn fits(&self, out_len: usize, elems_len: usize) -> bool {
         let before = self.rows.saturating_sub(1);
         let whole = self.len.saturating_add(self.gap).saturating_mul(before).saturating_add(self.len);
         let whole = if self.rows == 0 { 0 } else { whole };

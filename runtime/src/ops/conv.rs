@@ -354,13 +354,6 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         }
     }
 
-    /// Of both sources, or the first's twice.
-    #[inline(always)]
-    fn both_channels(&self, some: Range<usize>) -> [Channels<'_>; 2] {
-        let first = self.channels(0, some.clone());
-        [first, if self.two { self.channels(1, some) } else { first }]
-    }
-
     /// Where bytes belong, from the first on, and what becomes of their sums: on hosts, where all of it is of 8 bits.
     #[inline(always)]
     fn bytes<'o>(
@@ -374,7 +367,9 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         if !select::TILING.is_host() || self.out.dtype != DType::I8 || !of_elems {
             return None;
         }
-        let channels = self.both_channels(channel..channel + some_c);
+        let some = channel..channel + some_c;
+        let first = self.channels(0, some.clone());
+        let channels = [first, if self.two { self.channels(1, some) } else { first }];
         let first_elem = (y - first_row) * self.out.row_elems() + x * self.out.c as usize + channel;
         // From the same element on as the output.
         let residual = self.residual.map(|residual| Residual {
@@ -390,6 +385,16 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
     /// From the sums of each source to output elements; `out_bytes` begins with row `first_row`.
     #[cfg_attr(not(target_os = "none"), inline(always))]
     pub fn store(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
+        if let Some((to, constants)) = self.bytes(&mut *out_bytes, first_row, place) {
+            let sums = if self.two { sums } else { [&mut *sums[0], &mut []] };
+            return (self.ctx.kernels.requantize)(to, self.out.c as usize, sums, constants);
+        }
+        self.store_by_pieces(out_bytes, first_row, place, sums);
+    }
+
+    /// As `store`, where `requantize` does not: a host's rare case, out of the way of its other code.
+    #[cfg_attr(not(target_os = "none"), inline(never))]
+    fn store_by_pieces(&self, out_bytes: &mut [u8], first_row: usize, place: Place, sums: [&mut [i32]; 2]) {
         let (out, kernels) = (self.out, self.ctx.kernels);
         let Place { y, x, channel, some_c } = place;
         let out_c = out.c as usize;
@@ -398,24 +403,20 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
         let in_passes = TAPS_FIT || by_winograd || links(OPS, opset::WEIGHTS_I4);
         let piece_len = if !in_passes || some_c == out_c { sums[0].len() } else { some_c }.max(1);
         let first_elem = (y - first_row) * out.row_elems() + x * out_c + channel;
-        let channels = self.both_channels(channel..channel + some_c);
-        if let Some((to, constants)) = self.bytes(&mut *out_bytes, first_row, place) {
-            let sums = if self.two { sums } else { [&mut *sums[0], &mut []] };
-            return (kernels.requantize)(to, out_c, sums, constants);
-        }
         let [first, second] = sums;
         for (k, acc) in [&mut *first, &mut *second].into_iter().enumerate() {
             if k == 1 && !self.two {
                 break;
             }
+            let channels = self.channels(k, channel..channel + some_c);
             if let DType::F32 = out.dtype {
                 for (i, acc) in acc.chunks_exact(piece_len).enumerate() {
                     let at = first_elem + i * out_c;
                     let to = cast_mut::<f32>(out_bytes).get_mut(at..at + acc.len()).unwrap_or_default();
-                    store_f32(to, acc, channels[k], k > 0);
+                    store_f32(to, acc, channels, k > 0);
                 }
             } else {
-                (kernels.scale)(acc, channels[k]);
+                (kernels.scale)(acc, channels);
             }
         }
         if self.two {
