@@ -50,7 +50,9 @@ pub(super) fn run<const OPS: OpSet>(
         && (!select::TILING.is_host()
             || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
                 && (byte_rows == 0 || ctx.kernels.byte_limits.is_none_or(|limits| out.c as usize > limits.channels)));
-    let parts = match byte_rows > 0 && !winograd_pays && packed == [false; 2] {
+    // Nothing but constants is needed.
+    let at_once = byte_rows > 0 && !winograd_pays && packed == [false; 2];
+    let parts = match at_once {
         true => ConvScratch::constants(op, &out),
         false => ConvScratch::new(op, &tensors[0], &tensors[1], &out, packed, select::TILING),
     };
@@ -105,6 +107,11 @@ pub(super) fn run<const OPS: OpSet>(
     let image = if pairs { 2 * rows.start..(2 * rows.end).min(out.h as usize) } else { rows.clone() };
     let row_bytes = out.row_elems() * out.dtype.bytes();
     let out_rows = out_bytes.get_mut(image.start * row_bytes..image.end * row_bytes).unwrap_or_default();
+    if at_once && !ctx.workers.are_some() {
+        let codes = op.weights.map(|id| cast(model.weight_rows(id, 0)));
+        let channels = [0, out.c as usize];
+        return bytes(ctx, op, &tensors, [first, second], codes, byte_rows, &finish, rows, channels, out_rows);
+    }
     // Parts are whole rows of tiles.
     let unit = if select::TILING.is_host() && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
     let work = if ctx.workers.are_some() { rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64 } else { 0 };
@@ -201,38 +208,7 @@ fn direct<const OPS: OpSet>(
             }
         }
         if byte_rows > 0 {
-            for y in rows.clone().step_by(byte_rows) {
-                let input = &tensors[0];
-                let picture = Picture {
-                    elems: cast(elems[0]),
-                    size: [input.h, input.w, input.c].map(usize::from),
-                    zero_point: model.quant(input, ctx.row).zero_point as i8,
-                    kernel: op.kernel.map(usize::from),
-                    stride: op.stride as usize,
-                    from: [window_start(y, op.stride as usize, op.pad[0] as usize), -(op.pad[1] as isize)],
-                    out: [byte_rows.min(rows.end - y), out_w],
-                };
-                let place = Place { y, x: 0, channel, some_c };
-                if let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place) {
-                    if finish.two {
-                        let pixels = |source: usize| {
-                            let (tensor, elems, codes) = match source {
-                                0 => (&tensors[0], elems[0], codes[0]),
-                                _ => (&tensors[1], elems[1], codes[1]),
-                            };
-                            let elems = super::rows_of(cast(elems), tensor.row_elems(), y..y + picture.out[0]);
-                            Pixels { elems, c: tensor.c as usize, weights: codes }
-                        };
-                        (ctx.kernels.conv_pixels)(to, out_c, [pixels(0), pixels(1)], constants);
-                    } else {
-                        (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
-                    }
-                } else {
-                    let at = (y - rows.start) * out_w * out_c;
-                    let to = cast_mut(&mut *out_bytes).get_mut(at..).unwrap_or_default();
-                    (ctx.kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
-                }
-            }
+            bytes(ctx, op, tensors, elems, codes, byte_rows, finish, rows.clone(), [channel, some_c], out_bytes);
             channel += some_c;
             continue;
         }
@@ -263,6 +239,57 @@ fn direct<const OPS: OpSet>(
             y += some_rows;
         }
         channel += some_c;
+    }
+}
+
+/// Some rows and channels from pixels to bytes in one pass, or to floats, `byte_rows` rows in a call.
+#[allow(clippy::too_many_arguments)] // an operator's parts
+#[inline(always)]
+fn bytes<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    op: &Conv,
+    tensors: &[Tensor; 2],
+    elems: [&[u8]; 2],
+    codes: [&[i8]; 2],
+    byte_rows: usize,
+    finish: &Finish<'_, OPS>,
+    rows: Range<usize>,
+    [channel, some_c]: [usize; 2],
+    out_bytes: &mut [u8],
+) {
+    let model = ctx.model;
+    let [out_w, out_c] = [finish.out.w as usize, finish.out.c as usize];
+    for y in rows.clone().step_by(byte_rows) {
+        let input = &tensors[0];
+        let picture = Picture {
+            elems: cast(elems[0]),
+            size: [input.h, input.w, input.c].map(usize::from),
+            zero_point: model.quant(input, ctx.row).zero_point as i8,
+            kernel: op.kernel.map(usize::from),
+            stride: op.stride as usize,
+            from: [window_start(y, op.stride as usize, op.pad[0] as usize), -(op.pad[1] as isize)],
+            out: [byte_rows.min(rows.end - y), out_w],
+        };
+        let place = Place { y, x: 0, channel, some_c };
+        if let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place) {
+            if finish.two {
+                let pixels = |source: usize| {
+                    let (tensor, elems, codes) = match source {
+                        0 => (&tensors[0], elems[0], codes[0]),
+                        _ => (&tensors[1], elems[1], codes[1]),
+                    };
+                    let elems = super::rows_of(cast(elems), tensor.row_elems(), y..y + picture.out[0]);
+                    Pixels { elems, c: tensor.c as usize, weights: codes }
+                };
+                (ctx.kernels.conv_pixels)(to, out_c, [pixels(0), pixels(1)], constants);
+            } else {
+                (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
+            }
+        } else {
+            let at = (y - rows.start) * out_w * out_c;
+            let to = cast_mut(&mut *out_bytes).get_mut(at..).unwrap_or_default();
+            (ctx.kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
+        }
     }
 }
 
