@@ -465,6 +465,7 @@ pub(crate) const fn tensor_at(tensors: &[u8], id: u16) -> Tensor {
 }
 
 /// Whether the weight record `id` of a section says that they are packed.
+#[cfg_attr(not(target_os = "none"), inline(always))]
 pub(crate) const fn is_packed(weights: &[u8], id: u16) -> bool {
     match Weights::decode(tail(weights, id as usize * Weights::BYTES)) {
         Some(weights) => weights.encoding.is_packed(),
