@@ -191,7 +191,13 @@ fn reading() -> Duration {
 fn draw(sampler: &mut Sampler, request: Request, reading: Duration) -> Result<Timed> {
     let ops = sampler.model().op_count();
     let zero = Duration::ZERO;
-    let mut timed = Timed { whole: zero, rows: Vec::with_capacity(1 << 10), ops: vec![zero; ops], runs: vec![0; ops], update: zero };
+    let mut timed = Timed {
+        whole: zero,
+        rows: Vec::with_capacity(1 << 10),
+        ops: vec![zero; ops],
+        runs: vec![0; ops],
+        update: zero,
+    };
     sampler.start(request).map_err(not_runnable)?;
     let started = Instant::now();
     let mut row_started = started;

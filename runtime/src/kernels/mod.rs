@@ -375,6 +375,9 @@ impl ByteLimits {
 /// The source; multipliers and offsets; weights and biases: [`Kernels::norm_constants`].
 pub type NormConstantsOf = fn(NormSource, [&mut [i32]; 2], [&[f32]; 2]);
 
+/// Where 1/σ and means go, \[mean, 1/σ\] of groups, channels of each: [`Kernels::spread`].
+pub type Spread = fn([&mut [i32]; 2], &[[f32; 2]], usize);
+
 /// Means and 1/σ, sums, what groups have in common: [`Kernels::group_stats`].
 pub type GroupStatsOf = fn(&mut [[f32; 2]], &[[u64; 2]], GroupSource);
 
@@ -450,7 +453,7 @@ pub struct Kernels {
     /// [`constants::conv`], for hosts.
     pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
     /// A group's 1/σ and mean, of `stats` of \[mean, 1/σ\], their bits, to each of its `group_c` channels. For hosts.
-    pub spread: fn(to: [&mut [i32]; 2], stats: &[[f32; 2]], group_c: usize),
+    pub spread: Spread,
     /// [`constants::norm`], for hosts.
     pub norm_constants: NormConstantsOf,
     /// `scale` of each source's sums, `add_i8` and `store_i8` in one pass, for hosts

@@ -11,11 +11,11 @@
 //! Int4 weights are unpacked to int8 first, for as many output channels as scratch has room for ([`ConvScratch`]); all
 //! pixels run over them before the next ones are unpacked, so that every weight is unpacked once a call.
 
-use super::Context;
 use super::parts::{Cost, over_columns, over_rows};
 use super::upsampled::Taps;
 use super::window::Tile;
 use super::winograd;
+use super::{Context, bytes};
 use crate::arena::{cast, cast_mut, pieces, take_front};
 use crate::format::op::Conv;
 use crate::format::{DType, Encoding, NONE, Op, Tensor, Weights};
@@ -23,10 +23,10 @@ use crate::kernels::constants::{self, ConvOutput, ConvSource};
 use crate::kernels::scalar::round_sum;
 use crate::kernels::scratch::{ConvScratch, is_direct};
 use crate::kernels::tiling::Widening;
-use crate::kernels::{ByteLimits, Channels, Frame, Kernels, Picture, Pixels, Requantization, Residual, select};
+use crate::kernels::{Channels, Frame, Kernels, Requantization, Residual, select};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier};
-use crate::shape::{row_macs, window_start};
+use crate::shape::row_macs;
 use core::ops::Range;
 use half::slice::HalfFloatSliceExt;
 
@@ -45,7 +45,7 @@ pub(super) fn run<const OPS: OpSet>(
     let in_place = has_residual && residual.offset == out.offset;
     let packed = op.weights.map(|id| links(OPS, opset::WEIGHTS_I4) && model.is_packed(id));
     let in_c = tensors[0].c as usize;
-    let byte_rows = byte_rows(ctx, op, &tensors, &out, &residual);
+    let byte_rows = bytes::rows(ctx, op, &tensors, &out, &residual);
     let winograd_pays = in_c >= ctx.kernels.winograd_from
         && (!select::TILING.is_host()
             || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
@@ -110,7 +110,7 @@ pub(super) fn run<const OPS: OpSet>(
     if at_once && !ctx.workers.are_some() {
         let codes = op.weights.map(|id| cast(model.weight_rows(id, 0)));
         let channels = [0, out.c as usize];
-        return bytes(ctx, op, &tensors, [first, second], codes, byte_rows, &finish, rows, channels, out_rows);
+        return bytes::run(ctx, op, &tensors, [first, second], codes, byte_rows, &finish, rows, channels, out_rows);
     }
     // Parts are whole rows of tiles.
     let unit = if select::TILING.is_host() && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
@@ -123,9 +123,9 @@ pub(super) fn run<const OPS: OpSet>(
             direct(ctx, op, &tensors, [first, second], &parts, (by_taps, byte_rows), finish, rows, out_bytes, scratch);
         }
     };
-    let bytes = select::TILING.is_host() && out.dtype == DType::I8 && !(has_residual && finish.residual_i16);
+    let of_bytes = select::TILING.is_host() && out.dtype == DType::I8 && !(has_residual && finish.residual_i16);
     let sizes = [in_c, out.c as usize, image.len() * out.w as usize];
-    if bytes && let Some(unit) = columns(ctx.kernels, op, sizes, by_winograd) {
+    if of_bytes && let Some(unit) = columns(ctx.kernels, op, sizes, by_winograd) {
         let found = finish.residual.map(|residual| match in_place {
             true => &[],
             false => residual.get(image.start * row_bytes..image.end * row_bytes).unwrap_or_default(),
@@ -208,7 +208,7 @@ fn direct<const OPS: OpSet>(
             }
         }
         if byte_rows > 0 {
-            bytes(ctx, op, tensors, elems, codes, byte_rows, finish, rows.clone(), [channel, some_c], out_bytes);
+            bytes::run(ctx, op, tensors, elems, codes, byte_rows, finish, rows.clone(), [channel, some_c], out_bytes);
             channel += some_c;
             continue;
         }
@@ -242,93 +242,6 @@ fn direct<const OPS: OpSet>(
     }
 }
 
-/// Some rows and channels from pixels to bytes in one pass, or to floats, `byte_rows` rows in a call.
-#[allow(clippy::too_many_arguments)] // an operator's parts
-#[inline(always)]
-fn bytes<const OPS: OpSet>(
-    ctx: &Context<'_, OPS>,
-    op: &Conv,
-    tensors: &[Tensor; 2],
-    elems: [&[u8]; 2],
-    codes: [&[i8]; 2],
-    byte_rows: usize,
-    finish: &Finish<'_, OPS>,
-    rows: Range<usize>,
-    [channel, some_c]: [usize; 2],
-    out_bytes: &mut [u8],
-) {
-    let model = ctx.model;
-    let [out_w, out_c] = [finish.out.w as usize, finish.out.c as usize];
-    for y in rows.clone().step_by(byte_rows) {
-        let input = &tensors[0];
-        let picture = Picture {
-            elems: cast(elems[0]),
-            size: [input.h, input.w, input.c].map(usize::from),
-            zero_point: model.quant(input, ctx.row).zero_point as i8,
-            kernel: op.kernel.map(usize::from),
-            stride: op.stride as usize,
-            from: [window_start(y, op.stride as usize, op.pad[0] as usize), -(op.pad[1] as isize)],
-            out: [byte_rows.min(rows.end - y), out_w],
-        };
-        let place = Place { y, x: 0, channel, some_c };
-        if let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place) {
-            if finish.two {
-                let pixels = |source: usize| {
-                    let (tensor, elems, codes) = match source {
-                        0 => (&tensors[0], elems[0], codes[0]),
-                        _ => (&tensors[1], elems[1], codes[1]),
-                    };
-                    let elems = super::rows_of(cast(elems), tensor.row_elems(), y..y + picture.out[0]);
-                    Pixels { elems, c: tensor.c as usize, weights: codes }
-                };
-                (ctx.kernels.conv_pixels)(to, out_c, [pixels(0), pixels(1)], constants);
-            } else {
-                (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
-            }
-        } else {
-            let at = (y - rows.start) * out_w * out_c;
-            let to = cast_mut(&mut *out_bytes).get_mut(at..).unwrap_or_default();
-            (ctx.kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
-        }
-    }
-}
-
-/// Output rows of a call of `conv_bytes`, as many as it has room for; 0 where it is not for this operator.
-#[inline(always)]
-fn byte_rows<const OPS: OpSet>(
-    ctx: &Context<'_, OPS>,
-    op: &Conv,
-    [input, second]: &[Tensor; 2],
-    out: &Tensor,
-    residual: &Tensor,
-) -> usize {
-    let Some(limits) = ctx.kernels.byte_limits.filter(|_| select::TILING.is_host()) else { return 0 };
-    if op.upsample || input.dtype != DType::I8 {
-        return 0;
-    }
-    if op.sources[1] != NONE {
-        let bytes = second.dtype == DType::I8 && out.dtype == DType::I8 && op.residual == NONE;
-        let direct = is_direct(op, input, out) && is_direct(op, second, out);
-        let sources = [input, second].map(|source| source.c as usize);
-        let fits = bytes && direct && ByteLimits::has_pixels(out.c as usize, sources);
-        return if fits { out.h as usize } else { 0 };
-    }
-    let [kh, kw] = op.kernel.map(usize::from);
-    let [stride, c, w] = [op.stride as usize, input.c as usize, out.w as usize];
-    let patch = match out.dtype {
-        DType::I8 if op.residual != NONE && residual.dtype == DType::I16 => 0,
-        DType::I8 if c.is_multiple_of(4) => limits.patch,
-        DType::I8 => limits.odd_patch,
-        DType::F32 if op.residual == NONE && ByteLimits::has_f32(out.c as usize, c, stride) => limits.f32_patch,
-        DType::F32 | DType::I16 => 0,
-    };
-    let window_rows = limits.window / ((w.saturating_sub(1) * stride + kw) * c).max(1);
-    if kh * kw * c > patch || window_rows < kh || w * (out.h as usize) < limits.pixels {
-        return 0;
-    }
-    (window_rows - kh) / stride.max(1) + 1
-}
-
 /// Where sums belong: pixels from (y, x) on, `some_c` output channels of each.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -344,7 +257,7 @@ pub(super) struct Finish<'a, const OPS: OpSet> {
     ctx: &'a Context<'a, OPS>,
     constants: &'a [i32],
     /// There are two sources.
-    two: bool,
+    pub two: bool,
     /// The output, or some of its channels.
     pub out: &'a Tensor,
     /// The first of these among all, on a host.
@@ -366,7 +279,7 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
 
     /// Constants of some channels of a source.
     #[inline(always)]
-    fn channels(&self, source: usize, some: Range<usize>) -> Channels<'_> {
+    pub fn channels(&self, source: usize, some: Range<usize>) -> Channels<'_> {
         let (mut out_c, mut some) = (self.out.c as usize, some);
         if select::TILING.is_host() {
             out_c = self.all_channels;
@@ -383,7 +296,7 @@ impl<const OPS: OpSet> Finish<'_, OPS> {
 
     /// Where bytes belong, from the first on, and what becomes of their sums: on hosts, where all of it is of 8 bits.
     #[inline(always)]
-    fn bytes<'o>(
+    pub fn bytes<'o>(
         &'o self,
         out_bytes: &'o mut [u8],
         first_row: usize,

@@ -5,6 +5,7 @@
 
 mod attention;
 mod attention_blocks;
+mod bytes;
 mod conv;
 mod embed;
 mod norm;

@@ -8,7 +8,7 @@ mod convolutions;
 
 use super::constants::{ConvOutput, ConvSource, GroupSource, NormSource};
 use super::scalar::TABLE as SCALAR;
-use super::{Channels, Frame, Kernels, NormConstants, Requantization, Requantize, Residual, Sums};
+use super::{Channels, Frame, Kernels, NormConstants, Requantization, Requantize, Residual, Spread, Sums};
 use crate::format::op::Table;
 use crate::format::{DType, Quant};
 use crate::sampler::noise::chacha8;
@@ -338,7 +338,7 @@ fn spread(table: &Kernels, random: &mut Random) -> bool {
     let stats = stats.get(..groups).unwrap_or_default();
     // All groups' channels, or fewer, or more.
     let c = if random.below(4) > 0 { (groups * group_c).min(C) } else { random.below(C + 1) };
-    let run = |spread: fn([&mut [i32]; 2], &[[f32; 2]], usize)| {
+    let run = |spread: Spread| {
         let mut to = [[1; C]; 2];
         let [rstds, means] = to.each_mut().map(|to| to.get_mut(..c).unwrap_or_default());
         spread([rstds, means], stats, group_c);
