@@ -110,7 +110,7 @@ pub(super) fn run<const OPS: OpSet>(
     if at_once && !ctx.workers.are_some() {
         let codes = op.weights.map(|id| cast(model.weight_rows(id, 0)));
         let channels = [0, out.c as usize];
-        return bytes::run(ctx, op, &tensors, [first, second], codes, byte_rows, &finish, rows, channels, out_rows);
+        return bytes::run(ctx, op, &tensors, [first, second], codes, byte_rows, &finish, image, channels, out_rows);
     }
     // Parts are whole rows of tiles.
     let unit = if select::TILING.is_host() && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };

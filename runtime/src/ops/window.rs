@@ -159,6 +159,10 @@ impl Tile<'_> {
         };
         let (rows, y) = inside(self.y, self.op.pad[0], self.input.h, rows);
         let (inside, x) = inside(self.x, self.op.pad[1], self.input.w, columns);
+        if rows.is_empty() || inside.is_empty() {
+            // All of it is padding.
+            return (&[], Frame { rows: 0, len: 0, stride: 0, before: 0, gap: 0, pad });
+        }
         let frame = Frame {
             rows: rows.len(),
             len: inside.len() * c,

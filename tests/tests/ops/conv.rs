@@ -44,6 +44,11 @@ fn convolutions_of_every_shape() {
                 ([3, 3], 2, [0, 0], false),
                 ([3, 3], 1, [1, 1], true),
                 ([2, 5], 3, [1, 2], false),
+                // Rows of short patches that do not lie behind each other; windows that are padding as a whole.
+                ([1, 1], 2, [0, 0], false),
+                ([1, 3], 1, [0, 1], false),
+                ([1, 1], 1, [1, 1], false),
+                ([3, 3], 1, [3, 3], false),
             ] {
                 for (in_c, out_c) in [(1, 3), (4, 8), (7, 5)] {
                     seed += 1;

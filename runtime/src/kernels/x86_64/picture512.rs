@@ -39,6 +39,7 @@ impl Shape {
     pub(super) fn new(picture: &Picture<'_>, limit: usize) -> Option<Shape> {
         let Picture { elems, size: [h, w, c], kernel: [runs, kernel_w], stride, out: [rows, row_pixels], .. } =
             *picture;
+        rows.checked_mul(row_pixels)?;
         let columns = row_pixels.checked_sub(1)?.checked_mul(stride)?.checked_add(kernel_w)?;
         let window_rows = rows.checked_sub(1)?.checked_mul(stride)?.checked_add(runs)?;
         let (run_len, run_stride) = (kernel_w.checked_mul(c)?, columns.checked_mul(c)?);

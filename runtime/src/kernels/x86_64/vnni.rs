@@ -64,7 +64,7 @@ const TILE_PIXELS: usize = 6;
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
-    if window.runs == 1 {
+    if window.runs == 1 && window.row_gap == 0 {
         match window.run_len {
             4 => return short::<1>(out, channels, window, weights),
             8 => return short::<2>(out, channels, window, weights),
