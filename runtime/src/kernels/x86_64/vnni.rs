@@ -14,7 +14,7 @@ use super::{avx2, direct512, floats512, lanes512, norm512, pixels512, requantize
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
-// SAFETY of every call below: `super::tables` has found AVX-512 F, BW, VL and VNNI.
+// SAFETY of every call below: `super::tables` has found AVX-512 F, BW, DQ, VL and VNNI.
 pub(super) static TABLE: Kernels = Kernels {
     name: "avx512vnni",
     wide: false,
