@@ -27,6 +27,7 @@ mod tables512;
 mod vnni;
 mod winograd;
 mod winograd512;
+mod winograd512_row;
 
 use super::{Kernels, scalar};
 use crate::opset::OpSet;

@@ -3,23 +3,30 @@
 //!
 //! [`winograd`](super::winograd) has the mathematics and the numbers of bits; here are vectors of sixteen sums and of 32 values.
 //!
-//! Weights lie `[⌈channels / 8⌉][36][in_c / 4][8 channels][4]`: a vector meets four input channels of a tile, broadcast, and has two sums a
-//! channel, which are added in the end. Values and products lie as there.
+//! Weights lie `[⌈channels / 8⌉][18][in_c / 4][8 channels][4]`, six rows of three columns, of which [`winograd512_row`](super::winograd512_row)
+//! makes the coefficients, or `[9]` of these behind an upsampling: a vector meets four input channels of a tile, broadcast, and has two
+//! sums a channel, which are added in the end. Values lie as there; of products a row's four sums are kept, `[tiles][6][4][16 channels]`.
 
 #![allow(clippy::needless_range_loop)] // rows and columns of several matrices at once
 
 use super::super::WinogradTile;
 use super::TILING;
 use super::winograd::{CHUNK, SIZE, transforms};
+use super::winograd512_row as row_of_six;
 use core::arch::asm;
 use core::arch::x86_64::*;
 
 /// Output channels of a vector of weights, and of the two that a register tile has: a vector of products.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 const GROUP: usize = 2 * LANES;
 
-/// Tiles of a register tile: 2 × 8 accumulators, of the 16 tiles that there are at a time half.
+/// Tiles of a register tile behind an upsampling: 2 × 8 accumulators, of the 16 tiles that there are at a time half.
 const TILES: usize = 8;
+
+/// Numbers that a channel's nine weights are in memory.
+const fn kept(n: usize) -> usize {
+    if n == 3 { 9 } else { 3 * n }
+}
 
 transforms! {
     "avx512f,avx512bw", __m512i, _mm512_setzero_si512, _mm512_add_epi16, _mm512_sub_epi16, _mm512_slli_epi16,
@@ -40,7 +47,7 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, 
 fn transform<const N: usize>(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
     let quads = in_c / 4;
     let stride = LANES * TILING.winograd_row(in_c);
-    let group_len = N * N * stride;
+    let group_len = kept(N) * stride;
     let Some(out) = out.get_mut(block / 2 * group_len..).and_then(|rest| rest.get_mut(..group_len)) else { return };
     let (codes, _) = codes.as_chunks::<16>();
     if codes.len() < 9 * quads {
@@ -68,11 +75,11 @@ fn transform<const N: usize>(out: &mut [i16], block: usize, codes: &[i8], in_c: 
             }
         }
         for y in 0..N {
-            let row = weights_1d::<N>(down[y]);
+            let row = if N == 3 { weights_1d(down[y]) } else { down[y] };
             for (x, weights) in row.into_iter().enumerate() {
-                // SAFETY: four of the coefficient's in_c input channels, of eight output channels.
+                // SAFETY: four of the number's in_c input channels, of eight output channels.
                 unsafe {
-                    let to = out.as_mut_ptr().add((N * y + x) * stride + quad * 4 * LANES);
+                    let to = out.as_mut_ptr().add((3 * y + x) * stride + quad * 4 * LANES);
                     _mm512_storeu_si512(to.cast(), weights);
                 }
             }
@@ -115,25 +122,31 @@ fn run<const N: usize>(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
     // Tiles and channels of nearly equal numbers.
     let some = tiles.div_ceil(tiles.div_ceil(TILES));
     let chunk = if N == 3 { in_c } else { in_c.div_ceil(in_c.div_ceil(CHUNK)).next_multiple_of(4) };
-    let group_len = N * N * LANES * row;
+    let group_len = kept(N) * LANES * row;
     for first in (0..channels).step_by(GROUP) {
         let two = channels - first > LANES;
         for k in (0..in_c).step_by(chunk) {
-            for i in 0..N * N {
-                for t in (0..tiles).step_by(some) {
-                    // SAFETY: coefficient i of groups first / 8 and, where there are more channels, the next: `tiles` says that all
-                    // channels' weights, up to a multiple of 16, are there. Tiles t to t + some of the values and products, at most
-                    // `tiles`; input channels k to k + chunk, at most in_c.
-                    unsafe {
-                        let w = weights.as_ptr().add(first / LANES * group_len + i * LANES * row + k * LANES);
-                        let v = v.add(i * tiles * row + t * in_c + k);
-                        let m = m.add((t * N * N + i) * GROUP);
-                        let lens = [group_len, in_c, chunk.min(in_c - k), N * N * GROUP];
-                        match two {
-                            true => some_tiles::<2>((tiles - t).min(some), m, w, v, lens),
-                            false => some_tiles::<1>((tiles - t).min(some), m, w, v, lens),
+            let len = chunk.min(in_c - k);
+            // SAFETY: groups first / 8 and, where there are more channels, the next: `tiles` says that all channels' weights, up to a multiple
+            // of 16, are there. Input channels k to k + len, at most in_c, of all tiles' values; products of all tiles.
+            unsafe {
+                let w = weights.as_ptr().add(first / LANES * group_len + k * LANES);
+                if N == 3 {
+                    for i in 0..N * N {
+                        for t in (0..tiles).step_by(some) {
+                            let w = w.add(i * LANES * row);
+                            let v = v.add(i * tiles * row + t * in_c + k);
+                            let m = m.add((t * N * N + i) * GROUP);
+                            let lens = [group_len, in_c, len, N * N * GROUP];
+                            match two {
+                                true => some_tiles::<2>((tiles - t).min(some), m, w, v, lens),
+                                false => some_tiles::<1>((tiles - t).min(some), m, w, v, lens),
+                            }
                         }
                     }
+                } else {
+                    let second = two.then_some(group_len);
+                    multiply_rows(m, w, v.add(k), [tiles, row, in_c, len], second);
                 }
             }
             // SAFETY: sixteen channels in each product; in the output, `channels` a pixel, and from `first` on there are as many
@@ -141,6 +154,54 @@ fn run<const N: usize>(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
             unsafe {
                 let out = out.as_mut_ptr().add(first);
                 output::<N>(out, m, [rows, columns, channels], channels - first, k > 0);
+            }
+        }
+    }
+}
+
+/// The products of six rows of coefficients, and of each row's sums four, for one or two groups of eight channels by all tiles.
+///
+/// # Safety
+/// From `w` on, and from `second` further, there are 18 numbers of len / 4 vectors, `row` times `LANES` elements apart, from `v` on `len`
+/// elements (a multiple of four, not 0) of each coefficient and tile, `tiles` times `row` and `in_c` apart; from `m` on 24 sums of each
+/// tile can be written.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn multiply_rows(
+    m: *mut i32,
+    w: *const i16,
+    v: *const i16,
+    [tiles, row, in_c, len]: [usize; 4],
+    second: Option<usize>,
+) {
+    let lens = [LANES * row, tiles * row, len / 4];
+    for y in 0..6 {
+        for t in (0..tiles).step_by(2) {
+            // Of the two tiles there may be one.
+            let next = (t + 1).min(tiles - 1);
+            let mut sums = [[[_mm512_setzero_si512(); 2]; 2]; 6];
+            // SAFETY: row y of the weights, and of the values of tiles t and `next`.
+            unsafe {
+                let w = w.add(3 * y * LANES * row);
+                let v = [t, next].map(|t| v.add(6 * y * tiles * row + t * in_c));
+                match second {
+                    Some(second) => row_of_six::two(&mut sums, [w, w.add(second)], v, lens),
+                    None => row_of_six::one(&mut sums, w, v, lens),
+                }
+            }
+            for t in [t, next] {
+                // The first two channels of each quarter are the first group's, the others the second's: `output` puts them in order.
+                let sum = |x: usize| {
+                    let [a, b] = sums[x][t & 1].map(|sums| _mm512_castsi512_ps(sums));
+                    let each = [_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xDD>(a, b)];
+                    let [even, odd] = each.map(|sums| _mm512_castps_si512(sums));
+                    _mm512_add_epi32(even, odd)
+                };
+                let row = output_1d::<6>(&core::array::from_fn(sum));
+                for (x, sums) in row.into_iter().enumerate() {
+                    // SAFETY: one of tile t's.
+                    unsafe { _mm512_storeu_si512(m.add(((6 * t + y) * SIZE + x) * GROUP).cast(), sums) };
+                }
             }
         }
     }
@@ -206,7 +267,7 @@ unsafe fn multiply<const GROUPS: usize, const COUNT: usize>(
 /// `vpdpwssd`. Of its own function the compiler makes `vpmaddwd` and `vpaddd`, and the loop takes 1.3 times as long.
 #[target_feature(enable = "avx512f,avx512vnni")]
 #[inline]
-fn add_products(mut acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+pub(super) fn add_products(mut acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
     // SAFETY: registers alone.
     unsafe {
         asm!("vpdpwssd {acc}, {a}, {b}", acc = inout(zmm_reg) acc, a = in(zmm_reg) a, b = in(zmm_reg) b,
@@ -295,26 +356,33 @@ unsafe fn output<const N: usize>(
 ) {
     let size = N / 3 * 2;
     let ninth = _mm512_set1_epi32(0x38E3_8E39);
+    let in_order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
     let mask = ((1u32 << lanes.min(GROUP)) - 1) as __mmask16;
-    let mut down = [[_mm512_setzero_si512(); N]; SIZE];
+    // Of each row its sums, or the products that make them.
+    let kept = if N == 3 { N } else { SIZE };
+    let mut down = [[_mm512_setzero_si512(); SIZE]; SIZE];
     let line = columns * size * channels;
     for r in 0..rows {
         for c in 0..columns {
             // SAFETY: the tile's products and pixels.
             let (m, out) =
-                unsafe { (m.add((r * columns + c) * N * N * GROUP), out.add(r * size * line + c * size * channels)) };
-            for x in 0..N {
-                // SAFETY: sixteen channels of a coefficient.
-                let product = |y: usize| unsafe { _mm512_loadu_si512(m.add((N * y + x) * GROUP).cast()) };
+                unsafe { (m.add((r * columns + c) * N * kept * GROUP), out.add(r * size * line + c * size * channels)) };
+            for x in 0..kept {
+                // SAFETY: sixteen channels of a sum.
+                let product = |y: usize| unsafe { _mm512_loadu_si512(m.add((kept * y + x) * GROUP).cast()) };
                 let column = output_1d::<N>(&core::array::from_fn(product));
                 for y in 0..size {
                     down[y][x] = column[y];
                 }
             }
             for y in 0..size {
-                let row = output_1d::<N>(&down[y]);
+                let [m0, m1, m2, _] = down[y];
+                let row = if N == 3 { output_1d(&[m0, m1, m2]) } else { down[y] };
                 for (x, sums) in row.into_iter().enumerate().take(size) {
-                    let sums = if N == 3 { sums } else { _mm512_srai_epi32::<6>(_mm512_mullo_epi32(sums, ninth)) };
+                    let sums = match N {
+                        3 => sums,
+                        _ => _mm512_permutexvar_epi32(in_order, _mm512_srai_epi32::<6>(_mm512_mullo_epi32(sums, ninth))),
+                    };
                     // SAFETY: a pixel of the tile, `lanes` channels of which are left.
                     unsafe {
                         let to = out.add(y * line + x * channels);
