@@ -61,19 +61,20 @@ macro_rules! transforms {
         /// `24·G·g` for a column of g, the last one halved, or the three.
         #[target_feature(enable = $features)]
         #[inline]
-        pub(super) fn weights_1d<const N: usize>([g0, g1, g2]: [$vector; 3]) -> [$vector; N] {
+        fn weights_1d<const N: usize>([g0, g1, g2]: [$vector; 3]) -> [$vector; N] {
             let mut w = [g2; N];
             let outer = $add16(g0, g2);
             match w.as_mut_slice() {
                 [w0, w1, _] => (*w0, *w1) = (g0, $add16(outer, g1)),
-                [w0, w1, w2, w3, w4, _] => {
+                [w0, w1, w2, w3, w4, w5] => {
                     let four = $shift16::<2>(g2);
                     let (steep, twice) = ($add16(g0, four), $add16(g1, g1));
-                    *w0 = g0;
-                    *w1 = $add16(outer, g1);
-                    *w2 = $sub16(outer, g1);
+                    *w0 = $shift16::<1>($add16(g0, $add16(g0, g0)));
+                    *w1 = $shift16::<2>($add16(outer, g1));
+                    *w2 = $shift16::<2>($sub16(outer, g1));
                     *w3 = $add16(steep, twice);
                     *w4 = $sub16(steep, twice);
+                    *w5 = $shift16::<2>($add16(g2, $add16(g2, g2)));
                 }
                 _ => {}
             }
@@ -92,14 +93,12 @@ macro_rules! transforms {
                 [m0, m1, m2, m3, m4, m5] => {
                     let (even, odd) = ($add32(m1, m2), $sub32(m1, m2));
                     let (wide, steep) = ($add32(m3, m4), $sub32(m3, m4));
-                    let (twice, last) = ($add32(m0, even), $add32(steep, $add32(m5, $add32(m5, m5))));
-                    let first = $add32(m0, $add32(twice, twice));
-                    let second = $add32(steep, $add32(odd, odd));
+                    let last = $add32($shift32::<2>(steep), m5);
                     [
-                        $add32($add32(first, first), wide),
-                        $add32(second, second),
-                        $shift32::<2>($add32(even, wide)),
-                        $shift32::<2>($add32(odd, $add32(last, last))),
+                        $add32($add32(m0, even), wide),
+                        $add32(odd, $add32(steep, steep)),
+                        $add32(even, $shift32::<2>(wide)),
+                        $add32(odd, $add32(last, last)),
                     ]
                 }
                 _ => [$zero(); SIZE],

@@ -179,7 +179,7 @@ unsafe fn multiply_rows(
         for t in (0..tiles).step_by(2) {
             // Of the two tiles there may be one.
             let next = (t + 1).min(tiles - 1);
-            let mut sums = [[[_mm512_setzero_si512(); 2]; 2]; 6];
+            let mut sums = [[[_mm512_setzero_si512(); 2]; 6]; 2];
             // SAFETY: row y of the weights, and of the values of tiles t and `next`.
             unsafe {
                 let w = w.add(3 * y * LANES * row);
@@ -189,16 +189,9 @@ unsafe fn multiply_rows(
                     None => row_of_six::one(&mut sums, w, v, lens),
                 }
             }
-            for t in [t, next] {
-                // The first two channels of each quarter are the first group's, the others the second's: `output` puts them in order.
-                let sum = |x: usize| {
-                    let [a, b] = sums[x][t & 1].map(|sums| _mm512_castsi512_ps(sums));
-                    let each = [_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xDD>(a, b)];
-                    let [even, odd] = each.map(|sums| _mm512_castps_si512(sums));
-                    _mm512_add_epi32(even, odd)
-                };
-                let row = output_1d::<6>(&core::array::from_fn(sum));
-                for (x, sums) in row.into_iter().enumerate() {
+            let [here, there] = sums;
+            for (t, products) in [(t, here), (next, there)] {
+                for (x, sums) in row_of_six::finish(products).into_iter().enumerate() {
                     // SAFETY: one of tile t's.
                     unsafe { _mm512_storeu_si512(m.add(((6 * t + y) * SIZE + x) * GROUP).cast(), sums) };
                 }
@@ -379,9 +372,12 @@ unsafe fn output<const N: usize>(
                 let [m0, m1, m2, _] = down[y];
                 let row = if N == 3 { output_1d(&[m0, m1, m2]) } else { down[y] };
                 for (x, sums) in row.into_iter().enumerate().take(size) {
-                    let sums = match N {
-                        3 => sums,
-                        _ => _mm512_permutexvar_epi32(in_order, _mm512_srai_epi32::<6>(_mm512_mullo_epi32(sums, ninth))),
+                    let whole = _mm512_mullo_epi32(sums, ninth);
+                    let sums = match (N, x) {
+                        (3, _) => sums,
+                        (_, 0) => _mm512_permutexvar_epi32(in_order, _mm512_srai_epi32::<6>(whole)),
+                        (_, 1) => _mm512_permutexvar_epi32(in_order, _mm512_srai_epi32::<5>(whole)),
+                        _ => _mm512_permutexvar_epi32(in_order, _mm512_srai_epi32::<4>(whole)),
                     };
                     // SAFETY: a pixel of the tile, `lanes` channels of which are left.
                     unsafe {
