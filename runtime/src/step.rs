@@ -2,6 +2,8 @@
 
 use crate::format::Graph;
 use crate::kernels::select;
+#[cfg(feature = "std")]
+use crate::ops::together;
 use crate::ops::{Context, run_rows};
 use crate::opset::OpSet;
 use crate::shape::{op_rows, row_macs};
@@ -36,6 +38,14 @@ pub fn advance<const OPS: OpSet>(
         let cost = if counts { row_macs(&record.op, ctx.model).max(1) } else { 1 };
         if *budget == 0 {
             return false;
+        }
+        #[cfg(feature = "std")]
+        if *budget == u32::MAX && position.row == 0 && together::run(ctx, arena, graph, position.op, &record) {
+            for nth in 0..together::COUNT {
+                ctx.model.op_index(graph, position.op + nth).into_iter().for_each(|index| after(index, arena));
+            }
+            position.op += together::COUNT;
+            continue;
         }
         let affordable = (*budget / cost).max(1) as usize;
         let end = rows.min(position.row + affordable);

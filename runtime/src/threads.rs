@@ -282,6 +282,28 @@ impl Threads {
         self.start(job, (out.as_mut_ptr(), out.len()), core::ptr::null(), numbers, parts, cost)
     }
 
+    /// As [`over_rows`](Threads::over_rows), of three outputs of one length.
+    pub(crate) fn over_rows_of_three(
+        &self,
+        rows: Range<usize>,
+        ([first, second, third], row_bytes): ([&mut [u8]; 3], usize),
+        cost: Cost,
+        job: &(dyn Fn(Range<usize>, [&mut [u8]; 3]) + Sync),
+    ) -> bool {
+        if [second.len(), third.len()] != [first.len(); 2] {
+            return false;
+        }
+        let (begin, others) = (rows.start, Others([second.as_mut_ptr(), third.as_mut_ptr()]));
+        self.over_rows(rows, (first, row_bytes), 0, cost, &|rows, first, _| {
+            let at = (rows.start - begin) * row_bytes;
+            let [second, third] = others.pointers().map(|out| {
+                // SAFETY: as long as the first, of which this part alone has the bytes from `at` on. It is lent to the job while that is open.
+                unsafe { core::slice::from_raw_parts_mut(out.add(at), first.len()) }
+            });
+            job(rows, [first, second, third]);
+        })
+    }
+
     /// As [`over_rows`](Threads::over_rows), but what is cut are the `pixel_bytes` of every pixel of `out`, at multiples of `unit_bytes`. A
     /// part is given a piece of its own, `[pixels][its bytes]`, which is copied to its place afterwards. There it finds the bytes of that
     /// place of `found`, which is as long as `out`, or, where it is empty, of `out`.
@@ -339,6 +361,18 @@ impl Threads {
         *jobs += 1;
         self.shared.run(*jobs, job, parts);
         true
+    }
+}
+
+/// The other outputs of a job.
+struct Others([*mut u8; 2]);
+
+// SAFETY: each part makes slices of its own bytes alone.
+unsafe impl Sync for Others {}
+
+impl Others {
+    fn pointers(&self) -> [*mut u8; 2] {
+        self.0
     }
 }
 

@@ -276,6 +276,27 @@ pub(super) struct Finish<'a, const OPS: OpSet> {
     residual_multiplier: i32,
 }
 
+impl<'a, const OPS: OpSet> Finish<'a, OPS> {
+    /// Of one source, with nothing added.
+    #[cfg(feature = "std")]
+    pub fn plain(ctx: &'a Context<'a, OPS>, out: &'a Tensor, constants: &'a [i32]) -> Self {
+        Finish {
+            ctx,
+            constants,
+            two: false,
+            out,
+            first_channel: 0,
+            all_channels: out.c as usize,
+            zero_point: ctx.model.quant(out, ctx.row).zero_point as i32,
+            residual: None,
+            residual_in_place: false,
+            residual_i16: false,
+            residual_zero: 0,
+            residual_multiplier: 0,
+        }
+    }
+}
+
 impl<const OPS: OpSet> Finish<'_, OPS> {
     pub fn first_channel(&self) -> usize {
         if select::TILING.is_host() { self.first_channel } else { 0 }
@@ -422,7 +443,7 @@ pub(super) fn unpack<'c, const OPS: OpSet>(
 
 /// The step's constants of every channel: per source bias and factor, and behind the first source's the shift.
 #[allow(clippy::too_many_arguments)] // an operator's parts
-fn prepare<const OPS: OpSet>(
+pub(super) fn prepare<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     op: &Conv,
     tensors: &[Tensor; 2],

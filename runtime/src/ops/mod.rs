@@ -12,6 +12,8 @@ mod norm;
 mod parts;
 mod quantize;
 mod resize;
+#[cfg(feature = "std")]
+pub mod together;
 mod upsampled;
 mod window;
 mod winograd;

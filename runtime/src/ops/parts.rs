@@ -70,6 +70,19 @@ pub(super) fn over_rows<const OPS: OpSet>(
     job(rows, out, scratch);
 }
 
+/// Runs `job` over `rows` in pieces on several threads: it is given some of them and their bytes of each output, as [`over_rows`] gives
+/// them of one. `false`, and nothing done, where that would not pay.
+#[cfg(feature = "std")]
+pub(super) fn over_rows_of_three<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    rows: Range<usize>,
+    (outs, row_bytes): ([&mut [u8]; 3], usize),
+    cost: Cost,
+    job: impl Fn(Range<usize>, [&mut [u8]; 3]) + Sync,
+) -> bool {
+    ctx.workers.threads.is_some_and(|threads| threads.over_rows_of_three(rows, (outs, row_bytes), cost, &job))
+}
+
 /// As [`over_rows`], but what is cut are the `pixel_bytes` of every pixel of `out`, at multiples of `unit_bytes`: `job` is given some of
 /// them, and a piece `[pixels][these bytes]` that is copied to its place afterwards. It holds what lies in that place of `found`, or of `out`
 /// where `found` is empty, or whatever. `false`, and nothing done, where rows are to be cut or nothing.

@@ -358,8 +358,9 @@ unsafe fn output<const N: usize>(
     for r in 0..rows {
         for c in 0..columns {
             // SAFETY: the tile's products and pixels.
-            let (m, out) =
-                unsafe { (m.add((r * columns + c) * N * kept * GROUP), out.add(r * size * line + c * size * channels)) };
+            let (m, out) = unsafe {
+                (m.add((r * columns + c) * N * kept * GROUP), out.add(r * size * line + c * size * channels))
+            };
             for x in 0..kept {
                 // SAFETY: sixteen channels of a sum.
                 let product = |y: usize| unsafe { _mm512_loadu_si512(m.add((kept * y + x) * GROUP).cast()) };

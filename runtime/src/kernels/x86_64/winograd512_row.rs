@@ -19,12 +19,32 @@ pub(super) type Sums = [[[__m512i; 2]; N]; TILES];
 macro_rules! products {
     ($at:literal, $first:literal $second:literal, $a:literal $b:literal $c:literal $d:literal) => {
         concat!(
-            "vpbroadcastq zmm26, [{v0}", $at, "]\n",
-            "vpdpwssd zmm", $a, ", zmm", $first, ", zmm26\n",
-            "vpdpwssd zmm", $b, ", zmm", $second, ", zmm26\n",
-            "vpbroadcastq zmm26, [{v1}", $at, "]\n",
-            "vpdpwssd zmm", $c, ", zmm", $first, ", zmm26\n",
-            "vpdpwssd zmm", $d, ", zmm", $second, ", zmm26",
+            "vpbroadcastq zmm26, [{v0}",
+            $at,
+            "]\n",
+            "vpdpwssd zmm",
+            $a,
+            ", zmm",
+            $first,
+            ", zmm26\n",
+            "vpdpwssd zmm",
+            $b,
+            ", zmm",
+            $second,
+            ", zmm26\n",
+            "vpbroadcastq zmm26, [{v1}",
+            $at,
+            "]\n",
+            "vpdpwssd zmm",
+            $c,
+            ", zmm",
+            $first,
+            ", zmm26\n",
+            "vpdpwssd zmm",
+            $d,
+            ", zmm",
+            $second,
+            ", zmm26",
         )
     };
 }
@@ -138,10 +158,5 @@ pub(super) fn finish(products: [[__m512i; 2]; N]) -> [__m512i; 4] {
     let (even, odd) = (add(m1, m2), _mm512_sub_epi32(m1, m2));
     let (wide, steep) = (add(m3, m4), _mm512_sub_epi32(m3, m4));
     let last = add(steep, add(m5, twice(m5)));
-    [
-        add(twice(add(m0, twice(add(m0, even)))), wide),
-        add(twice(odd), steep),
-        add(even, wide),
-        add(odd, twice(last)),
-    ]
+    [add(twice(add(m0, twice(add(m0, even)))), wide), add(twice(odd), steep), add(even, wide), add(odd, twice(last))]
 }
