@@ -86,23 +86,7 @@ pub(super) fn run<const OPS: OpSet>(
         prepare(ctx, op, &tensors, &out, cast(modulation), constants, per_source, offset);
     }
 
-    let residual_quant = model.quant(&residual, ctx.row);
-    let quant = model.quant(&out, ctx.row);
-    let residual_real = residual_quant.scale * op.residual_scale / quant.scale * (1 << SUM_FRACTION_BITS) as f32;
-    let finish = Finish {
-        ctx,
-        constants: &*constants,
-        two,
-        out: &out,
-        first_channel: 0,
-        all_channels: out.c as usize,
-        zero_point: quant.zero_point as i32,
-        residual: has_residual.then_some(&*residual_bytes),
-        residual_in_place: in_place,
-        residual_i16: residual.dtype == DType::I16,
-        residual_zero: residual_quant.zero_point as i32,
-        residual_multiplier: multiplier(residual_real * exp2_neg(element_shift(residual.dtype))),
-    };
+    let finish = Finish::new(ctx, op, [&out, &residual], &*constants, has_residual.then_some(&*residual_bytes));
     let (first, second) = (&*first, &*second);
     let image = if pairs { 2 * rows.start..(2 * rows.end).min(out.h as usize) } else { rows.clone() };
     let row_bytes = out.row_elems() * out.dtype.bytes();
@@ -155,7 +139,12 @@ pub(super) fn run<const OPS: OpSet>(
 /// Bytes of a pixel that parts have a multiple of where they are output channels; nothing where they are rows, each of which reads all
 /// weights, while channels' parts read all of the input, and copy their output. Weights count for more where they are transformed, to 36 numbers
 /// of nine, the input where it is widened.
-fn columns(kernels: &Kernels, op: &Conv, [in_c, out_c, pixels]: [usize; 3], by_winograd: bool) -> Option<usize> {
+pub(super) fn columns(
+    kernels: &Kernels,
+    op: &Conv,
+    [in_c, out_c, pixels]: [usize; 3],
+    by_winograd: bool,
+) -> Option<usize> {
     match (by_winograd, is_wide(kernels)) {
         // With 128 channels to 64 at 16×16 0.92 of the time (`avx2`; `avx512vnni`, which transforms weights faster, 1.1); 1.12 with a residual,
         // half of which lies in the other core's cache.
@@ -269,7 +258,7 @@ pub(super) struct Finish<'a, const OPS: OpSet> {
     all_channels: usize,
     zero_point: i32,
     /// All of the tensor; nothing where it is the output.
-    residual: Option<&'a [u8]>,
+    pub residual: Option<&'a [u8]>,
     residual_in_place: bool,
     residual_i16: bool,
     residual_zero: i32,
@@ -277,22 +266,30 @@ pub(super) struct Finish<'a, const OPS: OpSet> {
 }
 
 impl<'a, const OPS: OpSet> Finish<'a, OPS> {
-    /// Of one source, with nothing added.
-    #[cfg(feature = "std")]
-    pub fn plain(ctx: &'a Context<'a, OPS>, out: &'a Tensor, constants: &'a [i32]) -> Self {
+    /// Of all rows and channels; `residual` are the bytes of all of that tensor, or whatever where it is the output.
+    #[inline(always)]
+    pub fn new(
+        ctx: &'a Context<'a, OPS>,
+        op: &Conv,
+        [out, residual]: [&'a Tensor; 2],
+        constants: &'a [i32],
+        residual_bytes: Option<&'a [u8]>,
+    ) -> Self {
+        let [quant, residual_quant] = [out, residual].map(|tensor| ctx.model.quant(tensor, ctx.row));
+        let residual_real = residual_quant.scale * op.residual_scale / quant.scale * (1 << SUM_FRACTION_BITS) as f32;
         Finish {
             ctx,
             constants,
-            two: false,
+            two: links(OPS, opset::CONV_TWO) && op.sources[1] != NONE,
             out,
             first_channel: 0,
             all_channels: out.c as usize,
-            zero_point: ctx.model.quant(out, ctx.row).zero_point as i32,
-            residual: None,
-            residual_in_place: false,
-            residual_i16: false,
-            residual_zero: 0,
-            residual_multiplier: 0,
+            zero_point: quant.zero_point as i32,
+            residual: residual_bytes,
+            residual_in_place: residual_bytes.is_some() && residual.offset == out.offset,
+            residual_i16: residual.dtype == DType::I16,
+            residual_zero: residual_quant.zero_point as i32,
+            residual_multiplier: multiplier(residual_real * exp2_neg(element_shift(residual.dtype))),
         }
     }
 }
