@@ -292,6 +292,12 @@ impl<'a, const OPS: OpSet> Finish<'a, OPS> {
             residual_multiplier: multiplier(residual_real * exp2_neg(element_shift(residual.dtype))),
         }
     }
+
+    /// Of some rows, as a picture of their own.
+    #[cfg(feature = "std")]
+    pub fn of<'b>(&'b self, out: &'b Tensor, residual: Option<&'b [u8]>) -> Finish<'b, OPS> {
+        Finish { out, residual, ..*self }
+    }
 }
 
 impl<const OPS: OpSet> Finish<'_, OPS> {

@@ -54,46 +54,46 @@ pub fn run<const OPS: OpSet>(
         return 0;
     }
     let model = ctx.model;
-    let mut live_end = record.live_end as usize;
-    let mut conv = |i: usize| {
-        let record = if leads + i == 0 { *record } else { model.op(model.op_index(graph, nth + leads + i)?)? };
-        let Op::Conv(op) = record.op else { return None };
-        live_end = live_end.max(record.live_end as usize);
-        is_pointwise(ctx, &op).then_some(op)
+    let next = |i: usize| match i + leads {
+        0 => Some(*record),
+        i => model.op(model.op_index(graph, nth + i)?),
     };
-    let Some(first) = conv(0) else { return 0 };
-    let tensors = first.sources.map(|id| model.tensor(id));
-    let out = model.tensor(first.out);
-    let residual = model.tensor(first.residual);
-    let is_alike = |op: &Conv| {
-        let other = model.tensor(op.out);
-        op.sources == first.sources && op.residual == NONE && [other.h, other.w, other.c] == [out.h, out.w, out.c]
+    let conv = |i: usize| match next(i) {
+        Some(OpRecord { op: Op::Conv(op), live_end }) if op.kernel == [1, 1] && op.modulation == Modulation::None => {
+            Some((op, live_end as usize))
+        }
+        _ => None,
     };
-    let alone = first.residual != NONE || first.sources[1] != NONE;
-    let all = match (alone, leads) {
-        (true, 0) => return 0,
-        (true, _) => [Some(first), None, None],
-        (false, _) => match [conv(1), conv(2)] {
-            [Some(second), Some(third)] if is_alike(&second) && is_alike(&third) => {
-                [Some(first), Some(second), Some(third)]
-            }
-            _ if leads == 0 => return 0,
-            _ => [Some(first), None, None],
-        },
-    };
-    let count = all.iter().flatten().count();
-    let byte_rows = bytes::rows(ctx, &first, &tensors, &out, &residual);
-    let [in_c, out_c, pixels] = [tensors[0].c, out.c, out.h * out.w].map(usize::from);
-    let by_columns = columns(ctx.kernels, &first, [in_c, out_c, pixels], false).is_some_and(|unit| unit < out_c);
-    let rows = 0..out.h as usize;
-    let lead_out = if leads > 0 { model.tensor(record.op.out()) } else { model.tensor(NONE) };
-    let macs = count * row_macs(&Op::Conv(first), model) as usize
-        + if let Op::Attention(_) = record.op { row_macs(&record.op, model) as usize } else { 0 };
-    let cost = Cost { work: rows.len() * macs / 64, set_up: false };
-    let as_high = leads == 0 || [lead_out.h, lead_out.w] == [out.h, out.w] && lead_out.dtype == DType::I8;
-    if byte_rows == 0 || by_columns || !as_high || !ctx.workers.pay(cost) {
+    let Some((first, first_end)) = conv(0) else { return 0 };
+    let (mut ops, mut count, mut live_end) = ([first; CONVS], 1, first_end.max(record.live_end as usize));
+    if first.residual == NONE && first.sources[1] == NONE {
+        let alike = |op: &Conv| op.sources == first.sources && op.residual == NONE;
+        if let Some((second, second_end)) = conv(1).filter(|(op, _)| alike(op))
+            && let Some((third, third_end)) = conv(2).filter(|(op, _)| alike(op))
+        {
+            (ops, count, live_end) = ([first, second, third], CONVS, live_end.max(second_end).max(third_end));
+        }
+    }
+    if leads + count < 2 {
         return 0;
     }
+    let some = || ops.iter().take(count);
+    let [tensors, [out, residual]] =
+        [first.sources, [first.out, first.residual]].map(|ids| ids.map(|id| model.tensor(id)));
+    let lead_out = if leads > 0 { model.tensor(record.op.out()) } else { model.tensor(NONE) };
+    let size = |tensor: &Tensor| [tensor.h, tensor.w, tensor.c, tensor.dtype as u16];
+    let outs = ops.map(|op| model.tensor(op.out));
+    let pointwise = outs.iter().all(|other| size(other) == size(&out))
+        && some().all(|op| is_pointwise(ctx, op, &tensors, &out, &residual))
+        && (leads == 0 || [lead_out.h, lead_out.w] == [out.h, out.w] && lead_out.dtype == DType::I8);
+    let byte_rows = bytes::rows(ctx, &first, &tensors, &out, &residual);
+    let [in_c, out_c, w, h] = [tensors[0].c + tensors[1].c, out.c, out.w, out.h].map(usize::from);
+    let by_columns = columns(ctx.kernels, &first, [in_c, out_c, w * h], false).is_some_and(|unit| unit < out_c);
+    let cost = Cost { work: count * in_c * out_c * w * h / 64, set_up: false };
+    if !pointwise || byte_rows == 0 || by_columns || !ctx.workers.pay(cost) {
+        return 0;
+    }
+    let rows = 0..h;
 
     // A norm's constants first, because what they are made of may lie where a convolution writes.
     let lens = match &record.op {
@@ -120,7 +120,6 @@ pub fn run<const OPS: OpSet>(
         _ => [const { 0..0 }; 3],
     };
     let behind = leads > 0 && first.sources[0] == record.op.out();
-    let outs = all.map(|op| op.map_or(model.tensor(NONE), |op| model.tensor(op.out)));
     let [a, b, c, lead_bytes, first_out, second_out, third_out, input, second_input, added, scratch] = pieces(arena, {
         let [a, b, c] = read;
         let [first_out, second_out, third_out] = outs.map(|out| out.range());
@@ -159,61 +158,53 @@ pub fn run<const OPS: OpSet>(
         }
         _ => Lead::Nothing,
     };
-    let constants = all.map(|op| {
-        let constants: &mut [i32] = cast_mut(take_front(&mut scratch, constants_len));
-        if let Some(op) = op {
-            let per_source = constants.len() / if op.sources[1] == NONE { 1 } else { 2 };
-            prepare_conv(ctx, &op, &tensors, &model.tensor(op.out), &[], constants, per_source, ctx.kernels.offset);
-        }
-        &*constants
-    });
+    let mut constants: [&[i32]; CONVS] = [&[]; CONVS];
+    for ((op, out), constants) in some().zip(&outs).zip(&mut constants) {
+        let all: &mut [i32] = cast_mut(take_front(&mut scratch, constants_len));
+        let per_source = all.len() / if op.sources[1] == NONE { 1 } else { 2 };
+        prepare_conv(ctx, op, &tensors, out, &[], all, per_source, ctx.kernels.offset);
+        *constants = all;
+    }
     let (input, second_input, added) = (&*input, &*second_input, &*added);
-    let row_bytes = |tensor: &Tensor| tensor.row_elems();
-    let [first_bytes, second_bytes, third_bytes] = outs.map(|out| out.row_elems());
-    let others = [
-        (second_out, second_bytes),
-        (third_out, third_bytes),
-        (lead_bytes, if leads > 0 { row_bytes(&lead_out) } else { 0 }),
-    ];
-    let done = over_rows_of(
-        ctx,
-        rows,
-        ((first_out, first_bytes), others),
-        lens[1],
-        cost,
-        |rows, first_out, others, scratch| {
-            let [second_out, third_out, lead_bytes] = others;
-            lead.run(ctx, rows.clone(), &mut *lead_bytes, scratch);
-            // These rows as a picture of their own.
-            let of_rows = |tensor: Tensor| Tensor { h: rows.len() as u16, ..tensor };
-            let tensors = tensors.map(of_rows);
-            let elems = [
-                if behind { &*lead_bytes } else { rows_of(input, tensors[0].row_elems(), rows.clone()) },
-                rows_of(second_input, tensors[1].row_elems(), rows.clone()),
-            ];
-            let added = rows_of(added, residual.row_elems(), rows.clone());
-            for (((op, out), constants), bytes) in
-                all.iter().zip(outs).zip(constants).zip([first_out, second_out, third_out])
-            {
-                let Some(op) = op else { break };
-                let out = of_rows(out);
-                let finish = Finish::new(ctx, op, [&out, &residual], constants, (op.residual != NONE).then_some(added));
-                let codes = op.weights.map(|id| cast(model.weight_rows(id, 0)));
-                let channels = [0, out.c as usize];
-                bytes::run(ctx, op, &tensors, elems, codes, byte_rows, &finish, 0..rows.len(), channels, bytes);
-            }
-        },
-    );
+    let row_bytes = out.row_elems();
+    let others = if count > 1 { row_bytes } else { 0 };
+    let others = [(second_out, others), (third_out, others), (lead_bytes, lead_out.row_elems() * leads)];
+    let added = (first.residual != NONE).then_some(&*added);
+    let finish = |i: usize| Finish::new(ctx, &ops[i], [&outs[i], &residual], constants[i], added);
+    let finishes = [finish(0), finish(1), finish(2)];
+    let outputs = ((first_out, row_bytes), others);
+    let done = over_rows_of(ctx, rows, outputs, lens[1], cost, |rows, first_out, others, scratch| {
+        let [second_out, third_out, lead_bytes] = others;
+        lead.run(ctx, rows.clone(), &mut *lead_bytes, scratch);
+        // These rows as a picture of their own.
+        let of_rows = |tensor: &Tensor| Tensor { h: rows.len() as u16, ..*tensor };
+        let (tensors, out) = ([of_rows(&tensors[0]), of_rows(&tensors[1])], of_rows(&out));
+        let elems = [
+            if behind { &*lead_bytes } else { rows_of(input, tensors[0].row_elems(), rows.clone()) },
+            rows_of(second_input, tensors[1].row_elems(), rows.clone()),
+        ];
+        let added = added.map(|added| rows_of(added, residual.row_elems(), rows.clone()));
+        for ((op, finish), bytes) in some().zip(&finishes).zip([first_out, second_out, third_out]) {
+            let codes = op.weights.map(|id| cast(model.weight_rows(id, 0)));
+            let (finish, channels) = (finish.of(&out, added), [0, out_c]);
+            bytes::run(ctx, op, &tensors, elems, codes, byte_rows, &finish, 0..rows.len(), channels, bytes);
+        }
+    });
     if done { leads + count } else { 0 }
 }
 
-/// Pointwise, from bytes to bytes, with nothing added but its bias and perhaps a residual.
-fn is_pointwise<const OPS: OpSet>(ctx: &Context<'_, OPS>, op: &Conv) -> bool {
-    let [input, second, out, residual] =
-        [op.sources[0], op.sources[1], op.out, op.residual].map(|id| ctx.model.tensor(id));
-    let is_direct = |input: &Tensor| is_direct(op, input, &out);
-    let plain = op.modulation == Modulation::None && !op.weights.iter().any(|&id| ctx.model.is_packed(id));
-    let linked = links(OPS, opset::CONV_I8) && (links(OPS, opset::CONV_TWO) || op.sources[1] == NONE);
+/// Pointwise, of whole bytes, with nothing added but its bias and perhaps a residual.
+#[inline(always)]
+fn is_pointwise<const OPS: OpSet>(
+    ctx: &Context<'_, OPS>,
+    op: &Conv,
+    [first, second]: &[Tensor; 2],
+    out: &Tensor,
+    residual: &Tensor,
+) -> bool {
+    let two = op.sources[1] != NONE;
+    let whole = !op.weights.iter().any(|&id| ctx.model.is_packed(id));
     let bytes = out.dtype == DType::I8 && (op.residual == NONE || residual.dtype == DType::I8);
-    plain && linked && bytes && is_direct(&input) && (op.sources[1] == NONE || is_direct(&second))
+    let linked = links(OPS, opset::CONV_I8) && (links(OPS, opset::CONV_TWO) || !two);
+    whole && bytes && linked && is_direct(op, first, out) && (!two || is_direct(op, second, out))
 }
