@@ -15,7 +15,6 @@ use crate::format::{DType, Graph, NONE, Op, Tensor};
 use crate::kernels::scratch::{AttendScratch, ConvScratch, NormScratch, is_direct};
 use crate::kernels::{Attention, select};
 use crate::opset::{self, OpSet, links};
-use crate::shape::row_macs;
 use core::ops::Range;
 
 /// Convolutions at most.
@@ -122,7 +121,8 @@ pub fn run<const OPS: OpSet>(
     let behind = leads > 0 && first.sources[0] == record.op.out();
     let [a, b, c, lead_bytes, first_out, second_out, third_out, input, second_input, added, scratch] = pieces(arena, {
         let [a, b, c] = read;
-        let [first_out, second_out, third_out] = outs.map(|out| out.range());
+        let of = |i: usize, out: &Tensor| if i < count { out.range() } else { 0..0 };
+        let [first_out, second_out, third_out] = [of(0, &outs[0]), of(1, &outs[1]), of(2, &outs[2])];
         let residual = if residual.offset == out.offset { 0..0 } else { residual.range() };
         let input = if behind { 0..0 } else { tensors[0].range() };
         [a, b, c, lead_out.range(), first_out, second_out, third_out, input, tensors[1].range(), residual, scratch]
