@@ -40,15 +40,12 @@ pub fn advance<const OPS: OpSet>(
             return false;
         }
         #[cfg(feature = "std")]
-        if *budget == u32::MAX && position.row == 0 {
-            let count = together::run(ctx, arena, graph, position.op, &record);
-            for nth in position.op..position.op + count {
-                ctx.model.op_index(graph, nth).into_iter().for_each(|index| after(index, arena));
+        if *budget == u32::MAX && position.row == 0 && together::run(ctx, arena, graph, position.op, &record) {
+            for nth in 0..together::COUNT {
+                ctx.model.op_index(graph, position.op + nth).into_iter().for_each(|index| after(index, arena));
             }
-            position.op += count;
-            if count > 0 {
-                continue;
-            }
+            position.op += together::COUNT;
+            continue;
         }
         let affordable = (*budget / cost).max(1) as usize;
         let end = rows.min(position.row + affordable);

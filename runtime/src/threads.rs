@@ -282,30 +282,25 @@ impl Threads {
         self.start(job, (out.as_mut_ptr(), out.len()), core::ptr::null(), numbers, parts, cost)
     }
 
-    /// As [`over_rows`](Threads::over_rows), of several outputs, each with the bytes of its rows; the first has some.
-    pub(crate) fn over_rows_of<const N: usize>(
+    /// As [`over_rows`](Threads::over_rows), of three outputs of one length.
+    pub(crate) fn over_rows_of_three(
         &self,
         rows: Range<usize>,
-        (first, others): ((&mut [u8], usize), [(&mut [u8], usize); N]),
-        scratch_bytes: usize,
+        ([first, second, third], row_bytes): ([&mut [u8]; 3], usize),
         cost: Cost,
-        job: &(dyn Fn(Range<usize>, &mut [u8], [&mut [u8]; N], &mut [u8]) + Sync),
+        job: &(dyn Fn(Range<usize>, [&mut [u8]; 3]) + Sync),
     ) -> bool {
-        let (begin, count) = (rows.start, rows.len());
-        if first.0.len() != count * first.1 || others.iter().any(|(out, row_bytes)| out.len() != count * row_bytes) {
+        if [second.len(), third.len()] != [first.len(); 2] {
             return false;
         }
-        let others = Others(others.map(|(out, row_bytes)| (out.as_mut_ptr(), row_bytes)));
-        self.over_rows(rows, first, scratch_bytes, cost, &|rows, first, scratch| {
-            let others = others.get().map(|(out, row_bytes)| {
-                // SAFETY: these rows' bytes of an output that has `row_bytes` for each of `count` rows, `begin` the first. No other part has
-                // these rows, and the output is lent to the job while that is open.
-                unsafe {
-                    let out = out.add((rows.start - begin) * row_bytes);
-                    core::slice::from_raw_parts_mut(out, rows.len() * row_bytes)
-                }
+        let (begin, others) = (rows.start, Others([second.as_mut_ptr(), third.as_mut_ptr()]));
+        self.over_rows(rows, (first, row_bytes), 0, cost, &|rows, first, _| {
+            let at = (rows.start - begin) * row_bytes;
+            let [second, third] = others.pointers().map(|out| {
+                // SAFETY: as long as the first, of which this part alone has the bytes from `at` on. It is lent to the job while that is open.
+                unsafe { core::slice::from_raw_parts_mut(out.add(at), first.len()) }
             });
-            job(rows, first, others, scratch);
+            job(rows, [first, second, third]);
         })
     }
 
@@ -336,11 +331,6 @@ impl Threads {
         self.start(job, (out, out_len), found, [0, units, unit_bytes, pixel_bytes, scratch_bytes], parts, cost)
     }
 
-    /// Whether several threads pay.
-    pub(crate) fn pay(&self, cost: Cost) -> bool {
-        !self.handles.is_empty() && cost.work >= LEAST_COST
-    }
-
     /// Runs a job, if that pays; `numbers` are the last five of a [`Job`].
     fn start(
         &self,
@@ -351,7 +341,7 @@ impl Threads {
         parts: usize,
         cost: Cost,
     ) -> bool {
-        if parts < 2 || !self.pay(cost) {
+        if self.handles.is_empty() || parts < 2 || cost.work < LEAST_COST {
             return false;
         }
         let numbers = numbers.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -374,14 +364,14 @@ impl Threads {
     }
 }
 
-/// The other outputs of a job, and bytes of a row.
-struct Others<const N: usize>([(*mut u8, usize); N]);
+/// The other outputs of a job.
+struct Others([*mut u8; 2]);
 
-// SAFETY: each part makes slices of its own rows alone.
-unsafe impl<const N: usize> Sync for Others<N> {}
+// SAFETY: each part makes slices of its own bytes alone.
+unsafe impl Sync for Others {}
 
-impl<const N: usize> Others<N> {
-    fn get(&self) -> [(*mut u8, usize); N] {
+impl Others {
+    fn pointers(&self) -> [*mut u8; 2] {
         self.0
     }
 }

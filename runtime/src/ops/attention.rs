@@ -12,7 +12,6 @@
 use super::parts::{Cost, over_rows};
 use super::{Context, attention_blocks};
 use crate::arena::{cast, cast_mut, pieces, take_front};
-use crate::format::Tensor;
 use crate::format::op::{self, Op};
 use crate::kernels::scalar::attend;
 use crate::kernels::scratch::{AttendScratch, AttentionScratch, BlockScratch};
@@ -35,7 +34,7 @@ pub(super) fn run<const OPS: OpSet>(
     let model = ctx.model;
     let [q, k, v] = op.qkv.map(|id| model.tensor(id));
     let out = model.tensor(op.out);
-    let c = out.c as usize;
+    let (c, positions) = (out.c as usize, out.h as usize * out.w as usize);
     let parts = AttentionScratch::new(op, &out);
     let blocks = BlockScratch::new(op, &out, select::TILING);
     let lanes = AttendScratch::new(op, &out);
@@ -46,9 +45,28 @@ pub(super) fn run<const OPS: OpSet>(
     };
     let [q_bytes, k_bytes, v_bytes, out_bytes, scratch] =
         pieces(arena, [q.range(), k.range(), v.range(), out.range(), live_end..live_end + scratch_len]);
+    let [qs, ks, vs, outs] = [q, k, v, out].map(|tensor| model.quant(&tensor, ctx.row));
     let row_elems = out.row_elems();
     let out_rows = out_bytes.get_mut(rows.start * row_elems..rows.end * row_elems).unwrap_or_default();
-    let mut attention = prepare(ctx, op, [q, k, v, out], [q_bytes, k_bytes, v_bytes].map(|bytes| &*bytes));
+    let (coarse, fine) = model.shorts(op.exp_table, 128).split_at_checked(64).unwrap_or_default();
+    let index_real = qs.scale * ks.scale * op.scale * 256.0;
+    let shift = shift_for(index_real);
+    let exponential = Exponential {
+        shift,
+        multiplier: multiplier(index_real * exp2_neg(shift)),
+        coarse: bytemuck::cast_slice(coarse),
+        fine: bytemuck::cast_slice(fine),
+        right: 15 + exp_shift(positions),
+    };
+    let mut attention = Attention {
+        c,
+        heads: op.heads as usize,
+        positions,
+        elems: [cast(q_bytes), cast(k_bytes), cast(v_bytes)],
+        packed: &[],
+        exponential,
+        quants: [vs, outs],
+    };
 
     let work = rows.len() * row_macs(&Op::Attention(*op), model) as usize / 64;
     let cost = Cost { work, set_up: false };
@@ -66,58 +84,14 @@ pub(super) fn run<const OPS: OpSet>(
     }
     over_rows(ctx, rows, (out_rows, row_elems), scratch, cost, |rows, out_bytes, scratch| {
         if select::TILING.attends() {
-            attend_rows(ctx, &attention, rows, row_elems, out_bytes, scratch);
+            let [q, k, v] = attention.elems;
+            let q = q.get(rows.start * row_elems..rows.end * row_elems).unwrap_or_default();
+            let some = Attention { elems: [q, k, v], ..attention };
+            (ctx.kernels.attend)(cast_mut(out_bytes), cast_mut(scratch), some);
         } else {
             attend(cast_mut(out_bytes), cast_mut(scratch), &attention, rows.start * out.w as usize, ctx.kernels);
         }
     });
-}
-
-/// Some rows, by the kernel that does all of it.
-#[inline(always)]
-pub(super) fn attend_rows<const OPS: OpSet>(
-    ctx: &Context<'_, OPS>,
-    attention: &Attention<'_>,
-    rows: Range<usize>,
-    row_elems: usize,
-    out_bytes: &mut [u8],
-    scratch: &mut [u8],
-) {
-    let [q, k, v] = attention.elems;
-    let q = q.get(rows.start * row_elems..rows.end * row_elems).unwrap_or_default();
-    let some = Attention { elems: [q, k, v], ..*attention };
-    (ctx.kernels.attend)(cast_mut(out_bytes), cast_mut(scratch), some);
-}
-
-/// An attention of these queries, keys, values and outputs, of which the first three are given, with nothing packed.
-#[inline(always)]
-pub(super) fn prepare<'a, const OPS: OpSet>(
-    ctx: &Context<'a, OPS>,
-    op: &op::Attention,
-    tensors: [Tensor; 4],
-    elems: [&'a [u8]; 3],
-) -> Attention<'a> {
-    let out = tensors[3];
-    let [qs, ks, vs, outs] = tensors.map(|tensor| ctx.model.quant(&tensor, ctx.row));
-    let (coarse, fine) = ctx.model.shorts(op.exp_table, 128).split_at_checked(64).unwrap_or_default();
-    let index_real = qs.scale * ks.scale * op.scale * 256.0;
-    let shift = shift_for(index_real);
-    let exponential = Exponential {
-        shift,
-        multiplier: multiplier(index_real * exp2_neg(shift)),
-        coarse: bytemuck::cast_slice(coarse),
-        fine: bytemuck::cast_slice(fine),
-        right: 15 + exp_shift(out.h as usize * out.w as usize),
-    };
-    Attention {
-        c: out.c as usize,
-        heads: op.heads as usize,
-        positions: out.h as usize * out.w as usize,
-        elems: elems.map(|bytes| cast(bytes)),
-        packed: &[],
-        exponential,
-        quants: [vs, outs],
-    }
 }
 
 /// How far the weights are shifted right so that Σ weight·v stays in i32: Σ weight ≤ 2²³.

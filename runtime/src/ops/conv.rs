@@ -86,7 +86,23 @@ pub(super) fn run<const OPS: OpSet>(
         prepare(ctx, op, &tensors, &out, cast(modulation), constants, per_source, offset);
     }
 
-    let finish = Finish::new(ctx, op, [&out, &residual], &*constants, has_residual.then_some(&*residual_bytes));
+    let residual_quant = model.quant(&residual, ctx.row);
+    let quant = model.quant(&out, ctx.row);
+    let residual_real = residual_quant.scale * op.residual_scale / quant.scale * (1 << SUM_FRACTION_BITS) as f32;
+    let finish = Finish {
+        ctx,
+        constants: &*constants,
+        two,
+        out: &out,
+        first_channel: 0,
+        all_channels: out.c as usize,
+        zero_point: quant.zero_point as i32,
+        residual: has_residual.then_some(&*residual_bytes),
+        residual_in_place: in_place,
+        residual_i16: residual.dtype == DType::I16,
+        residual_zero: residual_quant.zero_point as i32,
+        residual_multiplier: multiplier(residual_real * exp2_neg(element_shift(residual.dtype))),
+    };
     let (first, second) = (&*first, &*second);
     let image = if pairs { 2 * rows.start..(2 * rows.end).min(out.h as usize) } else { rows.clone() };
     let row_bytes = out.row_elems() * out.dtype.bytes();
@@ -139,12 +155,7 @@ pub(super) fn run<const OPS: OpSet>(
 /// Bytes of a pixel that parts have a multiple of where they are output channels; nothing where they are rows, each of which reads all
 /// weights, while channels' parts read all of the input, and copy their output. Weights count for more where they are transformed, to 36 numbers
 /// of nine, the input where it is widened.
-pub(super) fn columns(
-    kernels: &Kernels,
-    op: &Conv,
-    [in_c, out_c, pixels]: [usize; 3],
-    by_winograd: bool,
-) -> Option<usize> {
+fn columns(kernels: &Kernels, op: &Conv, [in_c, out_c, pixels]: [usize; 3], by_winograd: bool) -> Option<usize> {
     match (by_winograd, is_wide(kernels)) {
         // With 128 channels to 64 at 16×16 0.92 of the time (`avx2`; `avx512vnni`, which transforms weights faster, 1.1); 1.12 with a residual,
         // half of which lies in the other core's cache.
@@ -258,7 +269,7 @@ pub(super) struct Finish<'a, const OPS: OpSet> {
     all_channels: usize,
     zero_point: i32,
     /// All of the tensor; nothing where it is the output.
-    pub residual: Option<&'a [u8]>,
+    residual: Option<&'a [u8]>,
     residual_in_place: bool,
     residual_i16: bool,
     residual_zero: i32,
@@ -266,37 +277,23 @@ pub(super) struct Finish<'a, const OPS: OpSet> {
 }
 
 impl<'a, const OPS: OpSet> Finish<'a, OPS> {
-    /// Of all rows and channels; `residual` are the bytes of all of that tensor, or whatever where it is the output.
-    #[inline(always)]
-    pub fn new(
-        ctx: &'a Context<'a, OPS>,
-        op: &Conv,
-        [out, residual]: [&'a Tensor; 2],
-        constants: &'a [i32],
-        residual_bytes: Option<&'a [u8]>,
-    ) -> Self {
-        let [quant, residual_quant] = [out, residual].map(|tensor| ctx.model.quant(tensor, ctx.row));
-        let residual_real = residual_quant.scale * op.residual_scale / quant.scale * (1 << SUM_FRACTION_BITS) as f32;
+    /// Of one source, with nothing added.
+    #[cfg(feature = "std")]
+    pub fn plain(ctx: &'a Context<'a, OPS>, out: &'a Tensor, constants: &'a [i32]) -> Self {
         Finish {
             ctx,
             constants,
-            two: links(OPS, opset::CONV_TWO) && op.sources[1] != NONE,
+            two: false,
             out,
             first_channel: 0,
             all_channels: out.c as usize,
-            zero_point: quant.zero_point as i32,
-            residual: residual_bytes,
-            residual_in_place: residual_bytes.is_some() && residual.offset == out.offset,
-            residual_i16: residual.dtype == DType::I16,
-            residual_zero: residual_quant.zero_point as i32,
-            residual_multiplier: multiplier(residual_real * exp2_neg(element_shift(residual.dtype))),
+            zero_point: ctx.model.quant(out, ctx.row).zero_point as i32,
+            residual: None,
+            residual_in_place: false,
+            residual_i16: false,
+            residual_zero: 0,
+            residual_multiplier: 0,
         }
-    }
-
-    /// Of some rows, as a picture of their own.
-    #[cfg(feature = "std")]
-    pub fn of<'b>(&'b self, out: &'b Tensor, residual: Option<&'b [u8]>) -> Finish<'b, OPS> {
-        Finish { out, residual, ..*self }
     }
 }
 

@@ -28,7 +28,7 @@ const PARTS: usize = select::TILING.norm_parts();
 
 /// Where the second source lies; empty where it is the first once more (a tensor joined with itself, which a U-Net
 /// without a middle does).
-pub(super) fn second_range(ids: [u16; 2], tensors: &[Tensor; 2]) -> Range<usize> {
+fn second_range(ids: [u16; 2], tensors: &[Tensor; 2]) -> Range<usize> {
     if ids[0] == ids[1] { 0..0 } else { tensors[1].range() }
 }
 
@@ -184,68 +184,14 @@ pub(super) fn apply<const OPS: OpSet>(
         let in_step = op.table.map_or(quant.scale, |table| table.in_step);
         prepare(ctx, op, &sources, [cast(stats), cast(modulation)], in_step, multipliers, offsets);
     }
-    let apply = Apply {
-        ctx,
-        op,
-        sources,
-        out,
-        copied_rows: if in_place { parts.rows } else { 0 },
-        elems: [&*first, second],
-        constants: [&*multipliers, &*offsets],
-    };
+    let (first, multipliers, offsets) = (&*first, &*multipliers, &*offsets);
     let out_rows = out_bytes.get_mut(rows.start * out.row_elems()..rows.end * out.row_elems()).unwrap_or_default();
     // 4 KB take half a microsecond: on two threads longer.
     let cost = Cost { work: out_rows.len() / 4, set_up: false };
     over_rows(ctx, rows, (out_rows, out.row_elems()), scratch, cost, |rows, out_bytes, scratch| {
-        apply.run(rows, out_bytes, scratch);
-    });
-}
-
-/// The constants alone: multipliers, then offsets, at `at`.
-#[cfg(feature = "std")]
-pub(super) fn constants<const OPS: OpSet>(
-    ctx: &Context<'_, OPS>,
-    arena: &mut [u8],
-    op: &NormApply,
-    out: &Tensor,
-    at: Range<usize>,
-) {
-    let model = ctx.model;
-    let ranges = [model.tensor(op.stats).range(), model.tensor(op.modulation.tensor()).range(), at];
-    let [stats, modulation, constants] = pieces(arena, ranges);
-    let constants: &mut [i32] = cast_mut(constants);
-    let (multipliers, rest) = constants.split_at_mut_checked(out.c as usize).unwrap_or_default();
-    let (offsets, _) = rest.split_at_mut_checked(out.c as usize).unwrap_or_default();
-    let in_step = op.table.map_or(model.quant(out, ctx.row).scale, |table| table.in_step);
-    let sources = op.sources.map(|id| model.tensor(id));
-    prepare(ctx, op, &sources, [cast(stats), cast(modulation)], in_step, multipliers, offsets);
-}
-
-/// What applies a norm, its constants at hand.
-pub(super) struct Apply<'a, const OPS: OpSet> {
-    pub ctx: &'a Context<'a, OPS>,
-    pub op: &'a NormApply,
-    pub sources: [Tensor; 2],
-    pub out: Tensor,
-    /// Where it works in place, rows that are copied at a time; else 0.
-    pub copied_rows: usize,
-    /// The sources, all rows; in place nothing.
-    pub elems: [&'a [u8]; 2],
-    /// Multiplier and offset of every channel.
-    pub constants: [&'a [i32]; 2],
-}
-
-impl<const OPS: OpSet> Apply<'_, OPS> {
-    /// To some rows, of which `out_bytes` are the output's bytes; `scratch` has room for a copy.
-    #[inline(always)]
-    pub fn run(&self, rows: Range<usize>, out_bytes: &mut [u8], scratch: &mut [u8]) {
-        let &Apply { ctx, op, out, copied_rows, constants: [multipliers, offsets], .. } = self;
-        let (model, c) = (ctx.model, out.c as usize);
-        let in_place = links(OPS, opset::NORM_IN_PLACE) && copied_rows > 0;
-        let quant = model.quant(&out, ctx.row);
         let copy_of_rows: &mut [i8] = cast_mut(scratch);
         let mut source_first = 0;
-        for (tensor, bytes) in self.sources.iter().zip(self.elems) {
+        for (tensor, bytes) in sources.iter().zip([first, second]) {
             let source_c = tensor.c as usize;
             let channels = source_first..source_first + source_c;
             let k = NormConstants {
@@ -259,7 +205,7 @@ impl<const OPS: OpSet> Apply<'_, OPS> {
             // All rows at once; in place some at a time, from a copy.
             let mut y = rows.start;
             while y < rows.end {
-                let some = y..if in_place { rows.end.min(y + copied_rows) } else { rows.end };
+                let some = y..if in_place { rows.end.min(y + parts.rows) } else { rows.end };
                 y = some.end;
                 let to = rows_of_mut(
                     cast_mut(&mut *out_bytes),
@@ -287,7 +233,7 @@ impl<const OPS: OpSet> Apply<'_, OPS> {
                 break;
             }
         }
-    }
+    });
 }
 
 /// The step's multiplier and offset of every channel.

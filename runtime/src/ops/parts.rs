@@ -31,14 +31,6 @@ impl Workers<'_> {
     }
 }
 
-#[cfg(feature = "std")]
-impl Workers<'_> {
-    /// Whether work of this cost is cut.
-    pub(super) fn pay(&self, cost: Cost) -> bool {
-        self.threads.is_some_and(|threads| threads.pay(cost))
-    }
-}
-
 impl Workers<'_> {
     /// The caller's thread alone.
     pub const ALONE: Workers<'static> = Workers {
@@ -78,19 +70,17 @@ pub(super) fn over_rows<const OPS: OpSet>(
     job(rows, out, scratch);
 }
 
-/// Runs `job` over `rows` in pieces on several threads: it is given some of them, their bytes of each output, and scratch. `false`, and
-/// nothing done, where that would not pay.
+/// Runs `job` over `rows` in pieces on several threads: it is given some of them and their bytes of each output, as [`over_rows`] gives
+/// them of one. `false`, and nothing done, where that would not pay.
 #[cfg(feature = "std")]
-#[inline(always)]
-pub(super) fn over_rows_of<const OPS: OpSet, const N: usize>(
+pub(super) fn over_rows_of_three<const OPS: OpSet>(
     ctx: &Context<'_, OPS>,
     rows: Range<usize>,
-    outs: ((&mut [u8], usize), [(&mut [u8], usize); N]),
-    scratch_bytes: usize,
+    (outs, row_bytes): ([&mut [u8]; 3], usize),
     cost: Cost,
-    job: impl Fn(Range<usize>, &mut [u8], [&mut [u8]; N], &mut [u8]) + Sync,
+    job: impl Fn(Range<usize>, [&mut [u8]; 3]) + Sync,
 ) -> bool {
-    ctx.workers.threads.is_some_and(|threads| threads.over_rows_of(rows, outs, scratch_bytes, cost, &job))
+    ctx.workers.threads.is_some_and(|threads| threads.over_rows_of_three(rows, (outs, row_bytes), cost, &job))
 }
 
 /// As [`over_rows`], but what is cut are the `pixel_bytes` of every pixel of `out`, at multiples of `unit_bytes`: `job` is given some of
