@@ -115,7 +115,7 @@ pub(super) fn run<const OPS: OpSet>(
     // Parts are whole rows of tiles.
     let unit = if select::TILING.is_host() && by_winograd { winograd::tile_size(ctx, op).max(1) } else { 1 };
     let work = if ctx.workers.are_some() { rows.len() * row_macs(&Op::Conv(*op), model) as usize / 64 } else { 0 };
-    let cost = Cost { work, set_up: by_winograd || packed.contains(&true) };
+    let cost = Cost { work, set_up: by_winograd || byte_rows > 0 || packed.contains(&true) };
     let some = |finish: &Finish<'_, OPS>, rows: Range<usize>, out_bytes: &mut [u8], scratch: &mut [u8]| {
         if by_winograd {
             winograd::run(ctx, op, &tensors[0], cast(first), &parts.winograd, finish, rows, out_bytes, scratch);
