@@ -155,7 +155,12 @@ pub(super) fn run<const OPS: OpSet>(
 /// Bytes of a pixel that parts have a multiple of where they are output channels; nothing where they are rows, each of which reads all
 /// weights, while channels' parts read all of the input, and copy their output. Weights count for more where they are transformed, to 36 numbers
 /// of nine, the input where it is widened.
-fn columns(kernels: &Kernels, op: &Conv, [in_c, out_c, pixels]: [usize; 3], by_winograd: bool) -> Option<usize> {
+pub(super) fn columns(
+    kernels: &Kernels,
+    op: &Conv,
+    [in_c, out_c, pixels]: [usize; 3],
+    by_winograd: bool,
+) -> Option<usize> {
     match (by_winograd, is_wide(kernels)) {
         // With 128 channels to 64 at 16×16 0.92 of the time (`avx2`; `avx512vnni`, which transforms weights faster, 1.1); 1.12 with a residual,
         // half of which lies in the other core's cache.
