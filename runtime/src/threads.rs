@@ -58,6 +58,9 @@ const STEAL_SPINS: usize = 64;
 /// What is done with some rows: their bytes of the output, and scratch.
 type RowJob<'j> = dyn Fn(Range<usize>, &mut [u8], &mut [u8]) + Sync + 'j;
 
+/// The same with three outputs, and without scratch.
+type RowsOfThree<'j> = dyn Fn(Range<usize>, [&mut [u8]; 3]) + Sync + 'j;
+
 /// Threads that wait for a [`Sampler`](crate::Sampler)'s operators, and end when this is dropped.
 #[derive(Debug)]
 pub struct Threads {
@@ -288,7 +291,7 @@ impl Threads {
         rows: Range<usize>,
         ([first, second, third], row_bytes): ([&mut [u8]; 3], usize),
         cost: Cost,
-        job: &(dyn Fn(Range<usize>, [&mut [u8]; 3]) + Sync),
+        job: &RowsOfThree<'_>,
     ) -> bool {
         if [second.len(), third.len()] != [first.len(); 2] {
             return false;

@@ -56,7 +56,7 @@ pub fn run<const OPS: OpSet>(
     if byte_rows == 0 || !by_rows || elems.is_empty() {
         return false;
     }
-    let mut all = constants.map(|constants| cast_mut::<i32>(constants));
+    let mut all = constants.map(cast_mut::<i32>);
     for ((op, out), constants) in ops.iter().zip(&outs).zip(&mut all) {
         let per_source = constants.len();
         prepare(ctx, op, &tensors, out, &[], constants, per_source, ctx.kernels.offset);
