@@ -9,6 +9,7 @@
 mod attend;
 mod avx2;
 mod avx_vnni;
+mod constants512;
 mod direct512;
 mod floats512;
 mod lanes;

@@ -44,8 +44,7 @@ impl Factors {
     /// Of the words of a half; the results pack to the order that these have.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    fn of(&self, half: usize, words: __m512i) -> [__m512i; 2] {
-        let low = _mm512_mulhrs_epi16(words, self.low[half]);
+    fn of(&self, half: usize, [words, low]: [__m512i; 2]) -> [__m512i; 2] {
         let pairs = [_mm512_unpacklo_epi16(words, low), _mm512_unpackhi_epi16(words, low)];
         [0, 1].map(|i| _mm512_dpwssd_epi32(self.add[half][i], pairs[i], self.high[half][i]))
     }
@@ -116,9 +115,10 @@ fn blocks(
         return norm::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
     }
     // The output's last pixel may end behind its channels.
-    let pixels = match out_c == src_c {
-        true => src.len().min(out.len()) / src_c,
-        false => (src.len() / src_c).min((out.len() + out_c - src_c) / out_c),
+    let gap = out_c - src_c;
+    let pixels = match gap {
+        0 => src.len().min(out.len()) / src_c,
+        _ => (src.len() / src_c).min((out.len() + gap) / out_c),
     };
     let period_pixels = 1 << (6 - src_c.trailing_zeros().min(6));
     let (period, out_period) = (period_pixels * src_c, period_pixels * out_c);
@@ -132,85 +132,124 @@ fn blocks(
     let mut first = 0;
     while first < pixels {
         let len = some.min(pixels - first) * src_c;
-        // Of each 64 elements of a period the first one's channel, and where its pixel begins in the output.
-        let (mut channel, mut pixel) = (0, first * out_c);
+        // Of the elements of a period the next eight's channel, and where they come in the output.
+        let (mut channel, mut place) = (0, first * out_c);
         for phase in (0..period.min(len)).step_by(64) {
-            // What lies together in the output, too: which bytes of a block, and where its first byte would be, from those of the
-            // first pixel on.
-            let (mut pieces, mut last) = ([(0, 0); 8], 0);
-            pieces[0].1 = pixel + channel;
-            let mut eight = 0;
             let eights = [(); 8].map(|()| {
                 // SAFETY: a channel that is a multiple of 8 below their number, which is one, too.
                 let [m, offset] =
                     [k.multiplier, k.offset].map(|x| unsafe { _mm256_loadu_si256(x.as_ptr().add(channel).cast()) });
-                pieces[last].0 |= 0xff << (8 * eight);
-                eight += 1;
-                channel += 8;
+                let here = place;
+                (channel, place) = (channel + 8, place + 8);
                 if channel == src_c {
-                    (channel, pixel) = (0, pixel + out_c);
-                    if out_c > src_c && eight < 8 {
-                        last += 1;
-                        pieces[last].1 = pixel - 8 * eight;
-                    }
+                    (channel, place) = (0, place + gap);
                 }
-                (m, _mm256_add_epi32(offset, more))
+                (m, _mm256_add_epi32(offset, more), here)
             });
             let factors = Factors::new(eights.map(|eight| eight.0), eights.map(|eight| eight.1));
-            let words_of = |elems: __m512i| {
+            let places = eights.map(|eight| eight.2);
+            let pairs_of = |elems: __m512i| {
                 let elems = _mm512_xor_si512(elems, _mm512_set1_epi8(-128));
                 let none = _mm512_setzero_si512();
                 let halves = [_mm512_unpacklo_epi8(elems, none), _mm512_unpackhi_epi8(elems, none)];
-                words_of([0, 1].map(|half| factors.of(half, _mm512_sub_epi16(halves[half], zero))))
+                [0, 1].map(|half| {
+                    let words = _mm512_sub_epi16(halves[half], zero);
+                    [words, _mm512_mulhrs_epi16(words, factors.low[half])]
+                })
             };
-            let (mut at, mut left, mut ahead) = (first * src_c + phase, len - phase, 0);
-            let mut store = |bytes: __m512i, inside: __mmask64, ahead: usize| {
-                // SAFETY: the bytes that the masks leave belong to as many pixels, which `out` has; others are not touched.
-                let mut put = |(mask, place): (__mmask64, usize)| unsafe {
-                    let to = out.as_mut_ptr().wrapping_add(place + ahead);
-                    match mask & inside {
-                        // A mask takes two cycles.
-                        0xffff_ffff_ffff_ffff => _mm512_storeu_si512(to.cast(), bytes),
-                        some => _mm512_mask_storeu_epi8(to, some, bytes),
-                    }
-                };
-                put(pieces[0]);
-                if last > 0 {
-                    pieces.iter().take(last + 1).skip(1).for_each(|&piece| put(piece));
+            let words_of = |pairs: [[__m512i; 2]; 2]| words_of([0, 1].map(|half| factors.of(half, pairs[half])));
+            let at = first * src_c + phase;
+            let to = if gap == 0 { at } else { 0 };
+            let (from, to) = (src.as_ptr().wrapping_add(at), out.as_mut_ptr().wrapping_add(to));
+            let mut blocks = Blocks { from, to, left: len - phase, periods: [period, out_period] };
+            // SAFETY: from `at` on there are `len - phase` elements of `pixels` pixels; each of their eights, two of which are in one pixel
+            // where there is a whole number of sixteens, has its place in one of as many pixels of the output.
+            unsafe {
+                match gap {
+                    0 => blocks.whole(pairs_of, words_of, &bytes_of, |to, bytes| _mm512_storeu_si512(to.cast(), bytes)),
+                    _ if src_c.is_multiple_of(16) => blocks.whole(pairs_of, words_of, &bytes_of, |to, bytes| {
+                        let to = |sixteen: usize| to.wrapping_add(places[2 * sixteen]).cast();
+                        _mm_storeu_si128(to(0), _mm512_castsi512_si128(bytes));
+                        _mm_storeu_si128(to(1), _mm512_extracti32x4_epi32::<1>(bytes));
+                        _mm_storeu_si128(to(2), _mm512_extracti32x4_epi32::<2>(bytes));
+                        _mm_storeu_si128(to(3), _mm512_extracti32x4_epi32::<3>(bytes));
+                    }),
+                    _ => {}
                 }
-            };
-            // Whole blocks, two at a time, whose words are made a turn ahead.
-            if left >= 64 + period {
-                // SAFETY: of the elements of `pixels` pixels those from here on, and a period later.
-                let two = |at: usize| unsafe {
-                    [at, at + period].map(|at| words_of(_mm512_loadu_si512(src.as_ptr().add(at).cast())))
-                };
-                let mut words = two(at);
-                while left > 0 {
-                    (at, left) = (at + 2 * period, left.saturating_sub(2 * period));
-                    let [a, b] = words;
-                    let enough = left >= 64 + period;
-                    if enough {
-                        words = two(at);
-                    }
-                    for bytes in [bytes_of(a), bytes_of(b)] {
-                        store(bytes, !0, ahead);
-                        ahead += out_period;
-                    }
-                    if !enough {
-                        break;
-                    }
-                }
-            }
-            while left > 0 {
-                let inside = first64(left);
-                // SAFETY: as above; what lies behind the elements is masked off.
-                let elems = unsafe { _mm512_maskz_loadu_epi8(inside, src.as_ptr().add(at)) };
-                store(bytes_of(words_of(elems)), inside, ahead);
-                (at, left, ahead) = (at + period, left.saturating_sub(period), ahead + out_period);
+                let places = if gap == 0 { [0, 8, 16, 24, 32, 40, 48, 56] } else { places };
+                blocks.eights(&places, |elems| bytes_of(words_of(pairs_of(elems))));
             }
         }
         first += some;
+    }
+}
+
+/// Where blocks of 64 elements are, and where they come: each a period behind the last one.
+struct Blocks {
+    from: *const i8,
+    to: *mut i8,
+    /// Elements from the first block's begin on.
+    left: usize,
+    /// In elements, and in the output.
+    periods: [usize; 2],
+}
+
+impl Blocks {
+    /// Those that are whole, in three steps. A block's products and its words are made while earlier ones are looked up: a processor does not
+    /// look so far ahead.
+    ///
+    /// # Safety
+    /// The elements are there, and `store` may be called with as many `to`.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn whole(
+        &mut self,
+        pairs_of: impl Fn(__m512i) -> [[__m512i; 2]; 2],
+        words_of: impl Fn([[__m512i; 2]; 2]) -> [__m512i; 2],
+        bytes_of: impl Fn([__m512i; 2]) -> __m512i,
+        store: impl Fn(*mut i8, __m512i),
+    ) {
+        if self.left < 64 {
+            return;
+        }
+        let (begin, end) = (self.from, self.from.wrapping_add(self.left - 64));
+        let [period, out_period] = self.periods;
+        // SAFETY: 64 elements. What is loaded behind the last block is that one again.
+        let load = |from: *const i8| pairs_of(unsafe { _mm512_loadu_si512(from.min(end).cast()) });
+        let mut words = words_of(load(begin));
+        let mut pairs = load(begin.wrapping_add(period));
+        while self.from <= end {
+            let next_pairs = load(self.from.wrapping_add(2 * period));
+            let next = words_of(pairs);
+            store(self.to, bytes_of(words));
+            (pairs, words) = (next_pairs, next);
+            (self.from, self.to) = (self.from.wrapping_add(period), self.to.wrapping_add(out_period));
+        }
+        self.left = self.left.saturating_sub(self.from.addr() - begin.addr());
+    }
+
+    /// All that are left, eight by eight.
+    ///
+    /// # Safety
+    /// The elements are there, and places for them, whole eights.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn eights(&mut self, places: &[usize; 8], bytes_of: impl Fn(__m512i) -> __m512i) {
+        while self.left > 0 {
+            let mut eights = [0i64; 8];
+            // SAFETY: what lies behind the elements is masked off; 64 bytes.
+            unsafe {
+                let elems = _mm512_maskz_loadu_epi8(first64(self.left), self.from);
+                _mm512_storeu_si512(eights.as_mut_ptr().cast(), bytes_of(elems));
+            }
+            for (eight, &place) in eights.iter().zip(places).take(self.left / 8) {
+                // SAFETY: the caller's promise.
+                unsafe { self.to.add(place).cast::<i64>().write_unaligned(*eight) };
+            }
+            let [period, out_period] = self.periods;
+            (self.from, self.to) = (self.from.wrapping_add(period), self.to.wrapping_add(out_period));
+            self.left = self.left.saturating_sub(period);
+        }
     }
 }
 

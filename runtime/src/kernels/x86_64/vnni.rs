@@ -10,7 +10,7 @@
 
 use super::super::{Kernels, Window};
 use super::rows512::{self, first16, fold};
-use super::{avx2, direct512, floats512, lanes512, norm512, pixels512, requantize512, winograd512};
+use super::{avx2, constants512, direct512, floats512, lanes512, norm512, pixels512, requantize512, winograd512};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -38,10 +38,10 @@ pub(super) static TABLE: Kernels = Kernels {
     winograd: |out, channels, tile| unsafe { winograd512::convolve(out, channels, tile) },
     scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
     quantize: |out, x, affine, quant| unsafe { rows512::quantize(out, x, affine, quant) },
-    conv_constants: |sources, output| unsafe { rows512::conv_constants(sources, output) },
-    spread: |to, stats, group_c| unsafe { rows512::spread(to, stats, group_c) },
-    norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
-    group_stats: |out, sums, source| unsafe { rows512::group_stats(out, sums, source) },
+    conv_constants: |sources, output| unsafe { constants512::conv(sources, output) },
+    spread: |to, stats, group_c| unsafe { constants512::spread(to, stats, group_c) },
+    norm_constants: |source, to, affine| unsafe { constants512::norm(source, to, affine) },
+    group_stats: |out, sums, source| unsafe { constants512::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
     conv_pixels: |out, out_c, sources, k| unsafe { pixels512::conv_pixels(out, out_c, sources, k) },
