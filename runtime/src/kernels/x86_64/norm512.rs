@@ -44,7 +44,8 @@ impl Factors {
     /// Of the words of a half; the results pack to the order that these have.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    fn of(&self, half: usize, [words, low]: [__m512i; 2]) -> [__m512i; 2] {
+    fn of(&self, half: usize, words: __m512i) -> [__m512i; 2] {
+        let low = _mm512_mulhrs_epi16(words, self.low[half]);
         let pairs = [_mm512_unpacklo_epi16(words, low), _mm512_unpackhi_epi16(words, low)];
         [0, 1].map(|i| _mm512_dpwssd_epi32(self.add[half][i], pairs[i], self.high[half][i]))
     }
@@ -148,16 +149,12 @@ fn blocks(
             });
             let factors = Factors::new(eights.map(|eight| eight.0), eights.map(|eight| eight.1));
             let places = eights.map(|eight| eight.2);
-            let pairs_of = |elems: __m512i| {
+            let words_of = |elems: __m512i| {
                 let elems = _mm512_xor_si512(elems, _mm512_set1_epi8(-128));
                 let none = _mm512_setzero_si512();
                 let halves = [_mm512_unpacklo_epi8(elems, none), _mm512_unpackhi_epi8(elems, none)];
-                [0, 1].map(|half| {
-                    let words = _mm512_sub_epi16(halves[half], zero);
-                    [words, _mm512_mulhrs_epi16(words, factors.low[half])]
-                })
+                words_of([0, 1].map(|half| factors.of(half, _mm512_sub_epi16(halves[half], zero))))
             };
-            let words_of = |pairs: [[__m512i; 2]; 2]| words_of([0, 1].map(|half| factors.of(half, pairs[half])));
             let at = first * src_c + phase;
             let to = if gap == 0 { at } else { 0 };
             let (from, to) = (src.as_ptr().wrapping_add(at), out.as_mut_ptr().wrapping_add(to));
@@ -166,8 +163,8 @@ fn blocks(
             // where there is a whole number of sixteens, has its place in one of as many pixels of the output.
             unsafe {
                 match gap {
-                    0 => blocks.whole(pairs_of, words_of, &bytes_of, |to, bytes| _mm512_storeu_si512(to.cast(), bytes)),
-                    _ if src_c.is_multiple_of(16) => blocks.whole(pairs_of, words_of, &bytes_of, |to, bytes| {
+                    0 => blocks.whole(words_of, &bytes_of, |to, bytes| _mm512_storeu_si512(to.cast(), bytes)),
+                    _ if src_c.is_multiple_of(16) => blocks.whole(words_of, &bytes_of, |to, bytes| {
                         let to = |sixteen: usize| to.wrapping_add(places[2 * sixteen]).cast();
                         _mm_storeu_si128(to(0), _mm512_castsi512_si128(bytes));
                         _mm_storeu_si128(to(1), _mm512_extracti32x4_epi32::<1>(bytes));
@@ -177,7 +174,7 @@ fn blocks(
                     _ => {}
                 }
                 let places = if gap == 0 { [0, 8, 16, 24, 32, 40, 48, 56] } else { places };
-                blocks.eights(&places, |elems| bytes_of(words_of(pairs_of(elems))));
+                blocks.eights(&places, |elems| bytes_of(words_of(elems)));
             }
         }
         first += some;
@@ -195,8 +192,7 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// Those that are whole, in three steps. A block's products and its words are made while earlier ones are looked up: a processor does not
-    /// look so far ahead.
+    /// Those that are whole, two at a time, whose words are made a turn ahead.
     ///
     /// # Safety
     /// The elements are there, and `store` may be called with as many `to`.
@@ -204,28 +200,36 @@ impl Blocks {
     #[inline]
     unsafe fn whole(
         &mut self,
-        pairs_of: impl Fn(__m512i) -> [[__m512i; 2]; 2],
-        words_of: impl Fn([[__m512i; 2]; 2]) -> [__m512i; 2],
+        words_of: impl Fn(__m512i) -> [__m512i; 2],
         bytes_of: impl Fn([__m512i; 2]) -> __m512i,
         store: impl Fn(*mut i8, __m512i),
     ) {
-        if self.left < 64 {
-            return;
+        let Blocks { mut from, mut to, mut left, periods: [period, out_period] } = *self;
+        // SAFETY: 64 elements, where it is called.
+        let load = |from: *const i8| words_of(unsafe { _mm512_loadu_si512(from.cast()) });
+        if left >= 64 + period {
+            let two = |from: *const i8| [load(from), load(from.wrapping_add(period))];
+            let mut words = two(from);
+            loop {
+                (from, left) = (from.wrapping_add(2 * period), left.saturating_sub(2 * period));
+                let [a, b] = words;
+                let enough = left >= 64 + period;
+                if enough {
+                    words = two(from);
+                }
+                store(to, bytes_of(a));
+                store(to.wrapping_add(out_period), bytes_of(b));
+                to = to.wrapping_add(2 * out_period);
+                if !enough {
+                    break;
+                }
+            }
         }
-        let (begin, end) = (self.from, self.from.wrapping_add(self.left - 64));
-        let [period, out_period] = self.periods;
-        // SAFETY: 64 elements. What is loaded behind the last block is that one again.
-        let load = |from: *const i8| pairs_of(unsafe { _mm512_loadu_si512(from.min(end).cast()) });
-        let mut words = words_of(load(begin));
-        let mut pairs = load(begin.wrapping_add(period));
-        while self.from <= end {
-            let next_pairs = load(self.from.wrapping_add(2 * period));
-            let next = words_of(pairs);
-            store(self.to, bytes_of(words));
-            (pairs, words) = (next_pairs, next);
-            (self.from, self.to) = (self.from.wrapping_add(period), self.to.wrapping_add(out_period));
+        if left >= 64 {
+            store(to, bytes_of(load(from)));
+            (from, to, left) = (from.wrapping_add(period), to.wrapping_add(out_period), left.saturating_sub(period));
         }
-        self.left = self.left.saturating_sub(self.from.addr() - begin.addr());
+        (self.from, self.to, self.left) = (from, to, left);
     }
 
     /// All that are left, eight by eight.
