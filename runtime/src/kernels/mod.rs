@@ -221,6 +221,8 @@ pub struct NormConstants<'a> {
     pub zero_point: i32,
     /// The activation; empty for the identity.
     pub table: &'a [i16],
+    /// On hosts, what this table's `norm_table` has made of it.
+    pub results: [&'a [i8]; select::TILING.is_host() as usize],
     /// From table entries to the output's scale.
     pub out_multiplier: i32,
     /// The output's zero point.
@@ -454,6 +456,9 @@ pub struct Kernels {
     pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
     /// A group's 1/σ and mean, of `stats` of \[mean, 1/σ\], their bits, to each of its `group_c` channels. For hosts.
     pub spread: Spread,
+    /// A pointwise table's entries times `out_multiplier`, plus `out_zero_point`, in an order that only this table's `norm_i8` and `norm_i16`
+    /// know: [`Tiling::norm_table`](tiling::Tiling::norm_table) bytes. For hosts.
+    pub norm_table: fn(results: &mut [i8], table: &[i16], out_multiplier: i32, out_zero_point: i32),
     /// [`constants::norm`], for hosts.
     pub norm_constants: NormConstantsOf,
     /// `scale` of each source's sums, `add_i8` and `store_i8` in one pass, for hosts
@@ -550,6 +555,7 @@ impl Kernels {
             table.quantize = |_, _, _, _| {};
             table.conv_constants = |_, _| 0;
             table.spread = |_, _, _| {};
+            table.norm_table = |_, _, _, _| {};
             table.norm_constants = |_, _, _| {};
             table.group_stats = |_, _, _| {};
         }

@@ -8,7 +8,7 @@ mod convolutions;
 
 use super::constants::{ConvOutput, ConvSource, GroupSource, NormSource};
 use super::scalar::TABLE as SCALAR;
-use super::{Channels, Frame, Kernels, NormConstants, Requantization, Requantize, Residual, Spread, Sums};
+use super::{Channels, Frame, Kernels, NormConstants, Requantization, Requantize, Residual, Spread, Sums, select};
 use crate::format::op::Table;
 use crate::format::{DType, Quant};
 use crate::sampler::noise::chacha8;
@@ -414,7 +414,12 @@ fn sums_i16(table: &Kernels, random: &mut Random) -> bool {
 }
 
 /// A norm's constants, within what `prepare` makes; with a table or without one.
-fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usize, NormConstants<'_>, bool)) -> bool {
+fn norm(
+    kernels: &Kernels,
+    random: &mut Random,
+    dtype_i8: bool,
+    run: impl Fn(&mut [i8], usize, usize, NormConstants<'_>, bool),
+) -> bool {
     const C: usize = 72;
     let limit = if dtype_i8 { 1 << 30 } else { 1 << 29 };
     let multiplier: [i32; C] = core::array::from_fn(|_| random.value(1 - limit, limit - 1) >> random.below(12));
@@ -441,9 +446,13 @@ fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usiz
         offset: offset.get(..src_c).unwrap_or_default(),
         zero_point: if dtype_i8 { random.value(-128, 127) } else { 0 },
         table: if random.below(3) == 0 { &[] } else { &table },
+        results: [&[]; _],
         out_multiplier: random.value(0, 1 << 28) >> if smooth { random.below(6) } else { 0 },
         out_zero_point: random.value(-128, 127),
     };
+    let mut results = [0; select::TILING.norm_table()];
+    (kernels.norm_table)(&mut results, constants.table, constants.out_multiplier, constants.out_zero_point);
+    let constants = NormConstants { results: [&results; _], ..constants };
     let out_c = src_c + more;
     let len = pixels * out_c;
     both::<i8, OUT_LEN>(
@@ -455,7 +464,7 @@ fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usiz
 
 fn norm_i8(table: &Kernels, random: &mut Random) -> bool {
     let elems = random.i8s();
-    norm(random, true, |out, out_c, src_c, constants, other| {
+    norm(table, random, true, |out, out_c, src_c, constants, other| {
         let src = elems.get(..out.len() / out_c * src_c).unwrap_or_default();
         (if other { table.norm_i8 } else { SCALAR.norm_i8 })(out, out_c, src, src_c, constants);
     })
@@ -463,7 +472,7 @@ fn norm_i8(table: &Kernels, random: &mut Random) -> bool {
 
 fn norm_i16(table: &Kernels, random: &mut Random) -> bool {
     let elems = random.i16s();
-    norm(random, false, |out, out_c, src_c, constants, other| {
+    norm(table, random, false, |out, out_c, src_c, constants, other| {
         let src = elems.get(..out.len() / out_c * src_c).unwrap_or_default();
         (if other { table.norm_i16 } else { SCALAR.norm_i16 })(out, out_c, src, src_c, constants);
     })

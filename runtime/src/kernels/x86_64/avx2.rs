@@ -55,6 +55,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     quantize: |out, x, affine, quant| unsafe { rows::quantize(out, x, affine, quant) },
     conv_constants: |sources, output| unsafe { rows::conv_constants(sources, output) },
     spread: SCALAR.spread,
+    norm_table: |results, table, m, zero_point| unsafe { norm::norm_table(results, table, m, zero_point) },
     norm_constants: |source, to, affine| unsafe { rows::norm_constants(source, to, affine) },
     group_stats: |out, sums, source| unsafe { rows::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize::requantize(out, out_c, sums, k) },

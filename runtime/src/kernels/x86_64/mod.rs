@@ -134,11 +134,13 @@ mod tests {
         if has() & AVX512_VNNI == 0 {
             return;
         }
-        // SAFETY: as the condition says.
+        // SAFETY (of both): as the condition says.
         let norm_i8 = |out: &mut [i8], out_c, src: &[i8], src_c, k: super::super::NormConstants<'_>| unsafe {
             norm512::norm_i8(out, out_c, src, src_c, k)
         };
-        let table = Kernels { norm_i8, ..scalar::KERNELS };
+        let norm_table =
+            |to: &mut [i8], table: &[i16], m, zero_point| unsafe { tables512::norm_table(to, table, m, zero_point) };
+        let table = Kernels { norm_i8, norm_table, ..scalar::KERNELS };
         for seed in 0..2_000 {
             assert_eq!(super::super::compare::compare(&table, seed), Ok(()));
         }

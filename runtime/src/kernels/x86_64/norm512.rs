@@ -3,7 +3,7 @@
 use super::super::{NormConstants, scalar};
 use super::norm::{add_up, norm, unit};
 use super::rows512::first64;
-use super::tables512::{Steps, indices, look_up, look_up_64, results};
+use super::tables512::{Steps, indices, load, look_up, look_up_64};
 use crate::format::op::Table;
 use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
@@ -54,43 +54,38 @@ impl Factors {
 /// A group norm's application.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
-    match k.table.first_chunk() {
-        Some(table) => {
-            let bytes = results(table, &k);
-            blocks(
-                out,
-                out_c,
-                src,
-                src_c,
-                k,
-                |sums| indices(sums),
-                |index| {
-                    let [a, b] = index.map(|index| look_up(&bytes, index));
-                    _mm512_packs_epi16(a, b)
-                },
-            );
-        }
-        None => {
-            let words = |sums: [[__m512i; 2]; 2]| {
-                sums.map(|sums| {
-                    let [a, b] = sums.map(|sum| _mm512_srai_epi32::<NORM_FRACTION_BITS>(sum));
-                    _mm512_packs_epi32(a, b)
-                })
+    let words = |sums: [[__m512i; 2]; 2]| {
+        sums.map(|sums| {
+            let [a, b] = sums.map(|sum| _mm512_srai_epi32::<NORM_FRACTION_BITS>(sum));
+            _mm512_packs_epi32(a, b)
+        })
+    };
+    let [results] = k.results;
+    match results.first_chunk() {
+        Some(results) if !k.table.is_empty() => {
+            let results = load(results);
+            let bytes_of = |index: [__m512i; 2]| {
+                let [a, b] = index.map(|index| look_up(&results, index));
+                _mm512_packs_epi16(a, b)
             };
-            blocks(out, out_c, src, src_c, k, words, |[a, b]| _mm512_packs_epi16(a, b));
+            blocks(out, out_c, src, src_c, k, |sums| indices(sums), bytes_of);
         }
+        _ => blocks(out, out_c, src, src_c, k, words, |[a, b]| _mm512_packs_epi16(a, b)),
     }
 }
 
 /// As [`norm_i8`], where there is VBMI with BITALG and GFNI.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512bitalg,gfni")]
 pub(super) fn norm_i8_vbmi(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
-    let Some(table) = k.table.first_chunk() else { return norm_i8(out, out_c, src, src_c, k) };
-    match Steps::new(table, &k) {
+    let [results] = k.results;
+    let Some(results) = results.first_chunk().filter(|_| !k.table.is_empty()) else {
+        return norm_i8(out, out_c, src, src_c, k);
+    };
+    match Steps::of_bytes(results) {
         Some(steps) => blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| steps.of(index)),
         None => {
-            let bytes = results(table, &k);
-            blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| look_up_64(&bytes, index));
+            let results = load(results);
+            blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| look_up_64(&results, index));
         }
     }
 }

@@ -10,7 +10,9 @@
 
 use super::super::{Kernels, Window};
 use super::rows512::{self, first16, fold};
-use super::{avx2, constants512, direct512, floats512, lanes512, norm512, pixels512, requantize512, winograd512};
+use super::{
+    avx2, constants512, direct512, floats512, lanes512, norm512, pixels512, requantize512, tables512, winograd512,
+};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -48,6 +50,12 @@ pub(super) static TABLE: Kernels = Kernels {
     conv_f32: |out, picture, weights, k| unsafe { floats512::conv_f32(out, picture, weights, k) },
     byte_limits: Some(&direct512::LIMITS),
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
+    norm_table: |results, table, m, zero_point| unsafe {
+        match super::has() & super::AVX512_VBMI {
+            0 => tables512::norm_table(results, table, m, zero_point),
+            _ => tables512::norm_table_vbmi(results, table, m, zero_point),
+        }
+    },
     norm_i8: |out, out_c, src, src_c, k| unsafe {
         match super::has() & super::AVX512_VBMI {
             0 => norm512::norm_i8(out, out_c, src, src_c, k),
