@@ -98,10 +98,10 @@ impl Tiling {
         if self.is_host() { 64 } else { Tensor::ALIGN }
     }
 
-    /// Bytes of what [`Kernels::norm_table`](super::Kernels::norm_table) makes of a pointwise table: its entries' results and as many bytes
-    /// more as keep an alignment, on hosts.
+    /// Bytes of what [`Kernels::norm_table`](super::Kernels::norm_table) makes of a pointwise table: its entries' results, and a line of the cache
+    /// more, on hosts.
     pub const fn norm_table(self) -> usize {
-        if self.is_host() { Table::LEN + Tensor::ALIGN } else { 0 }
+        if self.is_host() { Table::LEN + 64 } else { 0 }
     }
 
     /// Parts of the rows that a group norm sums apart: on a host several threads may take them.

@@ -68,6 +68,7 @@ pub fn tables() -> &'static [&'static Kernels] {
 }
 
 /// What this processor has.
+#[inline]
 fn has() -> u8 {
     static HAS: AtomicU8 = AtomicU8::new(0);
     match HAS.load(Ordering::Relaxed) {
@@ -81,6 +82,8 @@ fn has() -> u8 {
 }
 
 /// Asks the processor and the operating system.
+#[cold]
+#[inline(never)]
 #[allow(unused_unsafe)] // `cpuid` is safe from Rust 1.93 on
 fn detect() -> u8 {
     let has = |register: u32, bits: &[u32]| bits.iter().all(|bit| register & (1 << bit) != 0);
