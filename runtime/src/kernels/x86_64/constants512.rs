@@ -10,6 +10,39 @@ use crate::quant::{
 };
 use core::arch::x86_64::*;
 
+/// Sixteen of 32 bits, or the first some of them. What a mask has stored waits for the cache before it is read again, so whole vectors have
+/// none: constants are read by what comes next.
+///
+/// # Safety
+/// So many are there.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn load<T>(from: *const T, left: usize) -> __m512i {
+    // SAFETY: what is masked off is not read.
+    unsafe {
+        match left {
+            16.. => _mm512_loadu_si512(from.cast()),
+            _ => _mm512_maskz_loadu_epi32(first16(left), from.cast()),
+        }
+    }
+}
+
+/// As [`load`].
+///
+/// # Safety
+/// Room for so many.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn store<T>(to: *mut T, left: usize, x: __m512i) {
+    // SAFETY: what is masked off is not written.
+    unsafe {
+        match left {
+            16.. => _mm512_storeu_si512(to.cast(), x),
+            _ => _mm512_mask_storeu_epi32(to.cast(), first16(left), x),
+        }
+    }
+}
+
 /// [`round_to_i32`](crate::quant::round_to_i32): a conversion rounds half to even, but makes `i32::MIN` of what does not fit.
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -53,25 +86,24 @@ pub(super) fn conv(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32 {
         let zero_point = _mm512_set1_epi32(source.zero_point);
         let len = source.weights.len().min(source.bias.len()).min(source.multiplier.len());
         for at in (0..len).step_by(16) {
-            let (left, some) = (len - at, first16(len - at));
+            let left = len - at;
             // SAFETY: what lies behind the shortest slice is masked off.
             unsafe {
-                let weights = source.weights.as_ptr().add(at).cast::<i32>();
-                let a = _mm512_maskz_loadu_epi32(first16(2 * left), weights);
-                let b = _mm512_maskz_loadu_epi32(first16((2 * left).saturating_sub(16)), weights.wrapping_add(16));
+                let weights = source.weights.as_ptr().add(at);
+                let [a, b] = [load(weights, 2 * left), load(weights.wrapping_add(8), (2 * left).saturating_sub(16))];
                 let weight_scale = _mm512_castsi512_ps(_mm512_permutex2var_epi32(a, even, b));
                 let weight_sum = _mm512_permutex2var_epi32(a, odd, b);
                 let (to_bias, to_factor) = (source.bias.as_mut_ptr().add(at), source.multiplier.as_mut_ptr().add(at));
-                let bias = _mm512_maskz_loadu_ps(some, to_bias.cast());
+                let bias = _mm512_castsi512_ps(load(to_bias, left));
                 let scale = _mm512_mul_ps(_mm512_set1_ps(source.scale), weight_scale);
                 let real = _mm512_mul_ps(_mm512_div_ps(scale, _mm512_set1_ps(out_scale)), _mm512_set1_ps(unit));
                 let down = _mm512_min_ps(_mm512_div_ps(_mm512_set1_ps(0.5), real), floor_max);
                 let lowered = _mm512_sub_ps(_mm512_div_ps(bias, scale), down);
                 let bias = _mm512_sub_epi32(round(lowered), _mm512_mullo_epi32(zero_point, weight_sum));
-                _mm512_mask_storeu_epi32(to_bias, some, bias);
+                store(to_bias, left, bias);
                 let factor = _mm512_castps_si512(real);
-                _mm512_mask_storeu_epi32(to_factor, some, factor);
-                largest = _mm512_mask_max_epi32(largest, some, largest, factor);
+                store(to_factor, left, factor);
+                largest = _mm512_mask_max_epi32(largest, first16(left), largest, factor);
             }
         }
     }
@@ -82,12 +114,12 @@ pub(super) fn conv(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32 {
     let scale = _mm512_set1_ps(exp2_neg(shift) * 2_147_483_648.0);
     for source in sources {
         for at in (0..source.multiplier.len()).step_by(16) {
-            let some = first16(source.multiplier.len() - at);
+            let left = source.multiplier.len() - at;
             // SAFETY: what lies behind the slice is masked off.
             unsafe {
                 let to = source.multiplier.as_mut_ptr().add(at);
-                let factor = _mm512_maskz_loadu_ps(some, to.cast());
-                _mm512_mask_storeu_epi32(to, some, multiplier(_mm512_mul_ps(factor, scale)));
+                let factor = _mm512_castsi512_ps(load(to, left));
+                store(to, left, multiplier(_mm512_mul_ps(factor, scale)));
             }
         }
     }
@@ -101,7 +133,7 @@ pub(super) fn norm(source: NormSource, [multipliers, offsets]: [&mut [i32]; 2], 
     let unit = exp2_neg(element_shift(source.dtype)) * (1 << NORM_FRACTION_BITS) as f32 * 2_147_483_648.0;
     let len = multipliers.len().min(offsets.len()).min(gammas.len()).min(betas.len());
     for at in (0..len).step_by(16) {
-        let some = first16(len - at);
+        let left = len - at;
         // SAFETY: what lies behind the shortest slice is masked off.
         unsafe {
             let (to_m, to_offset) = (multipliers.as_mut_ptr().add(at), offsets.as_mut_ptr().add(at));
@@ -111,7 +143,7 @@ pub(super) fn norm(source: NormSource, [multipliers, offsets]: [&mut [i32]; 2], 
                 gammas.as_ptr().add(at),
                 betas.as_ptr().add(at),
             ]
-            .map(|from| _mm512_maskz_loadu_ps(some, from));
+            .map(|from: *const f32| _mm512_castsi512_ps(load(from, left)));
             let slope = _mm512_div_ps(_mm512_mul_ps(_mm512_mul_ps(scale, rstd), gamma), in_step);
             let slope = _mm512_min_ps(_mm512_max_ps(slope, _mm512_sub_ps(_mm512_setzero_ps(), limit)), limit);
             let centre = _mm512_mul_ps(_mm512_div_ps(mean, scale), slope);
@@ -119,8 +151,8 @@ pub(super) fn norm(source: NormSource, [multipliers, offsets]: [&mut [i32]; 2], 
             let centre = _mm512_mul_ps(centre, _mm512_set1_ps((1 << NORM_FRACTION_BITS) as f32));
             let half = _mm512_set1_epi32(1 << (NORM_FRACTION_BITS - 1));
             let offset = _mm512_add_epi32(round_within(centre, OFFSET_MAX as f32), half);
-            _mm512_mask_storeu_epi32(to_m, some, multiplier(_mm512_mul_ps(slope, _mm512_set1_ps(unit))));
-            _mm512_mask_storeu_epi32(to_offset, some, offset);
+            store(to_m, left, multiplier(_mm512_mul_ps(slope, _mm512_set1_ps(unit))));
+            store(to_offset, left, offset);
         }
     }
 }
@@ -137,12 +169,11 @@ pub(super) fn group_stats(out: &mut [[f32; 2]], sums: &[[u64; 2]], source: Group
     let both = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
     let len = out.len().min(sums.len());
     for at in (0..len).step_by(8) {
-        let some = first16(2 * (len - at));
+        let left = len - at;
         // SAFETY: what lies behind the shorter slice is masked off.
         unsafe {
-            let from = sums.as_ptr().add(at).cast::<i64>();
-            let a = _mm512_maskz_loadu_epi64(some as __mmask8, from);
-            let b = _mm512_maskz_loadu_epi64((some >> 8) as __mmask8, from.wrapping_add(8));
+            let from = sums.as_ptr().add(at);
+            let [a, b] = [load(from, 4 * left), load(from.wrapping_add(4), (4 * left).saturating_sub(16))];
             let (sum, squares) = (_mm512_permutex2var_epi64(a, even, b), _mm512_permutex2var_epi64(a, odd, b));
             let deviation = _mm512_sub_epi64(_mm512_mullo_epi64(n, squares), _mm512_mullo_epi64(sum, sum));
             let mean = _mm256_sub_ps(_mm256_div_ps(_mm512_cvtepi64_ps(sum), count), zero_point);
@@ -151,7 +182,7 @@ pub(super) fn group_stats(out: &mut [[f32; 2]], sums: &[[u64; 2]], source: Group
             let sigma = _mm256_sqrt_ps(_mm256_add_ps(_mm256_div_ps(m2, count), eps));
             let rstd = _mm256_div_ps(_mm256_set1_ps(1.0), sigma);
             let stats = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(mean), rstd);
-            _mm512_mask_storeu_ps(out.as_mut_ptr().add(at).cast(), some, _mm512_permutexvar_ps(both, stats));
+            store(out.as_mut_ptr().add(at), 2 * left, _mm512_castps_si512(_mm512_permutexvar_ps(both, stats)));
         }
     }
 }
@@ -168,7 +199,7 @@ pub(super) fn spread([rstds, means]: [&mut [i32]; 2], stats: &[[f32; 2]], group_
     let inverse = _mm512_set1_ps(1.0 / group_c as f32);
     let from: *const f32 = stats.as_ptr().cast();
     // SAFETY: what lies behind `stats` is masked off.
-    let eight = unsafe { _mm512_maskz_loadu_ps(first16(2 * stats.len()), from) };
+    let eight = unsafe { _mm512_castsi512_ps(load(from, 2 * stats.len())) };
     for at in (0..c).step_by(16) {
         let some = first16(c - at);
         let channel = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_set1_epi32(at as i32), lanes));
@@ -182,8 +213,8 @@ pub(super) fn spread([rstds, means]: [&mut [i32]; 2], stats: &[[f32; 2]], group_
         });
         // SAFETY: what lies behind the slices is masked off.
         unsafe {
-            _mm512_mask_storeu_ps(rstds.as_mut_ptr().add(at).cast(), some, rstd);
-            _mm512_mask_storeu_ps(means.as_mut_ptr().add(at).cast(), some, mean);
+            store(rstds.as_mut_ptr().add(at), c - at, _mm512_castps_si512(rstd));
+            store(means.as_mut_ptr().add(at), c - at, _mm512_castps_si512(mean));
         }
     }
 }
