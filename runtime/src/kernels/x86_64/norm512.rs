@@ -1,9 +1,10 @@
 //! AVX-512, group norm, 64 elements at a time; sums of bytes are `vpdpbusd`.
 
 use super::super::{NormConstants, scalar};
-use super::norm::{add_up, norm, unit};
-use super::rows512::first64;
-use super::tables512::{Steps, indices, load, look_up, look_up_64};
+use super::norm::{self, add_up, unit};
+use super::rows::Element;
+use super::rows512::{first16, first64};
+use super::tables512::{BYTES, Steps, indices, load, look_up, look_up_64};
 use crate::format::op::Table;
 use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
@@ -90,6 +91,27 @@ pub(super) fn norm_i8_vbmi(out: &mut [i8], out_c: usize, src: &[i8], src_c: usiz
     }
 }
 
+/// AVX2's.
+#[target_feature(enable = "avx2")]
+pub(super) fn norm_i16(out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, k: NormConstants<'_>) {
+    of_avx2::<i16, 8>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i16);
+}
+
+/// AVX2's, which takes plain results.
+#[target_feature(enable = "avx2")]
+fn of_avx2<T: Element, const EXTRA: i32>(
+    out: &mut [i8],
+    out_c: usize,
+    src: &[T],
+    src_c: usize,
+    k: NormConstants<'_>,
+    scalar: fn(&mut [i8], usize, &[T], usize, NormConstants<'_>),
+) {
+    let mut results = [0; BYTES];
+    norm::norm_table(&mut results, k.table, k.out_multiplier, k.out_zero_point);
+    norm::norm::<T, EXTRA>(out, out_c, src, src_c, NormConstants { results: [&results], ..k }, scalar);
+}
+
 /// Elements at a time, so that they stay in the first cache while one set of constants after the other passes over them.
 const NORM_ELEMS: usize = 1 << 12;
 
@@ -108,7 +130,7 @@ fn blocks(
 ) {
     let width = out_c.min(k.multiplier.len()).min(k.offset.len());
     if src_c == 0 || !src_c.is_multiple_of(8) || src_c > width {
-        return norm::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
+        return of_avx2::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
     }
     // The output's last pixel may end behind its channels.
     let gap = out_c - src_c;
@@ -323,8 +345,8 @@ fn sums<const PARTS: usize, const TURNS: usize>(
                     add(turn, unsafe { _mm512_maskz_loadu_epi8(mask & first64(some.len()), some.as_ptr()) });
                 }
             }
-            let mut lanes = [[[0; 16]; 2]; PARTS];
-            for (part, [to_sums, to_squares]) in lanes.iter_mut().enumerate() {
+            // Of each part Σq and Σ(q + 128)·q, then Σq².
+            let parts: [_; PARTS] = core::array::from_fn(|part| {
                 let folded = |x: [[__m512i; PARTS]; TURNS]| {
                     let mut x = x.map(|x| x[part]).into_iter().reduce(|a, b| _mm512_add_epi32(a, b)).unwrap_or(sign);
                     // Lanes of several pixels' same channels.
@@ -345,15 +367,66 @@ fn sums<const PARTS: usize, const TURNS: usize>(
                     x
                 };
                 let (sums, products) = (folded(sums), folded(products));
-                let squares = _mm512_sub_epi32(products, _mm512_slli_epi32::<7>(sums));
-                // SAFETY: 64 bytes each.
-                unsafe {
-                    _mm512_storeu_si512(to_sums.as_mut_ptr().cast(), sums);
-                    _mm512_storeu_si512(to_squares.as_mut_ptr().cast(), squares);
-                }
+                [sums, _mm512_sub_epi32(products, _mm512_slli_epi32::<7>(sums))]
+            });
+            if fold && PARTS < 4 && width <= 64 && totals.len() <= 8 && group_c.is_power_of_two() {
+                add_eight(totals, group_c, &parts);
+                continue;
+            }
+            let mut lanes = [[[0; 16]; 2]; PARTS];
+            for (lanes, part) in lanes.as_flattened_mut().iter_mut().zip(parts.as_flattened()) {
+                // SAFETY: 64 bytes.
+                unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), *part) };
             }
             for pixel in 0..if fold { 1 } else { pixels } {
                 add_up(totals, group_c, block..block + block_c, &lanes, 4, pixel * c);
+            }
+        }
+    }
+}
+
+/// As [`add_up`] for up to eight groups of two channels, a part's lane each, or of 4 to 64, a power of two, whose lanes are added.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn add_eight<const PARTS: usize>(totals: &mut [[u64; 2]], group_c: usize, parts: &[[__m512i; 2]; PARTS]) {
+    let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let [sums, squares] = [0, 1].map(|which| {
+        let mut x = parts[0][which];
+        let eight = if PARTS > 1 {
+            let odd = _mm512_slli_epi32::<4>(lane);
+            _mm512_permutex2var_epi32(x, _mm512_or_si512(_mm512_srli_epi32::<1>(lane), odd), parts[PARTS - 1][which])
+        } else {
+            if group_c > 4 {
+                x = _mm512_add_epi32(x, _mm512_alignr_epi32::<1>(x, x));
+            }
+            if group_c > 8 {
+                x = _mm512_add_epi32(x, _mm512_alignr_epi32::<2>(x, x));
+            }
+            if group_c > 16 {
+                x = _mm512_add_epi32(x, _mm512_alignr_epi32::<4>(x, x));
+            }
+            if group_c > 32 {
+                x = _mm512_add_epi32(x, _mm512_alignr_epi32::<8>(x, x));
+            }
+            let first = _mm512_sll_epi32(lane, _mm_cvtsi32_si128(group_c.trailing_zeros() as i32 - 2));
+            _mm512_permutexvar_epi32(first, x)
+        };
+        _mm512_cvtepi32_epi64(_mm512_castsi512_si256(eight))
+    });
+    let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    for (half, totals) in totals.chunks_mut(4).enumerate() {
+        let index = _mm512_add_epi64(low, _mm512_set1_epi64(4 * half as i64));
+        let more = _mm512_permutex2var_epi64(sums, index, squares);
+        let some = first16(2 * totals.len()) as __mmask8;
+        // SAFETY: what lies behind the groups is masked off; what is stored without a mask is read at once afterwards.
+        unsafe {
+            let to: *mut i64 = totals.as_mut_ptr().cast();
+            match some {
+                0xff => _mm512_storeu_si512(to.cast(), _mm512_add_epi64(_mm512_loadu_si512(to.cast()), more)),
+                _ => {
+                    let sum = _mm512_add_epi64(_mm512_maskz_loadu_epi64(some, to), more);
+                    _mm512_mask_storeu_epi64(to, some, sum);
+                }
             }
         }
     }

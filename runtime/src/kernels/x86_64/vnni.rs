@@ -60,6 +60,7 @@ pub(super) static TABLE: Kernels = Kernels {
         }
     },
     norm_i8: entries::norm_i8,
+    norm_i16: entries::norm_i16,
     attend_pack: entries::attend_pack,
     attend: entries::attend,
     ..avx2::KERNELS
@@ -99,6 +100,8 @@ mod entries {
         conv_f32 = floats512::conv_f32: (out: &mut [f32], picture: Picture<'_>, weights: &[i8], k: Channels<'_>);
         attend_pack = lanes512::attend_pack: (packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]);
         attend = lanes512::attend: (out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>);
+        norm_i16 = norm512::norm_i16:
+            (out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, k: NormConstants<'_>);
         norm_i8_without_vbmi = norm512::norm_i8:
             (out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>);
         norm_i8_vbmi = norm512::norm_i8_vbmi:
