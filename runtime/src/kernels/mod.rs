@@ -40,9 +40,10 @@ mod words;
 #[cfg(isa = "x86_64")]
 mod x86_64;
 
-use crate::format::Quant;
+use crate::format::{Quant, Row};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{exp2_neg, multiplier, shift_for};
+use crate::sampler::coefficients::Bounds;
 use constants::{ConvOutput, ConvSource, GroupSource, NormSource};
 use tiling::Widening;
 
@@ -452,6 +453,8 @@ pub struct Kernels {
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
     /// `out = quantize(x·mul + add)`, for hosts.
     pub quantize: fn(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant),
+    /// A row's update of the sample without noise and history: x and the model's output become x' and x₀. For hosts.
+    pub update: fn(x: &mut [f32], model: &mut [f32], row: &Row, bounds: Bounds),
     /// [`constants::conv`], for hosts.
     pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
     /// A group's 1/σ and mean, of `stats` of \[mean, 1/σ\], their bits, to each of its `group_c` channels. For hosts.
@@ -553,6 +556,7 @@ impl Kernels {
             table.frame_i16 = |_, _, _| {};
             table.requantize = |_, _, _, _| {};
             table.quantize = |_, _, _, _| {};
+            table.update = |_, _, _, _| {};
             table.conv_constants = |_, _| 0;
             table.spread = |_, _, _| {};
             table.norm_table = |_, _, _, _| {};

@@ -102,6 +102,7 @@ struct Run {
 #[inline(never)]
 fn update<const OPS: OpSet>(
     model: &Model<'_, OPS>,
+    kernels: &Kernels,
     arena: &mut [u8],
     graph: &Graph,
     row: &Row,
@@ -119,7 +120,7 @@ fn update<const OPS: OpSet>(
         coefficients::guide(output, cast(uncond), guidance);
     }
     let mut noise = noise::Stream::new(seed, stream);
-    coefficients::update::<OPS>(row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), |i| noise.at(i));
+    coefficients::update::<OPS>(kernels, row, cast_mut(x), output, [h0, h1, h2, h3].map(cast_mut), |i| noise.at(i));
 }
 
 /// Draws pictures with a model, in the caller's arena.
@@ -310,7 +311,7 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
         }
 
         let guidance = if guided { run.guidance } else { 1.0 };
-        update(model, self.arena, &graph, &row, guidance, run.seed, 1 + run.row as u32);
+        update(model, self.kernels, self.arena, &graph, &row, guidance, run.seed, 1 + run.row as u32);
         run.row += 1;
         run.step += row.advance as u16;
         (run.branch_done, run.position, run.preview) = (false, Position::default(), true);

@@ -84,7 +84,8 @@ pub struct Stream {
 impl Stream {
     /// The stream.
     pub fn new(seed: u64, stream: u32) -> Self {
-        Self { seed, stream, block: 0, words: chacha8(seed, stream, 0) }
+        // Made when it is asked for: most rows have no noise.
+        Self { seed, stream, block: u32::MAX, words: [0; 16] }
     }
 
     /// Element `i`; cheapest in order.

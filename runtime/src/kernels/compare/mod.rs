@@ -10,7 +10,9 @@ use super::constants::{ConvOutput, ConvSource, GroupSource, NormSource};
 use super::scalar::TABLE as SCALAR;
 use super::{Channels, Frame, Kernels, NormConstants, Requantization, Requantize, Residual, Spread, Sums, select};
 use crate::format::op::Table;
-use crate::format::{DType, Quant};
+use crate::format::schedule::{Clip, Store};
+use crate::format::{DType, Quant, Row};
+use crate::sampler::coefficients::Bounds;
 use crate::sampler::noise::chacha8;
 use attention::{attend, dot_i8, mix_i8, softmax, softmax_rows};
 use convolutions::{conv_bytes, conv_f32, conv_i8, conv_i16, conv_pixels, exchanged, sum_taps, unpack_i4, winograd};
@@ -34,7 +36,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 32] = [
+    let all: [(&'static str, Same); 33] = [
         ("copy", copy),
         ("widen", widen),
         ("frame_i8", frame_i8),
@@ -49,6 +51,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("store_i8", store_i8),
         ("requantize", requantize),
         ("quantize", quantize),
+        ("update", update),
         ("conv_constants", conv_constants),
         ("spread", spread),
         ("norm_constants", norm_constants),
@@ -302,6 +305,26 @@ fn float(random: &mut Random) -> f32 {
         0 => f32::from_bits(random.bits()),
         _ => f32::from_bits(random.below(1 << 23) as u32 | (random.between(87, 167) as u32) << 23),
     }
+}
+
+fn update(table: &Kernels, random: &mut Random) -> bool {
+    const ELEMS: usize = 70;
+    let elems: [[f32; ELEMS]; 2] =
+        [0; 2].map(|_| core::array::from_fn(|_| float(random) * random.between(-1, 1) as f32));
+    let [p, q, r, s, a, b, c] = [0; 7].map(|_| float(random) * random.between(-1, 1) as f32);
+    let (timestep, graph, null_graph, advance, clip) = (0.0, 0, 0, true, Clip::None);
+    let (d, e, store, store_slot) = (0.0, [0.0; 4], Store::None, 0);
+    let row = Row { timestep, graph, null_graph, advance, p, q, clip, r, s, a, b, c, d, e, store, store_slot };
+    let bounds = Bounds { range: float(random), divide: if random.below(2) == 0 { 1.0 } else { float(random) } };
+    let len = random.below(ELEMS + 1);
+    let run = |of: &Kernels| {
+        let mut to = elems;
+        let [x, model] = to.each_mut().map(|to| to.get_mut(..len).unwrap_or_default());
+        (of.update)(x, model, &row, bounds);
+        // As in `group_stats`.
+        to.map(|to| to.map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }))
+    };
+    run(table) == run(&SCALAR)
 }
 
 fn conv_constants(table: &Kernels, random: &mut Random) -> bool {

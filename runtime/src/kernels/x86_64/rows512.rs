@@ -1,7 +1,8 @@
 //! AVX-512 over rows: everything that is not a convolution, sixteen lanes of 32 bits. Tails are masked, not scalar.
 
 use super::super::{Channels, Frame, scalar};
-use crate::format::Quant;
+use crate::format::{Quant, Row};
+use crate::sampler::coefficients::{self, Bounds};
 use core::arch::x86_64::*;
 
 /// The first `n` of sixteen lanes.
@@ -114,6 +115,11 @@ fn pieces<D, S>(
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn quantize(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant) {
     scalar::quantize(out, x, affine, quant);
+}
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn update(x: &mut [f32], model: &mut [f32], row: &Row, bounds: Bounds) {
+    coefficients::plain(x, model, row, bounds);
 }
 
 /// Up to sixteen elements, zeros behind the end.

@@ -43,6 +43,7 @@ pub(super) static TABLE: Kernels = Kernels {
     winograd: entries::winograd,
     scale: entries::scale,
     quantize: |out, x, affine, quant| unsafe { rows512::quantize(out, x, affine, quant) },
+    update: |x, model, row, bounds| unsafe { rows512::update(x, model, row, bounds) },
     conv_constants: |sources, output| unsafe { constants512::conv(sources, output) },
     spread: entries::spread,
     norm_constants: entries::norm_constants,
