@@ -2,7 +2,7 @@
 
 use super::rows::{Element, eight, load, store};
 use crate::format::op::Table;
-use crate::kernels::NormConstants;
+use crate::kernels::{NormConstants, scalar};
 use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
 use core::ops::Range;
@@ -65,13 +65,23 @@ pub(super) fn norm_table(to: &mut [i8], table: &[i16], m: i32, zero_point: i32) 
     }
 }
 
+#[target_feature(enable = "avx2")]
+pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
+    norm::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn norm_i16(out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, k: NormConstants<'_>) {
+    norm::<i16, 8>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i16);
+}
+
 /// Pixels at a time, all channels of them, so that they stay in the first cache.
 const NORM_PIXELS: usize = 32;
 
 /// Eight channels keep their constants in registers while some pixels pass, two at a time; the last of an odd number is done
 /// twice, and the last channels of an uneven number once more. `EXTRA` is what the element's shift is short of 16.
 #[target_feature(enable = "avx2")]
-pub(super) fn norm<T: Element, const EXTRA: i32>(
+fn norm<T: Element, const EXTRA: i32>(
     out: &mut [i8],
     out_c: usize,
     src: &[T],

@@ -1,8 +1,7 @@
 //! AVX-512, group norm, 64 elements at a time; sums of bytes are `vpdpbusd`.
 
-use super::super::{NormConstants, scalar};
+use super::super::NormConstants;
 use super::norm::{self, add_up, unit};
-use super::rows::Element;
 use super::rows512::{first16, first64};
 use super::tables512::{BYTES, Steps, indices, load, look_up, look_up_64};
 use crate::format::op::Table;
@@ -91,25 +90,17 @@ pub(super) fn norm_i8_vbmi(out: &mut [i8], out_c: usize, src: &[i8], src_c: usiz
     }
 }
 
-/// AVX2's.
 #[target_feature(enable = "avx2")]
 pub(super) fn norm_i16(out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, k: NormConstants<'_>) {
-    of_avx2::<i16, 8>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i16);
+    plain(k, |k| norm::norm_i16(out, out_c, src, src_c, k));
 }
 
-/// AVX2's, which takes plain results.
+/// With the results as AVX2's functions take them.
 #[target_feature(enable = "avx2")]
-fn of_avx2<T: Element, const EXTRA: i32>(
-    out: &mut [i8],
-    out_c: usize,
-    src: &[T],
-    src_c: usize,
-    k: NormConstants<'_>,
-    scalar: fn(&mut [i8], usize, &[T], usize, NormConstants<'_>),
-) {
+fn plain(k: NormConstants<'_>, run: impl FnOnce(NormConstants<'_>)) {
     let mut results = [0; BYTES];
     norm::norm_table(&mut results, k.table, k.out_multiplier, k.out_zero_point);
-    norm::norm::<T, EXTRA>(out, out_c, src, src_c, NormConstants { results: [&results], ..k }, scalar);
+    run(NormConstants { results: [&results], ..k });
 }
 
 /// Elements at a time, so that they stay in the first cache while one set of constants after the other passes over them.
@@ -130,7 +121,7 @@ fn blocks(
 ) {
     let width = out_c.min(k.multiplier.len()).min(k.offset.len());
     if src_c == 0 || !src_c.is_multiple_of(8) || src_c > width {
-        return of_avx2::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
+        return plain(k, |k| norm::norm_i8(out, out_c, src, src_c, k));
     }
     // The output's last pixel may end behind its channels.
     let gap = out_c - src_c;

@@ -70,19 +70,9 @@ pub(super) static TABLE: Kernels = Kernels {
 /// Pixels of the largest register tile: 4 × 6 accumulators, four weight vectors and an input fit 32 registers.
 const TILE_PIXELS: usize = 6;
 
-/// Entries with arguments that are passed in memory. As closures they would copy them, sixteen bytes at a time, which waits for the eight
-/// that the caller has just stored: half a percent of a small net's step for its norms alone.
+/// The table's functions.
 mod entries {
     use super::*;
-
-    macro_rules! entries {
-        ($($name:ident = $kernel:path: ($($argument:ident: $kind:ty),*);)*) => {$(
-            pub(super) fn $name($($argument: $kind),*) {
-                // SAFETY: as of the table's other entries.
-                unsafe { $kernel($($argument),*) }
-            }
-        )*};
-    }
 
     entries! {
         frame_i8 = rows512::frame_i8: (out: &mut [i8], elems: &[i8], frame: Frame<i8>);
