@@ -223,7 +223,7 @@ pub struct NormConstants<'a> {
     /// The activation; empty for the identity.
     pub table: &'a [i16],
     /// On hosts, what this table's `norm_table` has made of it.
-    pub results: [&'a [i8]; select::TILING.is_host() as usize],
+    pub results: [&'a [i8]; HOST],
     /// From table entries to the output's scale.
     pub out_multiplier: i32,
     /// The output's zero point.
@@ -387,6 +387,15 @@ pub type GroupStatsOf = fn(&mut [[f32; 2]], &[[u64; 2]], GroupSource);
 /// Totals, rows, channels a pixel, the first group's first, a group's channels: [`Kernels::sums_i8`].
 pub type Sums<T> = fn(&mut [[u64; 2]], &[T], usize, usize, usize);
 
+/// x, the model's output, a row, bounds of x₀: [`Kernels::update`].
+pub type Update = fn(&mut [f32], &mut [f32], &Row, Bounds);
+
+/// Results, entries, multiplier, zero point: [`Kernels::norm_table`].
+pub type NormTable = fn(&mut [i8], &[i16], i32, i32);
+
+/// Entries of a table that hosts alone have.
+const HOST: usize = select::TILING.is_host() as usize;
+
 /// One implementation of every kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
@@ -453,15 +462,15 @@ pub struct Kernels {
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
     /// `out = quantize(x·mul + add)`, for hosts.
     pub quantize: fn(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant),
-    /// A row's update of the sample without noise and history: x and the model's output become x' and x₀. For hosts.
-    pub update: fn(x: &mut [f32], model: &mut [f32], row: &Row, bounds: Bounds),
+    /// On hosts, a row's update of the sample without noise and history: x and the model's output become x' and x₀.
+    pub update: [Update; HOST],
     /// [`constants::conv`], for hosts.
     pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
     /// A group's 1/σ and mean, of `stats` of \[mean, 1/σ\], their bits, to each of its `group_c` channels. For hosts.
     pub spread: Spread,
     /// A pointwise table's entries times `out_multiplier`, plus `out_zero_point`, in an order that only this table's `norm_i8` and `norm_i16`
     /// know: [`Tiling::norm_table`](tiling::Tiling::norm_table) bytes. For hosts.
-    pub norm_table: fn(results: &mut [i8], table: &[i16], out_multiplier: i32, out_zero_point: i32),
+    pub norm_table: [NormTable; HOST],
     /// [`constants::norm`], for hosts.
     pub norm_constants: NormConstantsOf,
     /// `scale` of each source's sums, `add_i8` and `store_i8` in one pass, for hosts
@@ -556,10 +565,8 @@ impl Kernels {
             table.frame_i16 = |_, _, _| {};
             table.requantize = |_, _, _, _| {};
             table.quantize = |_, _, _, _| {};
-            table.update = |_, _, _, _| {};
             table.conv_constants = |_, _| 0;
             table.spread = |_, _, _| {};
-            table.norm_table = |_, _, _, _| {};
             table.norm_constants = |_, _, _| {};
             table.group_stats = |_, _, _| {};
         }

@@ -185,8 +185,8 @@ pub(super) fn apply<const OPS: OpSet>(
     let results: &mut [i8] = cast_mut(take_front(&mut scratch, parts.table));
     if rows.start == 0 {
         // First, because the statistics are not there yet, and nothing else can be done before.
-        if select::TILING.is_host() && op.table.is_some() {
-            (ctx.kernels.norm_table)(results, table, out_multiplier, quant.zero_point as i32);
+        for make in ctx.kernels.norm_table.iter().filter(|_| op.table.is_some()) {
+            make(results, table, out_multiplier, quant.zero_point as i32);
         }
         let in_step = op.table.map_or(quant.scale, |table| table.in_step);
         prepare(ctx, op, &sources, [cast(stats), cast(modulation)], in_step, multipliers, offsets);

@@ -5,7 +5,7 @@
 //! same everywhere. The converter's float sampler calls this same function.
 
 use crate::format::schedule::{Clip, HISTORY, Row, Store};
-use crate::kernels::{Kernels, select};
+use crate::kernels::Kernels;
 use crate::opset::{self, OpSet, links};
 
 /// Applies a row: `x` becomes x' where the row advances, `model` becomes x₀ (the preview).
@@ -34,8 +34,12 @@ pub fn update<const OPS: OpSet>(
         _ => Some(row.store_slot as usize),
     };
     let no_history = !links(OPS, opset::HISTORY) || stored.is_none() && row.e == [0.0; HISTORY];
-    if select::TILING.is_host() && row.advance && row.d == 0.0 && no_history {
-        return (kernels.update)(x, model, row, clip);
+    if let [plain, ..] = kernels.update.as_slice()
+        && row.advance
+        && row.d == 0.0
+        && no_history
+    {
+        return plain(x, model, row, clip);
     }
     for (i, (x, model)) in x.iter_mut().zip(model).enumerate() {
         let (x0, eps, mut next) = element(row, *x, *model, clip.range, clip.divide);

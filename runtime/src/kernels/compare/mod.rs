@@ -320,7 +320,7 @@ fn update(table: &Kernels, random: &mut Random) -> bool {
     let run = |of: &Kernels| {
         let mut to = elems;
         let [x, model] = to.each_mut().map(|to| to.get_mut(..len).unwrap_or_default());
-        (of.update)(x, model, &row, bounds);
+        of.update.iter().for_each(|update| update(&mut *x, &mut *model, &row, bounds));
         // As in `group_stats`.
         to.map(|to| to.map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }))
     };
@@ -474,7 +474,9 @@ fn norm(
         out_zero_point: random.value(-128, 127),
     };
     let mut results = [0; select::TILING.norm_table()];
-    (kernels.norm_table)(&mut results, constants.table, constants.out_multiplier, constants.out_zero_point);
+    for make in kernels.norm_table {
+        make(&mut results, constants.table, constants.out_multiplier, constants.out_zero_point);
+    }
     let constants = NormConstants { results: [&results; _], ..constants };
     let out_c = src_c + more;
     let len = pixels * out_c;

@@ -54,10 +54,10 @@ pub(super) const KERNELS: Kernels = Kernels {
     // Never called: `requantize` stands for it.
     store_i8: SCALAR.store_i8,
     quantize: |out, x, affine, quant| unsafe { rows::quantize(out, x, affine, quant) },
-    update: |x, model, row, bounds| unsafe { rows::update(x, model, row, bounds) },
+    update: [|x, model, row, bounds| unsafe { rows::update(x, model, row, bounds) }],
     conv_constants: |sources, output| unsafe { rows::conv_constants(sources, output) },
     spread: SCALAR.spread,
-    norm_table: |results, table, m, zero_point| unsafe { norm::norm_table(results, table, m, zero_point) },
+    norm_table: [|results, table, m, zero_point| unsafe { norm::norm_table(results, table, m, zero_point) }],
     norm_constants: entries::norm_constants,
     group_stats: entries::group_stats,
     requantize: entries::requantize,

@@ -154,7 +154,7 @@ mod tests {
         };
         let norm_table =
             |to: &mut [i8], table: &[i16], m, zero_point| unsafe { tables512::norm_table(to, table, m, zero_point) };
-        let table = Kernels { norm_i8, norm_table, ..scalar::KERNELS };
+        let table = Kernels { norm_i8, norm_table: [norm_table], ..scalar::KERNELS };
         for seed in 0..2_000 {
             assert_eq!(super::super::compare::compare(&table, seed), Ok(()));
         }

@@ -43,7 +43,7 @@ pub(super) static TABLE: Kernels = Kernels {
     winograd: entries::winograd,
     scale: entries::scale,
     quantize: |out, x, affine, quant| unsafe { rows512::quantize(out, x, affine, quant) },
-    update: |x, model, row, bounds| unsafe { rows512::update(x, model, row, bounds) },
+    update: [|x, model, row, bounds| unsafe { rows512::update(x, model, row, bounds) }],
     conv_constants: |sources, output| unsafe { constants512::conv(sources, output) },
     spread: entries::spread,
     norm_constants: entries::norm_constants,
@@ -54,12 +54,12 @@ pub(super) static TABLE: Kernels = Kernels {
     conv_f32: entries::conv_f32,
     byte_limits: Some(&direct512::LIMITS),
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
-    norm_table: |results, table, m, zero_point| unsafe {
+    norm_table: [|results, table, m, zero_point| unsafe {
         match super::has() & super::AVX512_VBMI {
             0 => tables512::norm_table(results, table, m, zero_point),
             _ => tables512::norm_table_vbmi(results, table, m, zero_point),
         }
-    },
+    }],
     norm_i8: entries::norm_i8,
     norm_i16: entries::norm_i16,
     attend_pack: entries::attend_pack,
