@@ -17,6 +17,9 @@ pub const SUM_FRACTION_BITS: u32 = 4;
 /// Fraction bits of a group norm's result before it is rounded to a table index.
 pub const NORM_FRACTION_BITS: u32 = 8;
 
+/// The largest offset of a group norm, apart from the half that rounds.
+pub const OFFSET_MAX: i32 = 1 << 29;
+
 /// The largest multiplier.
 pub const MULTIPLIER_MAX: i32 = (1 << 30) - 1;
 

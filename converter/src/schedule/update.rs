@@ -1,6 +1,7 @@
 //! The sampler's state in float; the update itself is the runtime's, so that both halves compute the same.
 
 use mote_runtime::format::schedule::{HISTORY, Row};
+use mote_runtime::kernels::scalar::TABLE;
 use mote_runtime::sampler::coefficients;
 
 /// The sampler's state.
@@ -24,7 +25,7 @@ impl State {
     pub fn update(&mut self, row: &Row, model: &[f32], noise: &[f32]) {
         self.x0.copy_from_slice(model);
         let history = self.history.each_mut().map(Vec::as_mut_slice);
-        coefficients::update::<{ mote_runtime::opset::ALL }>(row, &mut self.x, &mut self.x0, history, |i| {
+        coefficients::update::<{ mote_runtime::opset::ALL }>(&TABLE, row, &mut self.x, &mut self.x0, history, |i| {
             noise.get(i).copied().unwrap_or(0.0)
         });
     }

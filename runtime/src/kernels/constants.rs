@@ -5,12 +5,19 @@
 
 use crate::format::DType;
 use crate::quant::{
-    NORM_FRACTION_BITS, SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for,
+    NORM_FRACTION_BITS, OFFSET_MAX, SUM_FRACTION_BITS, element_shift, exp2_neg, multiplier, round_to_i32, shift_for,
 };
 use crate::sqrt::sqrt;
 
 /// The most that a bias is lowered by to round down: a channel whose factor asks for more is hardly more than its bias.
 const FLOOR_MAX: f32 = (1 << 24) as f32;
+
+/// The most that a bias of source `k` is lowered by. A sum is rounded twice, first to its fraction bits. What then lies in the middle, one
+/// in sixteen, goes up: 1/32 of a step on average in every convolution, unless the first rounding goes down.
+#[inline(always)]
+pub fn floor_max(k: usize, output: ConvOutput) -> f32 {
+    if k == 0 && matches!(output, ConvOutput::Codes { .. }) { FLOOR_MAX } else { 0.0 }
+}
 
 /// One source of a convolution.
 #[derive(Debug, Default)]
@@ -49,9 +56,7 @@ pub fn conv(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32 {
     let to_codes = matches!(output, ConvOutput::Codes { .. });
     let mut largest = 0;
     for (k, source) in sources.iter_mut().enumerate() {
-        // A sum is rounded twice, first to its fraction bits. What then lies in the middle, one in sixteen, goes up: 1/32 of a step on
-        // average in every convolution, unless the first rounding goes down.
-        let floor_max = if k == 0 && to_codes { FLOOR_MAX } else { 0.0 };
+        let floor_max = floor_max(k, output);
         let to = source.bias.iter_mut().zip(&mut *source.multiplier);
         for ((bias, factor), &[weight_scale, weight_sum]) in to.zip(source.weights) {
             let scale = source.scale * f32::from_bits(weight_scale);
@@ -149,16 +154,22 @@ pub struct NormSource {
 }
 
 impl NormSource {
+    /// The most by which an element changes the result.
+    #[inline(always)]
+    pub fn limit(&self) -> f32 {
+        if self.dtype == DType::I8 { 127.9 } else { 0.4999 }
+    }
+
     /// Multiplier and offset of a channel, from 1/σ, mean, weight and bias.
     #[inline(always)]
     pub fn channel(&self, [rstd, mean]: [f32; 2], [gamma, beta]: [f32; 2]) -> [i32; 2] {
         let NormSource { scale, dtype, in_step } = *self;
-        let limit = if dtype == DType::I8 { 127.9 } else { 0.4999 };
+        let limit = self.limit();
         // slope·2^(8 + 31 − shift)/2³¹ of an element that was shifted left by `shift`.
         let unit = exp2_neg(element_shift(dtype));
         let slope = (scale * rstd * gamma / in_step).max(-limit).min(limit);
         let centre = beta / in_step - mean / scale * slope;
-        let rounded = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32).clamp(-(1 << 29), 1 << 29);
+        let rounded = round_to_i32(centre * (1 << NORM_FRACTION_BITS) as f32).clamp(-OFFSET_MAX, OFFSET_MAX);
         let multiplier = multiplier(slope * (1 << NORM_FRACTION_BITS) as f32 * unit);
         [multiplier, rounded + (1 << (NORM_FRACTION_BITS - 1))]
     }

@@ -40,9 +40,10 @@ mod words;
 #[cfg(isa = "x86_64")]
 mod x86_64;
 
-use crate::format::Quant;
+use crate::format::{Quant, Row};
 use crate::opset::{self, OpSet, links};
 use crate::quant::{exp2_neg, multiplier, shift_for};
+use crate::sampler::coefficients::Bounds;
 use constants::{ConvOutput, ConvSource, GroupSource, NormSource};
 use tiling::Widening;
 
@@ -221,6 +222,8 @@ pub struct NormConstants<'a> {
     pub zero_point: i32,
     /// The activation; empty for the identity.
     pub table: &'a [i16],
+    /// On hosts, what this table's `norm_table` has made of it.
+    pub results: [&'a [i8]; HOST],
     /// From table entries to the output's scale.
     pub out_multiplier: i32,
     /// The output's zero point.
@@ -384,6 +387,15 @@ pub type GroupStatsOf = fn(&mut [[f32; 2]], &[[u64; 2]], GroupSource);
 /// Totals, rows, channels a pixel, the first group's first, a group's channels: [`Kernels::sums_i8`].
 pub type Sums<T> = fn(&mut [[u64; 2]], &[T], usize, usize, usize);
 
+/// x, the model's output, a row, bounds of x₀: [`Kernels::update`].
+pub type Update = fn(&mut [f32], &mut [f32], &Row, Bounds);
+
+/// Results, entries, multiplier, zero point: [`Kernels::norm_table`].
+pub type NormTable = fn(&mut [i8], &[i16], i32, i32);
+
+/// Entries of a table that hosts alone have.
+const HOST: usize = select::TILING.is_host() as usize;
+
 /// One implementation of every kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels {
@@ -450,10 +462,15 @@ pub struct Kernels {
     pub store_i8: fn(out: &mut [i8], acc: &[i32], zero_point: i32),
     /// `out = quantize(x·mul + add)`, for hosts.
     pub quantize: fn(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant),
+    /// On hosts, a row's update of the sample without noise and history: x and the model's output become x' and x₀.
+    pub update: [Update; HOST],
     /// [`constants::conv`], for hosts.
     pub conv_constants: fn(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32,
     /// A group's 1/σ and mean, of `stats` of \[mean, 1/σ\], their bits, to each of its `group_c` channels. For hosts.
     pub spread: Spread,
+    /// A pointwise table's entries times `out_multiplier`, plus `out_zero_point`, in an order that only this table's `norm_i8` and `norm_i16`
+    /// know: [`Tiling::norm_table`](tiling::Tiling::norm_table) bytes. For hosts.
+    pub norm_table: [NormTable; HOST],
     /// [`constants::norm`], for hosts.
     pub norm_constants: NormConstantsOf,
     /// `scale` of each source's sums, `add_i8` and `store_i8` in one pass, for hosts

@@ -10,6 +10,7 @@ use crate::format::Quant;
 use crate::format::op::Table;
 use crate::opset::OpSet;
 use crate::quant::{self, NORM_FRACTION_BITS, SUM_FRACTION_BITS, mul_round, shl_saturating};
+use crate::sampler::coefficients;
 
 /// The table of these functions.
 pub const KERNELS: Kernels = Kernels {
@@ -40,8 +41,10 @@ pub const KERNELS: Kernels = Kernels {
     add_i16: |acc, elems, zero, m| add::<i16, 8>(acc, elems, zero, m, mul_round),
     store_i8,
     quantize: |out, x, affine, quant| quantize(out, x, affine, quant),
+    update: [|x, model, row, bounds| coefficients::plain(x, model, row, bounds); _],
     conv_constants: |sources, output| constants::conv(sources, output),
     spread,
+    norm_table: [|_, _, _, _| {}; _],
     norm_constants: |source, to, affine| constants::norm(source, to, affine),
     group_stats: |out, sums, source| constants::group_stats(out, sums, source),
     requantize,

@@ -263,6 +263,8 @@ impl WindowShape {
 pub struct NormScratch {
     /// i32 multiplier `[c]`, then i32 offset `[c]`.
     pub constants: usize,
+    /// What becomes of a pointwise table.
+    pub table: usize,
     /// A copy of some rows, where the operator works in place.
     pub copy: usize,
     /// How many those are.
@@ -278,12 +280,13 @@ impl NormScratch {
             _ => 1,
         };
         let copy = if in_place { align(rows * out.row_elems()) } else { 0 };
-        NormScratch { constants: align(out.c as usize * 8), copy, rows }
+        let table = if op.table.is_some() { tiling.norm_table() } else { 0 };
+        NormScratch { constants: align(out.c as usize * 8), table, copy, rows }
     }
 
-    /// Both together.
+    /// All together.
     pub const fn len_bytes(&self) -> usize {
-        self.constants + self.copy
+        self.constants + self.table + self.copy
     }
 }
 

@@ -3,7 +3,7 @@
 //! Apart from `scratch`, which lays it out, because these are numbers that measurements decided.
 
 use super::scratch::COEFFICIENTS;
-use crate::format::op::Conv;
+use crate::format::op::{Conv, Table};
 use crate::format::tensor::Tensor;
 
 /// What an instruction set's kernels ask of scratch.
@@ -96,6 +96,12 @@ impl Tiling {
     /// convolutions of 16 to 64 channels 1.07 to 1.2 times as long.
     pub const fn winograd_align(self) -> usize {
         if self.is_host() { 64 } else { Tensor::ALIGN }
+    }
+
+    /// Bytes of what [`Kernels::norm_table`](super::Kernels::norm_table) makes of a pointwise table: its entries' results, and a line of the cache
+    /// more, on hosts.
+    pub const fn norm_table(self) -> usize {
+        if self.is_host() { Table::LEN + 64 } else { 0 }
     }
 
     /// Parts of the rows that a group norm sums apart: on a host several threads may take them.

@@ -180,11 +180,18 @@ pub(super) fn apply<const OPS: OpSet>(
     let (multipliers, rest) = constants.split_at_mut_checked(c).unwrap_or_default();
     let (offsets, _) = rest.split_at_mut_checked(c).unwrap_or_default();
     let quant = model.quant(&out, ctx.row);
+    let table = op.table.map_or(&[] as &[i16], |table| model.table(&table));
+    let out_multiplier = op.table.map_or(0, |table| multiplier(table.out_step / quant.scale));
+    let results: &mut [i8] = cast_mut(take_front(&mut scratch, parts.table));
     if rows.start == 0 {
+        // First, because the statistics are not there yet, and nothing else can be done before.
+        for make in ctx.kernels.norm_table.iter().filter(|_| op.table.is_some()) {
+            make(results, table, out_multiplier, quant.zero_point as i32);
+        }
         let in_step = op.table.map_or(quant.scale, |table| table.in_step);
         prepare(ctx, op, &sources, [cast(stats), cast(modulation)], in_step, multipliers, offsets);
     }
-    let (first, multipliers, offsets) = (&*first, &*multipliers, &*offsets);
+    let (first, multipliers, offsets, results) = (&*first, &*multipliers, &*offsets, &*results);
     let out_rows = out_bytes.get_mut(rows.start * out.row_elems()..rows.end * out.row_elems()).unwrap_or_default();
     // 4 KB take half a microsecond: on two threads longer.
     let cost = Cost { work: out_rows.len() / 4, set_up: false };
@@ -198,8 +205,9 @@ pub(super) fn apply<const OPS: OpSet>(
                 multiplier: multipliers.get(channels.clone()).unwrap_or_default(),
                 offset: offsets.get(channels).unwrap_or_default(),
                 zero_point: model.quant(tensor, ctx.row).zero_point as i32,
-                table: op.table.map_or(&[], |table| model.table(&table)),
-                out_multiplier: op.table.map_or(0, |table| multiplier(table.out_step / quant.scale)),
+                table,
+                results: [results; _],
+                out_multiplier,
                 out_zero_point: quant.zero_point as i32,
             };
             // All rows at once; in place some at a time, from a copy.

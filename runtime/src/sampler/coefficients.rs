@@ -5,7 +5,7 @@
 //! same everywhere. The converter's float sampler calls this same function.
 
 use crate::format::schedule::{Clip, HISTORY, Row, Store};
-use crate::kernels::select;
+use crate::kernels::Kernels;
 use crate::opset::{self, OpSet, links};
 
 /// Applies a row: `x` becomes x' where the row advances, `model` becomes x₀ (the preview).
@@ -13,6 +13,7 @@ use crate::opset::{self, OpSet, links};
 /// All slices have the sample's length; unused history slots are empty. `noise` gives the standard normal number of an
 /// element; it is asked for each element in order, and only by rows whose `d` is not zero.
 pub fn update<const OPS: OpSet>(
+    kernels: &Kernels,
     row: &Row,
     x: &mut [f32],
     model: &mut [f32],
@@ -32,23 +33,16 @@ pub fn update<const OPS: OpSet>(
         Store::None => None,
         _ => Some(row.store_slot as usize),
     };
-    // x₀, ε and x' of an element and its model output.
-    let element = |x: f32, model: f32, divide: f32| {
-        let x0 = clip.apply(row.p * x + row.q * model, divide);
-        let eps = row.r * x + row.s * model;
-        (x0, eps, row.a * x + row.b * x0 + row.c * eps)
-    };
     let no_history = !links(OPS, opset::HISTORY) || stored.is_none() && row.e == [0.0; HISTORY];
-    if select::TILING.is_host() && row.advance && row.d == 0.0 && no_history {
-        // Most rows; without branches, a fifth of the time, and without a division by one, half of that.
-        let elements = x.iter_mut().zip(model);
-        return match clip.divide {
-            1.0 => elements.for_each(|(x, model)| (*model, _, *x) = element(*x, *model, 1.0)),
-            divide => elements.for_each(|(x, model)| (*model, _, *x) = element(*x, *model, divide)),
-        };
+    if let [plain, ..] = kernels.update.as_slice()
+        && row.advance
+        && row.d == 0.0
+        && no_history
+    {
+        return plain(x, model, row, clip);
     }
     for (i, (x, model)) in x.iter_mut().zip(model).enumerate() {
-        let (x0, eps, mut next) = element(*x, *model, clip.divide);
+        let (x0, eps, mut next) = element(row, *x, *model, clip.range, clip.divide);
         if row.d != 0.0 {
             next += row.d * noise(i);
         }
@@ -77,14 +71,30 @@ pub fn update<const OPS: OpSet>(
 }
 
 /// `clamp(x₀, ±range)/divide`.
-struct Bounds {
-    range: f32,
-    divide: f32,
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The most.
+    pub range: f32,
+    /// What it is divided by.
+    pub divide: f32,
 }
 
-impl Bounds {
-    fn apply(&self, x0: f32, divide: f32) -> f32 {
-        x0.max(-self.range).min(self.range) / divide
+/// x₀, ε and x' of an element and its model output.
+#[inline(always)]
+fn element(row: &Row, x: f32, model: f32, range: f32, divide: f32) -> (f32, f32, f32) {
+    let x0 = (row.p * x + row.q * model).max(-range).min(range) / divide;
+    let eps = row.r * x + row.s * model;
+    (x0, eps, row.a * x + row.b * x0 + row.c * eps)
+}
+
+/// Most rows on hosts, those without noise and history, which tables of kernels have for their instructions: without branches, a fifth of the
+/// time, and without a division by one, half of that.
+#[inline(always)]
+pub(crate) fn plain(x: &mut [f32], model: &mut [f32], row: &Row, Bounds { range, divide }: Bounds) {
+    let elements = x.iter_mut().zip(model);
+    match divide {
+        1.0 => elements.for_each(|(x, model)| (*model, _, *x) = element(row, *x, *model, range, 1.0)),
+        _ => elements.for_each(|(x, model)| (*model, _, *x) = element(row, *x, *model, range, divide)),
     }
 }
 
@@ -130,6 +140,7 @@ fn abs_quantile(x: &[f32], m: &[f32], f: impl Fn(f32, f32) -> f32, ratio: f32) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::scalar::TABLE;
 
     const ROW: Row = Row {
         timestep: 0.0,
@@ -154,7 +165,7 @@ mod tests {
     #[test]
     fn a_row_is_its_formula() {
         let (mut x, mut m) = ([2.0f32, -3.0], [1.0f32, 0.5]);
-        update::<{ opset::ALL }>(&ROW, &mut x, &mut m, Default::default(), SILENT);
+        update::<{ opset::ALL }>(&TABLE, &ROW, &mut x, &mut m, Default::default(), SILENT);
         assert_eq!(x, [1.0 + 0.5 + 2.0, -1.5 - 0.75 + 1.0]);
         assert_eq!(m, [2.0, -3.0]);
     }
@@ -165,7 +176,14 @@ mod tests {
         let row = Row { a: 1.0, b: 0.0, c: 1.5, e: [-0.5, 0.0, 0.0, 0.0], store: Store::Eps, ..ROW };
         let (mut x, mut history) = ([1.0f32], [10.0f32]);
         for (model, want, kept) in [(2.0f32, 1.0 + 3.0 - 5.0, 2.0), (4.0, -1.0 + 6.0 - 1.0, 4.0)] {
-            update::<{ opset::ALL }>(&row, &mut x, &mut [model], [&mut history, &mut [], &mut [], &mut []], SILENT);
+            update::<{ opset::ALL }>(
+                &TABLE,
+                &row,
+                &mut x,
+                &mut [model],
+                [&mut history, &mut [], &mut [], &mut []],
+                SILENT,
+            );
             assert_eq!((x[0], history[0]), (want, kept));
         }
     }
@@ -173,7 +191,7 @@ mod tests {
     #[test]
     fn noise_is_added_element_by_element() {
         let (mut x, mut m) = ([0.0f32; 3], [0.0f32; 3]);
-        update::<{ opset::ALL }>(&Row { d: 0.5, ..ROW }, &mut x, &mut m, Default::default(), |i| i as f32);
+        update::<{ opset::ALL }>(&TABLE, &Row { d: 0.5, ..ROW }, &mut x, &mut m, Default::default(), |i| i as f32);
         assert_eq!(x, [0.0, 0.5, 1.0]);
     }
 
@@ -188,7 +206,7 @@ mod tests {
         assert_eq!(abs_quantile(&ties, &ties, |x, _| x, 0.5), 2.0);
         let row = Row { clip: Clip::Dynamic { ratio: 1.0, max: 4.0 }, a: 0.0, b: 1.0, c: 0.0, ..ROW };
         let (mut x, mut m) = ([8.0f32, -2.0, 0.5], [0.0f32; 3]);
-        update::<{ opset::ALL }>(&row, &mut x, &mut m, Default::default(), SILENT);
+        update::<{ opset::ALL }>(&TABLE, &row, &mut x, &mut m, Default::default(), SILENT);
         assert_eq!(x, [1.0, -0.5, 0.125]);
     }
 

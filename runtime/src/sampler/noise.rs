@@ -73,7 +73,7 @@ fn ln(x: f32) -> f32 {
 /// A stream of a seed's noise: element i is [`normal`] of word i mod 16 of block i / 16.
 ///
 /// Stream 0 is x_T; stream 1 + r is that of row r of the schedule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Stream {
     seed: u64,
     stream: u32,

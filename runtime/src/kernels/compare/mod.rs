@@ -8,9 +8,11 @@ mod convolutions;
 
 use super::constants::{ConvOutput, ConvSource, GroupSource, NormSource};
 use super::scalar::TABLE as SCALAR;
-use super::{Channels, Frame, Kernels, NormConstants, Requantization, Requantize, Residual, Spread, Sums};
+use super::{Channels, Frame, Kernels, NormConstants, Requantization, Requantize, Residual, Spread, Sums, select};
 use crate::format::op::Table;
-use crate::format::{DType, Quant};
+use crate::format::schedule::{Clip, Store};
+use crate::format::{DType, Quant, Row};
+use crate::sampler::coefficients::Bounds;
 use crate::sampler::noise::chacha8;
 use attention::{attend, dot_i8, mix_i8, softmax, softmax_rows};
 use convolutions::{conv_bytes, conv_f32, conv_i8, conv_i16, conv_pixels, exchanged, sum_taps, unpack_i4, winograd};
@@ -34,7 +36,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 32] = [
+    let all: [(&'static str, Same); 33] = [
         ("copy", copy),
         ("widen", widen),
         ("frame_i8", frame_i8),
@@ -49,6 +51,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("store_i8", store_i8),
         ("requantize", requantize),
         ("quantize", quantize),
+        ("update", update),
         ("conv_constants", conv_constants),
         ("spread", spread),
         ("norm_constants", norm_constants),
@@ -304,6 +307,26 @@ fn float(random: &mut Random) -> f32 {
     }
 }
 
+fn update(table: &Kernels, random: &mut Random) -> bool {
+    const ELEMS: usize = 70;
+    let elems: [[f32; ELEMS]; 2] =
+        [0; 2].map(|_| core::array::from_fn(|_| float(random) * random.between(-1, 1) as f32));
+    let [p, q, r, s, a, b, c] = [0; 7].map(|_| float(random) * random.between(-1, 1) as f32);
+    let (timestep, graph, null_graph, advance, clip) = (0.0, 0, 0, true, Clip::None);
+    let (d, e, store, store_slot) = (0.0, [0.0; 4], Store::None, 0);
+    let row = Row { timestep, graph, null_graph, advance, p, q, clip, r, s, a, b, c, d, e, store, store_slot };
+    let bounds = Bounds { range: float(random), divide: if random.below(2) == 0 { 1.0 } else { float(random) } };
+    let len = random.below(ELEMS + 1);
+    let run = |of: &Kernels| {
+        let mut to = elems;
+        let [x, model] = to.each_mut().map(|to| to.get_mut(..len).unwrap_or_default());
+        of.update.iter().for_each(|update| update(&mut *x, &mut *model, &row, bounds));
+        // As in `group_stats`.
+        to.map(|to| to.map(|x| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() }))
+    };
+    run(table) == run(&SCALAR)
+}
+
 fn conv_constants(table: &Kernels, random: &mut Random) -> bool {
     const C: usize = 40;
     let c = random.below(C + 1);
@@ -414,7 +437,12 @@ fn sums_i16(table: &Kernels, random: &mut Random) -> bool {
 }
 
 /// A norm's constants, within what `prepare` makes; with a table or without one.
-fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usize, NormConstants<'_>, bool)) -> bool {
+fn norm(
+    kernels: &Kernels,
+    random: &mut Random,
+    dtype_i8: bool,
+    run: impl Fn(&mut [i8], usize, usize, NormConstants<'_>, bool),
+) -> bool {
     const C: usize = 72;
     let limit = if dtype_i8 { 1 << 30 } else { 1 << 29 };
     let multiplier: [i32; C] = core::array::from_fn(|_| random.value(1 - limit, limit - 1) >> random.below(12));
@@ -441,9 +469,15 @@ fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usiz
         offset: offset.get(..src_c).unwrap_or_default(),
         zero_point: if dtype_i8 { random.value(-128, 127) } else { 0 },
         table: if random.below(3) == 0 { &[] } else { &table },
+        results: [&[]; _],
         out_multiplier: random.value(0, 1 << 28) >> if smooth { random.below(6) } else { 0 },
         out_zero_point: random.value(-128, 127),
     };
+    let mut results = [0; select::TILING.norm_table()];
+    for make in kernels.norm_table {
+        make(&mut results, constants.table, constants.out_multiplier, constants.out_zero_point);
+    }
+    let constants = NormConstants { results: [&results; _], ..constants };
     let out_c = src_c + more;
     let len = pixels * out_c;
     both::<i8, OUT_LEN>(
@@ -455,7 +489,7 @@ fn norm(random: &mut Random, dtype_i8: bool, run: impl Fn(&mut [i8], usize, usiz
 
 fn norm_i8(table: &Kernels, random: &mut Random) -> bool {
     let elems = random.i8s();
-    norm(random, true, |out, out_c, src_c, constants, other| {
+    norm(table, random, true, |out, out_c, src_c, constants, other| {
         let src = elems.get(..out.len() / out_c * src_c).unwrap_or_default();
         (if other { table.norm_i8 } else { SCALAR.norm_i8 })(out, out_c, src, src_c, constants);
     })
@@ -463,7 +497,7 @@ fn norm_i8(table: &Kernels, random: &mut Random) -> bool {
 
 fn norm_i16(table: &Kernels, random: &mut Random) -> bool {
     let elems = random.i16s();
-    norm(random, false, |out, out_c, src_c, constants, other| {
+    norm(table, random, false, |out, out_c, src_c, constants, other| {
         let src = elems.get(..out.len() / out_c * src_c).unwrap_or_default();
         (if other { table.norm_i16 } else { SCALAR.norm_i16 })(out, out_c, src, src_c, constants);
     })

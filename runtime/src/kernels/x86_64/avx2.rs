@@ -7,8 +7,9 @@
 //! call leaves the weights widened for the others, which then do little but multiply and add (97 % of the peak in the
 //! first cache, 90 without) and fetch the next channels' weights; so a call serves several rows ([`Kernels::takes_rows`]).
 
+use super::super::constants::{GroupSource, NormSource};
 use super::super::scalar::KERNELS as SCALAR;
-use super::super::{Kernels, Window};
+use super::super::{Attention, Channels, Frame, Kernels, NormConstants, Requantization, Window, WinogradTile};
 use super::{lanes256, norm, requantize, rows, winograd};
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
@@ -26,12 +27,12 @@ pub(super) const KERNELS: Kernels = Kernels {
     widen: |out, elems| unsafe { rows::widen(out, elems) },
     // Never called: windows are of 16 bits.
     frame_i8: SCALAR.frame_i8,
-    frame_i16: |out, elems, frame| unsafe { rows::frame_i16(out, elems, frame) },
+    frame_i16: entries::frame_i16,
     load: SCALAR.load,
     offset: 0,
     // Never called: 8-bit inputs are widened.
     conv_i8: SCALAR.conv_i8,
-    conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
+    conv_i16: entries::conv_i16,
     takes_rows: true,
     taps_from: 0,
     sum_taps: |out, channels, rows| unsafe { rows::sum_taps(out, channels, rows) },
@@ -40,35 +41,57 @@ pub(super) const KERNELS: Kernels = Kernels {
     winograd_up_to: usize::MAX,
     winograd_size: winograd::SIZE,
     winograd_weights: |out, block, codes, in_c, up| unsafe { winograd::weights(out, block, codes, in_c, up) },
-    winograd: |out, channels, tile| unsafe { winograd::convolve(out, channels, tile) },
+    winograd: entries::winograd,
     unpack_i4: |out, nibbles, scales, group_len| unsafe { rows::unpack_i4(out, nibbles, scales, group_len) },
     // Never called: `attend` stands for them.
     dot_i8: SCALAR.dot_i8,
     softmax: SCALAR.softmax,
     softmax_rows: SCALAR.softmax_rows,
     mix_i8: SCALAR.mix_i8,
-    scale: |acc, channels| unsafe { rows::scale(acc, channels) },
+    scale: entries::scale,
     add_i8: |acc, elems, zero, m| unsafe { rows::add::<i8, 16>(acc, elems, zero, m) },
     add_i16: |acc, elems, zero, m| unsafe { rows::add::<i16, 8>(acc, elems, zero, m) },
     // Never called: `requantize` stands for it.
     store_i8: SCALAR.store_i8,
     quantize: |out, x, affine, quant| unsafe { rows::quantize(out, x, affine, quant) },
+    update: [|x, model, row, bounds| unsafe { rows::update(x, model, row, bounds) }],
     conv_constants: |sources, output| unsafe { rows::conv_constants(sources, output) },
     spread: SCALAR.spread,
-    norm_constants: |source, to, affine| unsafe { rows::norm_constants(source, to, affine) },
-    group_stats: |out, sums, source| unsafe { rows::group_stats(out, sums, source) },
-    requantize: |out, out_c, sums, k| unsafe { requantize::requantize(out, out_c, sums, k) },
+    norm_table: [|results, table, m, zero_point| unsafe { norm::norm_table(results, table, m, zero_point) }],
+    norm_constants: entries::norm_constants,
+    group_stats: entries::group_stats,
+    requantize: entries::requantize,
     conv_bytes: SCALAR.conv_bytes,
     conv_f32: SCALAR.conv_f32,
     conv_pixels: SCALAR.conv_pixels,
     byte_limits: SCALAR.byte_limits,
     sums_i8: |totals, row, c, first, group_c| unsafe { norm::sums_i8(totals, row, c, first, group_c) },
     sums_i16: |totals, row, c, first, group_c| unsafe { norm::sums_i16(totals, row, c, first, group_c) },
-    norm_i8: |out, out_c, src, src_c, k| unsafe { norm::norm::<i8, 0>(out, out_c, src, src_c, k, SCALAR.norm_i8) },
-    norm_i16: |out, out_c, src, src_c, k| unsafe { norm::norm::<i16, 8>(out, out_c, src, src_c, k, SCALAR.norm_i16) },
-    attend_pack: |packed, elems, sizes| unsafe { lanes256::attend_pack(packed, elems, sizes) },
-    attend: |out, scratch, attention| unsafe { lanes256::attend(out, scratch, attention) },
+    norm_i8: entries::norm_i8,
+    norm_i16: entries::norm_i16,
+    attend_pack: entries::attend_pack,
+    attend: entries::attend,
 };
+
+/// The table's functions.
+mod entries {
+    use super::*;
+
+    entries! {
+        frame_i16 = rows::frame_i16: (out: &mut [i16], elems: &[i8], frame: Frame<i16>);
+        conv_i16 = super::conv_i16: (out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]);
+        winograd = winograd::convolve: (out: &mut [i32], channels: usize, tile: WinogradTile<'_>);
+        scale = rows::scale: (acc: &mut [i32], channels: Channels<'_>);
+        norm_constants = rows::norm_constants: (source: NormSource, to: [&mut [i32]; 2], affine: [&[f32]; 2]);
+        group_stats = rows::group_stats: (out: &mut [[f32; 2]], sums: &[[u64; 2]], source: GroupSource);
+        requantize = requantize::requantize:
+            (out: &mut [i8], out_c: usize, sums: [&mut [i32]; 2], k: Requantization<'_>);
+        norm_i8 = norm::norm_i8: (out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>);
+        norm_i16 = norm::norm_i16: (out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, k: NormConstants<'_>);
+        attend_pack = lanes256::attend_pack: (packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]);
+        attend = lanes256::attend: (out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>);
+    }
+}
 
 /// Pixels of the largest register tile: 2 × 6 accumulators, two weight vectors, an input and a product fill the 16
 /// registers.

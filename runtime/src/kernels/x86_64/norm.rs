@@ -2,10 +2,9 @@
 
 use super::rows::{Element, eight, load, store};
 use crate::format::op::Table;
-use crate::kernels::NormConstants;
+use crate::kernels::{NormConstants, scalar};
 use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
-use core::mem::MaybeUninit;
 use core::ops::Range;
 
 /// Factors m of sixteen words w: `(w·m + 2¹⁴) >> 15` for |w| < 2⁸ where `EXTRA` is 0, else `w·m >> 16`. The product with the lower
@@ -49,29 +48,31 @@ impl<const EXTRA: i32> Factors<EXTRA> {
     }
 }
 
-/// Table entries as the bytes that they become: 1,024 for each call, 6 % of this kernel's time in the smallest net of `benches/peers`.
+/// Table entries as the bytes that they become.
 #[target_feature(enable = "avx2")]
-#[inline]
-fn results<'a>(
-    bytes: &'a mut MaybeUninit<[[i8; 16]; Table::LEN / 16]>,
-    table: &[i16; Table::LEN],
-    k: &NormConstants<'_>,
-) -> &'a [i8; Table::LEN] {
-    let factors = Factors::<8>::new([_mm256_set1_epi32(k.out_multiplier); 2]);
+pub(super) fn norm_table(to: &mut [i8], table: &[i16], m: i32, zero_point: i32) {
+    let factors = Factors::<8>::new([_mm256_set1_epi32(m); 2]);
     // Rounded at bit 31, which is bit 15 here.
-    let half = _mm256_set1_epi32((1 << 14) + (k.out_zero_point << 15));
-    let to = bytes.as_mut_ptr().cast::<__m128i>();
-    for (i, entries) in table.as_chunks::<16>().0.iter().enumerate() {
+    let half = _mm256_set1_epi32((1 << 14) + (zero_point << 15));
+    for (to, entries) in to.as_chunks_mut::<16>().0.iter_mut().zip(table.as_chunks::<16>().0) {
         // SAFETY: 32 bytes.
         let entries = unsafe { _mm256_loadu_si256(entries.as_ptr().cast()) };
         let [a, b] = factors.of(entries).map(|x| _mm256_srai_epi32::<15>(_mm256_add_epi32(x, half)));
         let words = _mm256_packs_epi32(a, b);
         let packed = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-        // SAFETY: the i-th sixteen bytes of as many as the table has.
-        unsafe { _mm_storeu_si128(to.add(i), packed) };
+        // SAFETY: sixteen bytes.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), packed) };
     }
-    // SAFETY: the loop has written all of them.
-    unsafe { &*bytes.as_ptr().cast() }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
+    norm::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn norm_i16(out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, k: NormConstants<'_>) {
+    norm::<i16, 8>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i16);
 }
 
 /// Pixels at a time, all channels of them, so that they stay in the first cache.
@@ -80,7 +81,7 @@ const NORM_PIXELS: usize = 32;
 /// Eight channels keep their constants in registers while some pixels pass, two at a time; the last of an odd number is done
 /// twice, and the last channels of an uneven number once more. `EXTRA` is what the element's shift is short of 16.
 #[target_feature(enable = "avx2")]
-pub(super) fn norm<T: Element, const EXTRA: i32>(
+fn norm<T: Element, const EXTRA: i32>(
     out: &mut [i8],
     out_c: usize,
     src: &[T],
@@ -92,8 +93,8 @@ pub(super) fn norm<T: Element, const EXTRA: i32>(
     if width < 8 {
         return scalar(out, out_c, src, src_c, k);
     }
-    let mut bytes = MaybeUninit::uninit();
-    let table = k.table.first_chunk().map(|table| results(&mut bytes, table, &k));
+    let [results] = k.results;
+    let table = results.first_chunk().filter(|_| !k.table.is_empty());
     let zero = _mm256_set1_epi16(k.zero_point as i16);
     // A table's index has no sign.
     let more = if table.is_some() { Table::LEN as i32 / 2 } else { k.out_zero_point };

@@ -1,9 +1,9 @@
 //! AVX-512, group norm, 64 elements at a time; sums of bytes are `vpdpbusd`.
 
-use super::super::{NormConstants, scalar};
-use super::norm::{add_up, norm, unit};
-use super::rows512::first64;
-use super::tables512::{Steps, indices, look_up, look_up_64, results};
+use super::super::NormConstants;
+use super::norm::{self, add_up, unit};
+use super::rows512::{first16, first64};
+use super::tables512::{BYTES, Steps, indices, load, look_up, look_up_64};
 use crate::format::op::Table;
 use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
@@ -54,45 +54,53 @@ impl Factors {
 /// A group norm's application.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
-    match k.table.first_chunk() {
-        Some(table) => {
-            let bytes = results(table, &k);
-            blocks(
-                out,
-                out_c,
-                src,
-                src_c,
-                k,
-                |sums| indices(sums),
-                |index| {
-                    let [a, b] = index.map(|index| look_up(&bytes, index));
-                    _mm512_packs_epi16(a, b)
-                },
-            );
-        }
-        None => {
-            let words = |sums: [[__m512i; 2]; 2]| {
-                sums.map(|sums| {
-                    let [a, b] = sums.map(|sum| _mm512_srai_epi32::<NORM_FRACTION_BITS>(sum));
-                    _mm512_packs_epi32(a, b)
-                })
+    let words = |sums: [[__m512i; 2]; 2]| {
+        sums.map(|sums| {
+            let [a, b] = sums.map(|sum| _mm512_srai_epi32::<NORM_FRACTION_BITS>(sum));
+            _mm512_packs_epi32(a, b)
+        })
+    };
+    let [results] = k.results;
+    match results.first_chunk() {
+        Some(results) if !k.table.is_empty() => {
+            let results = load(results);
+            let bytes_of = |index: [__m512i; 2]| {
+                let [a, b] = index.map(|index| look_up(&results, index));
+                _mm512_packs_epi16(a, b)
             };
-            blocks(out, out_c, src, src_c, k, words, |[a, b]| _mm512_packs_epi16(a, b));
+            blocks(out, out_c, src, src_c, k, |sums| indices(sums), bytes_of);
         }
+        _ => blocks(out, out_c, src, src_c, k, words, |[a, b]| _mm512_packs_epi16(a, b)),
     }
 }
 
 /// As [`norm_i8`], where there is VBMI with BITALG and GFNI.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512bitalg,gfni")]
 pub(super) fn norm_i8_vbmi(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
-    let Some(table) = k.table.first_chunk() else { return norm_i8(out, out_c, src, src_c, k) };
-    match Steps::new(table, &k) {
+    let [results] = k.results;
+    let Some(results) = results.first_chunk().filter(|_| !k.table.is_empty()) else {
+        return norm_i8(out, out_c, src, src_c, k);
+    };
+    match Steps::of_bytes(results) {
         Some(steps) => blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| steps.of(index)),
         None => {
-            let bytes = results(table, &k);
-            blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| look_up_64(&bytes, index));
+            let results = load(results);
+            blocks(out, out_c, src, src_c, k, |sums| indices(sums), |index| look_up_64(&results, index));
         }
     }
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn norm_i16(out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, k: NormConstants<'_>) {
+    plain(k, |k| norm::norm_i16(out, out_c, src, src_c, k));
+}
+
+/// With the results as AVX2's functions take them.
+#[target_feature(enable = "avx2")]
+fn plain(k: NormConstants<'_>, run: impl FnOnce(NormConstants<'_>)) {
+    let mut results = [0; BYTES];
+    norm::norm_table(&mut results, k.table, k.out_multiplier, k.out_zero_point);
+    run(NormConstants { results: [&results], ..k });
 }
 
 /// Elements at a time, so that they stay in the first cache while one set of constants after the other passes over them.
@@ -113,12 +121,13 @@ fn blocks(
 ) {
     let width = out_c.min(k.multiplier.len()).min(k.offset.len());
     if src_c == 0 || !src_c.is_multiple_of(8) || src_c > width {
-        return norm::<i8, 0>(out, out_c, src, src_c, k, scalar::KERNELS.norm_i8);
+        return plain(k, |k| norm::norm_i8(out, out_c, src, src_c, k));
     }
     // The output's last pixel may end behind its channels.
-    let pixels = match out_c == src_c {
-        true => src.len().min(out.len()) / src_c,
-        false => (src.len() / src_c).min((out.len() + out_c - src_c) / out_c),
+    let gap = out_c - src_c;
+    let pixels = match gap {
+        0 => src.len().min(out.len()) / src_c,
+        _ => (src.len() / src_c).min((out.len() + gap) / out_c),
     };
     let period_pixels = 1 << (6 - src_c.trailing_zeros().min(6));
     let (period, out_period) = (period_pixels * src_c, period_pixels * out_c);
@@ -132,85 +141,127 @@ fn blocks(
     let mut first = 0;
     while first < pixels {
         let len = some.min(pixels - first) * src_c;
-        // Of each 64 elements of a period the first one's channel, and where its pixel begins in the output.
-        let (mut channel, mut pixel) = (0, first * out_c);
+        // Of the elements of a period the next eight's channel, and where they come in the output.
+        let (mut channel, mut place) = (0, first * out_c);
         for phase in (0..period.min(len)).step_by(64) {
-            // What lies together in the output, too: which bytes of a block, and where its first byte would be, from those of the
-            // first pixel on.
-            let (mut pieces, mut last) = ([(0, 0); 8], 0);
-            pieces[0].1 = pixel + channel;
-            let mut eight = 0;
             let eights = [(); 8].map(|()| {
                 // SAFETY: a channel that is a multiple of 8 below their number, which is one, too.
                 let [m, offset] =
                     [k.multiplier, k.offset].map(|x| unsafe { _mm256_loadu_si256(x.as_ptr().add(channel).cast()) });
-                pieces[last].0 |= 0xff << (8 * eight);
-                eight += 1;
-                channel += 8;
+                let here = place;
+                (channel, place) = (channel + 8, place + 8);
                 if channel == src_c {
-                    (channel, pixel) = (0, pixel + out_c);
-                    if out_c > src_c && eight < 8 {
-                        last += 1;
-                        pieces[last].1 = pixel - 8 * eight;
-                    }
+                    (channel, place) = (0, place + gap);
                 }
-                (m, _mm256_add_epi32(offset, more))
+                (m, _mm256_add_epi32(offset, more), here)
             });
             let factors = Factors::new(eights.map(|eight| eight.0), eights.map(|eight| eight.1));
+            let places = eights.map(|eight| eight.2);
             let words_of = |elems: __m512i| {
                 let elems = _mm512_xor_si512(elems, _mm512_set1_epi8(-128));
                 let none = _mm512_setzero_si512();
                 let halves = [_mm512_unpacklo_epi8(elems, none), _mm512_unpackhi_epi8(elems, none)];
                 words_of([0, 1].map(|half| factors.of(half, _mm512_sub_epi16(halves[half], zero))))
             };
-            let (mut at, mut left, mut ahead) = (first * src_c + phase, len - phase, 0);
-            let mut store = |bytes: __m512i, inside: __mmask64, ahead: usize| {
-                // SAFETY: the bytes that the masks leave belong to as many pixels, which `out` has; others are not touched.
-                let mut put = |(mask, place): (__mmask64, usize)| unsafe {
-                    let to = out.as_mut_ptr().wrapping_add(place + ahead);
-                    match mask & inside {
-                        // A mask takes two cycles.
-                        0xffff_ffff_ffff_ffff => _mm512_storeu_si512(to.cast(), bytes),
-                        some => _mm512_mask_storeu_epi8(to, some, bytes),
-                    }
-                };
-                put(pieces[0]);
-                if last > 0 {
-                    pieces.iter().take(last + 1).skip(1).for_each(|&piece| put(piece));
+            let at = first * src_c + phase;
+            let to = if gap == 0 { at } else { 0 };
+            let (from, to) = (src.as_ptr().wrapping_add(at), out.as_mut_ptr().wrapping_add(to));
+            let mut blocks = Blocks { from, to, left: len - phase, periods: [period, out_period] };
+            // SAFETY: from `at` on there are `len - phase` elements of `pixels` pixels; each of their eights, two of which are in one pixel
+            // where there is a whole number of sixteens, has its place in one of as many pixels of the output.
+            unsafe {
+                match gap {
+                    0 => blocks.whole(words_of, &bytes_of, |to, bytes| _mm512_storeu_si512(to.cast(), bytes)),
+                    _ if src_c.is_multiple_of(16) => blocks.whole(words_of, &bytes_of, |to, bytes| {
+                        let to = |sixteen: usize| to.wrapping_add(places[2 * sixteen]).cast();
+                        _mm_storeu_si128(to(0), _mm512_castsi512_si128(bytes));
+                        _mm_storeu_si128(to(1), _mm512_extracti32x4_epi32::<1>(bytes));
+                        _mm_storeu_si128(to(2), _mm512_extracti32x4_epi32::<2>(bytes));
+                        _mm_storeu_si128(to(3), _mm512_extracti32x4_epi32::<3>(bytes));
+                    }),
+                    _ => {}
                 }
-            };
-            // Whole blocks, two at a time, whose words are made a turn ahead.
-            if left >= 64 + period {
-                // SAFETY: of the elements of `pixels` pixels those from here on, and a period later.
-                let two = |at: usize| unsafe {
-                    [at, at + period].map(|at| words_of(_mm512_loadu_si512(src.as_ptr().add(at).cast())))
-                };
-                let mut words = two(at);
-                while left > 0 {
-                    (at, left) = (at + 2 * period, left.saturating_sub(2 * period));
-                    let [a, b] = words;
-                    let enough = left >= 64 + period;
-                    if enough {
-                        words = two(at);
-                    }
-                    for bytes in [bytes_of(a), bytes_of(b)] {
-                        store(bytes, !0, ahead);
-                        ahead += out_period;
-                    }
-                    if !enough {
-                        break;
-                    }
-                }
-            }
-            while left > 0 {
-                let inside = first64(left);
-                // SAFETY: as above; what lies behind the elements is masked off.
-                let elems = unsafe { _mm512_maskz_loadu_epi8(inside, src.as_ptr().add(at)) };
-                store(bytes_of(words_of(elems)), inside, ahead);
-                (at, left, ahead) = (at + period, left.saturating_sub(period), ahead + out_period);
+                let places = if gap == 0 { [0, 8, 16, 24, 32, 40, 48, 56] } else { places };
+                blocks.eights(&places, |elems| bytes_of(words_of(elems)));
             }
         }
         first += some;
+    }
+}
+
+/// Where blocks of 64 elements are, and where they come: each a period behind the last one.
+struct Blocks {
+    from: *const i8,
+    to: *mut i8,
+    /// Elements from the first block's begin on.
+    left: usize,
+    /// In elements, and in the output.
+    periods: [usize; 2],
+}
+
+impl Blocks {
+    /// Those that are whole, two at a time, whose words are made a turn ahead.
+    ///
+    /// # Safety
+    /// The elements are there, and `store` may be called with as many `to`.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn whole(
+        &mut self,
+        words_of: impl Fn(__m512i) -> [__m512i; 2],
+        bytes_of: impl Fn([__m512i; 2]) -> __m512i,
+        store: impl Fn(*mut i8, __m512i),
+    ) {
+        let Blocks { mut from, mut to, mut left, periods: [period, out_period] } = *self;
+        // SAFETY: 64 elements, where it is called.
+        let load = |from: *const i8| words_of(unsafe { _mm512_loadu_si512(from.cast()) });
+        if left >= 64 + period {
+            let two = |from: *const i8| [load(from), load(from.wrapping_add(period))];
+            let mut words = two(from);
+            loop {
+                (from, left) = (from.wrapping_add(2 * period), left.saturating_sub(2 * period));
+                let [a, b] = words;
+                let enough = left >= 64 + period;
+                if enough {
+                    words = two(from);
+                }
+                store(to, bytes_of(a));
+                store(to.wrapping_add(out_period), bytes_of(b));
+                to = to.wrapping_add(2 * out_period);
+                if !enough {
+                    break;
+                }
+            }
+        }
+        if left >= 64 {
+            store(to, bytes_of(load(from)));
+            (from, to, left) = (from.wrapping_add(period), to.wrapping_add(out_period), left.saturating_sub(period));
+        }
+        (self.from, self.to, self.left) = (from, to, left);
+    }
+
+    /// All that are left, eight by eight.
+    ///
+    /// # Safety
+    /// The elements are there, and places for them, whole eights.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn eights(&mut self, places: &[usize; 8], bytes_of: impl Fn(__m512i) -> __m512i) {
+        while self.left > 0 {
+            let mut eights = [0i64; 8];
+            // SAFETY: what lies behind the elements is masked off; 64 bytes.
+            unsafe {
+                let elems = _mm512_maskz_loadu_epi8(first64(self.left), self.from);
+                _mm512_storeu_si512(eights.as_mut_ptr().cast(), bytes_of(elems));
+            }
+            for (eight, &place) in eights.iter().zip(places).take(self.left / 8) {
+                // SAFETY: the caller's promise.
+                unsafe { self.to.add(place).cast::<i64>().write_unaligned(*eight) };
+            }
+            let [period, out_period] = self.periods;
+            (self.from, self.to) = (self.from.wrapping_add(period), self.to.wrapping_add(out_period));
+            self.left = self.left.saturating_sub(period);
+        }
     }
 }
 
@@ -285,8 +336,8 @@ fn sums<const PARTS: usize, const TURNS: usize>(
                     add(turn, unsafe { _mm512_maskz_loadu_epi8(mask & first64(some.len()), some.as_ptr()) });
                 }
             }
-            let mut lanes = [[[0; 16]; 2]; PARTS];
-            for (part, [to_sums, to_squares]) in lanes.iter_mut().enumerate() {
+            // Of each part Σq and Σ(q + 128)·q, then Σq².
+            let parts: [_; PARTS] = core::array::from_fn(|part| {
                 let folded = |x: [[__m512i; PARTS]; TURNS]| {
                     let mut x = x.map(|x| x[part]).into_iter().reduce(|a, b| _mm512_add_epi32(a, b)).unwrap_or(sign);
                     // Lanes of several pixels' same channels.
@@ -307,15 +358,66 @@ fn sums<const PARTS: usize, const TURNS: usize>(
                     x
                 };
                 let (sums, products) = (folded(sums), folded(products));
-                let squares = _mm512_sub_epi32(products, _mm512_slli_epi32::<7>(sums));
-                // SAFETY: 64 bytes each.
-                unsafe {
-                    _mm512_storeu_si512(to_sums.as_mut_ptr().cast(), sums);
-                    _mm512_storeu_si512(to_squares.as_mut_ptr().cast(), squares);
-                }
+                [sums, _mm512_sub_epi32(products, _mm512_slli_epi32::<7>(sums))]
+            });
+            if fold && PARTS < 4 && width <= 64 && totals.len() <= 8 && group_c.is_power_of_two() {
+                add_eight(totals, group_c, &parts);
+                continue;
+            }
+            let mut lanes = [[[0; 16]; 2]; PARTS];
+            for (lanes, part) in lanes.as_flattened_mut().iter_mut().zip(parts.as_flattened()) {
+                // SAFETY: 64 bytes.
+                unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), *part) };
             }
             for pixel in 0..if fold { 1 } else { pixels } {
                 add_up(totals, group_c, block..block + block_c, &lanes, 4, pixel * c);
+            }
+        }
+    }
+}
+
+/// As [`add_up`] for up to eight groups of two channels, a part's lane each, or of 4 to 64, a power of two, whose lanes are added.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn add_eight<const PARTS: usize>(totals: &mut [[u64; 2]], group_c: usize, parts: &[[__m512i; 2]; PARTS]) {
+    let lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let [sums, squares] = [0, 1].map(|which| {
+        let mut x = parts[0][which];
+        let eight = if PARTS > 1 {
+            let odd = _mm512_slli_epi32::<4>(lane);
+            _mm512_permutex2var_epi32(x, _mm512_or_si512(_mm512_srli_epi32::<1>(lane), odd), parts[PARTS - 1][which])
+        } else {
+            if group_c > 4 {
+                x = _mm512_add_epi32(x, _mm512_alignr_epi32::<1>(x, x));
+            }
+            if group_c > 8 {
+                x = _mm512_add_epi32(x, _mm512_alignr_epi32::<2>(x, x));
+            }
+            if group_c > 16 {
+                x = _mm512_add_epi32(x, _mm512_alignr_epi32::<4>(x, x));
+            }
+            if group_c > 32 {
+                x = _mm512_add_epi32(x, _mm512_alignr_epi32::<8>(x, x));
+            }
+            let first = _mm512_sll_epi32(lane, _mm_cvtsi32_si128(group_c.trailing_zeros() as i32 - 2));
+            _mm512_permutexvar_epi32(first, x)
+        };
+        _mm512_cvtepi32_epi64(_mm512_castsi512_si256(eight))
+    });
+    let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    for (half, totals) in totals.chunks_mut(4).enumerate() {
+        let index = _mm512_add_epi64(low, _mm512_set1_epi64(4 * half as i64));
+        let more = _mm512_permutex2var_epi64(sums, index, squares);
+        let some = first16(2 * totals.len()) as __mmask8;
+        // SAFETY: what lies behind the groups is masked off; what is stored without a mask is read at once afterwards.
+        unsafe {
+            let to: *mut i64 = totals.as_mut_ptr().cast();
+            match some {
+                0xff => _mm512_storeu_si512(to.cast(), _mm512_add_epi64(_mm512_loadu_si512(to.cast()), more)),
+                _ => {
+                    let sum = _mm512_add_epi64(_mm512_maskz_loadu_epi64(some, to), more);
+                    _mm512_mask_storeu_epi64(to, some, sum);
+                }
             }
         }
     }

@@ -3,8 +3,9 @@
 use super::super::constants::{self, ConvOutput, ConvSource, GroupSource, NormSource};
 use super::super::scalar::{self, KERNELS as SCALAR};
 use super::super::{Channels, Frame};
-use crate::format::Quant;
+use crate::format::{Quant, Row};
 use crate::quant::mul_round;
+use crate::sampler::coefficients::{self, Bounds};
 use core::arch::x86_64::*;
 
 /// Elements of both types of tensor.
@@ -53,6 +54,11 @@ pub(super) fn frame_i16(out: &mut [i16], elems: &[i8], frame: Frame<i16>) {
 #[target_feature(enable = "avx2")]
 pub(super) fn quantize(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant) {
     scalar::quantize(out, x, affine, quant);
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn update(x: &mut [f32], model: &mut [f32], row: &Row, bounds: Bounds) {
+    coefficients::plain(x, model, row, bounds);
 }
 
 #[target_feature(enable = "avx2")]

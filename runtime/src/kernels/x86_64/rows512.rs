@@ -1,8 +1,8 @@
 //! AVX-512 over rows: everything that is not a convolution, sixteen lanes of 32 bits. Tails are masked, not scalar.
 
-use super::super::constants::{self, ConvOutput, ConvSource, GroupSource, NormSource};
 use super::super::{Channels, Frame, scalar};
-use crate::format::Quant;
+use crate::format::{Quant, Row};
+use crate::sampler::coefficients::{self, Bounds};
 use core::arch::x86_64::*;
 
 /// The first `n` of sixteen lanes.
@@ -118,50 +118,8 @@ pub(super) fn quantize(out: &mut [i8], x: &[f32], affine: [f32; 2], quant: Quant
 }
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn conv_constants(sources: &mut [ConvSource<'_>], output: ConvOutput) -> u32 {
-    constants::conv(sources, output)
-}
-
-/// Channels are stored one by one otherwise, and read as vectors then, which waits for the stores.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn spread([rstds, means]: [&mut [i32]; 2], stats: &[[f32; 2]], group_c: usize) {
-    let c = rstds.len().min(means.len());
-    // Up to 2¹⁶ channels a half and a division by multiplication give the quotient.
-    if group_c == 0 || stats.len().saturating_mul(group_c) < c || c > 1 << 16 {
-        return (scalar::KERNELS.spread)([rstds, means], stats, group_c);
-    }
-    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    let inverse = _mm512_set1_ps(1.0 / group_c as f32);
-    let from: *const f32 = stats.as_ptr().cast();
-    // SAFETY: what lies behind `stats` is masked off.
-    let eight = unsafe { _mm512_maskz_loadu_ps(first16(2 * stats.len()), from) };
-    for at in (0..c).step_by(16) {
-        let some = first16(c - at);
-        let channel = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_set1_epi32(at as i32), lanes));
-        let group = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_add_ps(channel, _mm512_set1_ps(0.5)), inverse));
-        let mean = _mm512_slli_epi32::<1>(group);
-        let rstd = _mm512_add_epi32(mean, _mm512_set1_epi32(1));
-        let [rstd, mean] = [rstd, mean].map(|index| match stats.len() {
-            ..=8 => _mm512_permutexvar_ps(index, eight),
-            // SAFETY: groups of channels that are there.
-            _ => unsafe { _mm512_mask_i32gather_ps::<4>(_mm512_setzero_ps(), some, index, from) },
-        });
-        // SAFETY: what lies behind the slices is masked off.
-        unsafe {
-            _mm512_mask_storeu_ps(rstds.as_mut_ptr().add(at).cast(), some, rstd);
-            _mm512_mask_storeu_ps(means.as_mut_ptr().add(at).cast(), some, mean);
-        }
-    }
-}
-
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn norm_constants(source: NormSource, to: [&mut [i32]; 2], affine: [&[f32]; 2]) {
-    constants::norm(source, to, affine)
-}
-
-#[target_feature(enable = "avx2,avx512f,avx512dq,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn group_stats(out: &mut [[f32; 2]], sums: &[[u64; 2]], source: GroupSource) {
-    constants::group_stats(out, sums, source)
+pub(super) fn update(x: &mut [f32], model: &mut [f32], row: &Row, bounds: Bounds) {
+    coefficients::plain(x, model, row, bounds);
 }
 
 /// Up to sixteen elements, zeros behind the end.

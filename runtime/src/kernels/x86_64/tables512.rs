@@ -1,6 +1,6 @@
 //! AVX-512, pointwise tables. A table of 1,024 entries becomes 1,024 bytes of results in sixteen registers, or six registers of steps.
 
-use super::super::NormConstants;
+use super::TILING;
 use crate::format::op::Table;
 use crate::quant::NORM_FRACTION_BITS;
 use core::arch::x86_64::*;
@@ -26,10 +26,10 @@ fn products(entries: &[i16; 32], [low, high]: [__m512i; 2], sum: __m512i) -> [__
 /// Table entries as the bytes that they become, in order.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
-pub(super) fn results(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> [__m512i; 16] {
-    let m = halves_of(k.out_multiplier);
+fn results(table: &[i16; Table::LEN], m: i32, zero_point: i32) -> [__m512i; 16] {
+    let m = halves_of(m);
     // Rounded at bit 31, which is bit 15 here.
-    let half = _mm512_set1_epi32((1 << 14) + (k.out_zero_point << 15));
+    let half = _mm512_set1_epi32((1 << 14) + (zero_point << 15));
     let words_of = |entries: &[i16; 32]| {
         let [a, b] = products(entries, m, half).map(|product| _mm512_srai_epi32::<15>(product));
         _mm512_packs_epi32(a, b)
@@ -68,6 +68,47 @@ pub(super) fn look_up(bytes: &[__m512i; 16], index: __m512i) -> __m512i {
     _mm512_srai_epi16::<8>(_mm512_mask_slli_epi16::<8>(word, even, word))
 }
 
+/// Of an activation in `norm_table`'s bytes: the results, or steps and a byte that says so.
+pub(super) const BYTES: usize = TILING.norm_table();
+
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn norm_table(to: &mut [i8], table: &[i16], m: i32, zero_point: i32) {
+    if let (Some(to), Some(table)) = (to.first_chunk_mut(), table.first_chunk()) {
+        store::<16>(to, results(table, m, zero_point), 0);
+    }
+}
+
+/// As [`norm_table`], where there is VBMI with BITALG and GFNI.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512bitalg,gfni")]
+pub(super) fn norm_table_vbmi(to: &mut [i8], table: &[i16], m: i32, zero_point: i32) {
+    let (Some(to), Some(entries)) = (to.first_chunk_mut(), table.first_chunk()) else { return };
+    match Steps::new(entries, m, zero_point) {
+        Some(Steps { base: [a, b], steps: [c, d], down: [e, f] }) => store(to, [a, b, c, d, e, f], 1),
+        None => norm_table(to, table, m, zero_point),
+    }
+}
+
+/// Vectors, and the byte behind all.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn store<const N: usize>(to: &mut [i8; BYTES], vectors: [__m512i; N], last: i8) {
+    const { assert!(64 * N < BYTES) };
+    for (i, vector) in vectors.into_iter().enumerate() {
+        // SAFETY: as the assertion says.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(64 * i).cast(), vector) };
+    }
+    to[BYTES - 1] = last;
+}
+
+/// What [`store`] has stored.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn load<const N: usize>(from: &[i8; BYTES]) -> [__m512i; N] {
+    const { assert!(64 * N < BYTES) };
+    // SAFETY: as the assertion says.
+    core::array::from_fn(|i| unsafe { _mm512_loadu_si512(from.as_ptr().add(64 * i).cast()) })
+}
+
 /// A table whose bytes go up or down by one at most, and within eight of them only one way: the first of each eight, or the last where
 /// they go down, and a bit for each step. An entry is the first and the steps before it, or the last and the steps behind it: six
 /// instructions for 64 entries instead of 18 ([`look_up_64`]).
@@ -80,19 +121,27 @@ pub(super) struct Steps {
 }
 
 impl Steps {
+    /// Those of [`norm_table_vbmi`], where there are any.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(super) fn of_bytes(bytes: &[i8; BYTES]) -> Option<Steps> {
+        let [a, b, c, d, e, f] = load(bytes);
+        (bytes[BYTES - 1] != 0).then_some(Steps { base: [a, b], steps: [c, d], down: [e, f] })
+    }
+
     /// Bits of the steps before each of eight entries. They lie as 0, 4, 1, 5, 2, 6, 3, 7, the first in the highest bit.
     const BEFORE: [u8; 8] = [0, 0x80, 0xa0, 0xa8, 0xaa, 0xea, 0xfa, 0xfe];
 
     /// `None` where the table is not so.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,avx512bitalg,gfni")]
     #[inline]
-    pub(super) fn new(table: &[i16; Table::LEN], k: &NormConstants<'_>) -> Option<Steps> {
+    fn new(table: &[i16; Table::LEN], m: i32, zero_point: i32) -> Option<Steps> {
         // Twice as much, so that results are the upper words of products.
-        if !(-(1 << 29)..1 << 29).contains(&k.out_multiplier) {
+        if !(-(1 << 29)..1 << 29).contains(&m) {
             return None;
         }
-        let m = halves_of(2 * k.out_multiplier);
-        let half = _mm512_set1_epi32((1 << 15) + (k.out_zero_point << 16));
+        let m = halves_of(2 * m);
+        let half = _mm512_set1_epi32((1 << 15) + (zero_point << 16));
         let next = _mm512_broadcast_i32x4(_mm_setr_epi8(2, 3, 4, 5, 6, 7, 1, 7, 10, 11, 12, 13, 14, 15, 9, 15));
         let mut beyond = _mm512_setzero_si512();
         let mut fours = [_mm512_setzero_si512(); 8];

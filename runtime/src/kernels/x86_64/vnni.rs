@@ -8,9 +8,14 @@
 //! elements are spread beside them, each group four times, and serve four blocks; in the end the four groups' lanes are
 //! added. Behind a run's last whole vector a mask takes the groups that are left.
 
-use super::super::{Kernels, Window};
+use super::super::constants::{GroupSource, NormSource};
+use super::super::{
+    Attention, Channels, Frame, Kernels, NormConstants, Picture, Pixels, Requantization, Window, WinogradTile,
+};
 use super::rows512::{self, first16, fold};
-use super::{avx2, direct512, floats512, lanes512, norm512, pixels512, requantize512, winograd512};
+use super::{
+    avx2, constants512, direct512, floats512, lanes512, norm512, pixels512, requantize512, tables512, winograd512,
+};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -19,12 +24,12 @@ pub(super) static TABLE: Kernels = Kernels {
     name: "avx512vnni",
     wide: false,
     widen: |out, elems| unsafe { rows512::widen(out, elems) },
-    frame_i8: |out, elems, frame| unsafe { rows512::frame_i8(out, elems, frame) },
-    frame_i16: |out, elems, frame| unsafe { rows512::frame_i16(out, elems, frame) },
+    frame_i8: entries::frame_i8,
+    frame_i16: entries::frame_i16,
     offset: 128,
-    conv_i8: |out, channels, window, weights| unsafe { conv_i8(out, channels, window, weights) },
+    conv_i8: entries::conv_i8,
     takes_rows: true,
-    conv_i16: |out, channels, window, weights| unsafe { conv_i16(out, channels, window, weights) },
+    conv_i16: entries::conv_i16,
     // Where Winograd's algorithm is not used. With 64 channels it takes 1.1 times as long as direct convolution: what a tile
     // costs apart from its products is paid nine times.
     taps_from: 128,
@@ -35,32 +40,72 @@ pub(super) static TABLE: Kernels = Kernels {
     // faster there than taps are.
     winograd_up_to: 256,
     winograd_weights: |out, block, codes, in_c, up| unsafe { winograd512::weights(out, block, codes, in_c, up) },
-    winograd: |out, channels, tile| unsafe { winograd512::convolve(out, channels, tile) },
-    scale: |acc, channels| unsafe { rows512::scale(acc, channels) },
+    winograd: entries::winograd,
+    scale: entries::scale,
     quantize: |out, x, affine, quant| unsafe { rows512::quantize(out, x, affine, quant) },
-    conv_constants: |sources, output| unsafe { rows512::conv_constants(sources, output) },
-    spread: |to, stats, group_c| unsafe { rows512::spread(to, stats, group_c) },
-    norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
-    group_stats: |out, sums, source| unsafe { rows512::group_stats(out, sums, source) },
-    requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
-    conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
-    conv_pixels: |out, out_c, sources, k| unsafe { pixels512::conv_pixels(out, out_c, sources, k) },
-    conv_f32: |out, picture, weights, k| unsafe { floats512::conv_f32(out, picture, weights, k) },
+    update: [|x, model, row, bounds| unsafe { rows512::update(x, model, row, bounds) }],
+    conv_constants: |sources, output| unsafe { constants512::conv(sources, output) },
+    spread: entries::spread,
+    norm_constants: entries::norm_constants,
+    group_stats: entries::group_stats,
+    requantize: entries::requantize,
+    conv_bytes: entries::conv_bytes,
+    conv_pixels: entries::conv_pixels,
+    conv_f32: entries::conv_f32,
     byte_limits: Some(&direct512::LIMITS),
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
-    norm_i8: |out, out_c, src, src_c, k| unsafe {
+    norm_table: [|results, table, m, zero_point| unsafe {
         match super::has() & super::AVX512_VBMI {
-            0 => norm512::norm_i8(out, out_c, src, src_c, k),
-            _ => norm512::norm_i8_vbmi(out, out_c, src, src_c, k),
+            0 => tables512::norm_table(results, table, m, zero_point),
+            _ => tables512::norm_table_vbmi(results, table, m, zero_point),
         }
-    },
-    attend_pack: |packed, elems, sizes| unsafe { lanes512::attend_pack(packed, elems, sizes) },
-    attend: |out, scratch, attention| unsafe { lanes512::attend(out, scratch, attention) },
+    }],
+    norm_i8: entries::norm_i8,
+    norm_i16: entries::norm_i16,
+    attend_pack: entries::attend_pack,
+    attend: entries::attend,
     ..avx2::KERNELS
 };
 
 /// Pixels of the largest register tile: 4 × 6 accumulators, four weight vectors and an input fit 32 registers.
 const TILE_PIXELS: usize = 6;
+
+/// The table's functions.
+mod entries {
+    use super::*;
+
+    entries! {
+        frame_i8 = rows512::frame_i8: (out: &mut [i8], elems: &[i8], frame: Frame<i8>);
+        frame_i16 = rows512::frame_i16: (out: &mut [i16], elems: &[i8], frame: Frame<i16>);
+        conv_i8 = super::conv_i8: (out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]);
+        conv_i16 = super::conv_i16: (out: &mut [i32], channels: usize, window: Window<'_, i16>, weights: &[i8]);
+        winograd = winograd512::convolve: (out: &mut [i32], channels: usize, tile: WinogradTile<'_>);
+        scale = rows512::scale: (acc: &mut [i32], channels: Channels<'_>);
+        spread = constants512::spread: (to: [&mut [i32]; 2], stats: &[[f32; 2]], group_c: usize);
+        norm_constants = constants512::norm: (source: NormSource, to: [&mut [i32]; 2], affine: [&[f32]; 2]);
+        group_stats = constants512::group_stats: (out: &mut [[f32; 2]], sums: &[[u64; 2]], source: GroupSource);
+        requantize = requantize512::requantize: (out: &mut [i8], out_c: usize, sums: [&mut [i32]; 2], k: Requantization<'_>);
+        conv_bytes = direct512::conv_bytes:
+            (out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>);
+        conv_pixels = pixels512::conv_pixels: (out: &mut [i8], out_c: usize, sources: [Pixels<'_>; 2], k: Requantization<'_>);
+        conv_f32 = floats512::conv_f32: (out: &mut [f32], picture: Picture<'_>, weights: &[i8], k: Channels<'_>);
+        attend_pack = lanes512::attend_pack: (packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]);
+        attend = lanes512::attend: (out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>);
+        norm_i16 = norm512::norm_i16:
+            (out: &mut [i8], out_c: usize, src: &[i16], src_c: usize, k: NormConstants<'_>);
+        norm_i8_without_vbmi = norm512::norm_i8:
+            (out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>);
+        norm_i8_vbmi = norm512::norm_i8_vbmi:
+            (out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>);
+    }
+
+    pub(super) fn norm_i8(out: &mut [i8], out_c: usize, src: &[i8], src_c: usize, k: NormConstants<'_>) {
+        match super::super::has() & super::super::AVX512_VBMI {
+            0 => norm_i8_without_vbmi(out, out_c, src, src_c, k),
+            _ => norm_i8_vbmi(out, out_c, src, src_c, k),
+        }
+    }
+}
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn conv_i8(out: &mut [i32], channels: usize, window: Window<'_, i8>, weights: &[i8]) {
