@@ -355,6 +355,8 @@ pub struct ByteLimits {
     pub pixels: usize,
     /// Output channels up to which it is faster than Winograd's algorithm.
     pub channels: usize,
+    /// Pixels of the longest row that is upsampled.
+    pub up_width: usize,
 }
 
 impl ByteLimits {
@@ -462,6 +464,9 @@ pub struct Kernels {
     pub requantize: Requantize,
     /// The output of one source's convolution, as `conv_i8` and `requantize` make it, within `byte_limits`. For hosts.
     pub conv_bytes: ConvBytes,
+    /// As `conv_bytes`, of a 3×3 convolution padded by one of the picture upsampled to twice its size, whose rows and pixels `from` counts.
+    /// For hosts.
+    pub conv_up_bytes: ConvBytes,
     /// The output of up to four channels as floats, `(sum + bias)·scale`, whose scales are the multipliers' bits, within `byte_limits`:
     /// for [`ByteLimits::has_f32`]. For hosts.
     pub conv_f32: ConvF32,

@@ -47,6 +47,7 @@ pub const KERNELS: Kernels = Kernels {
     requantize,
     conv_bytes: |_, _, _, _, _| {},
     conv_f32: |_, _, _, _| {},
+    conv_up_bytes: |_, _, _, _, _| {},
     conv_pixels: |_, _, _, _| {},
     byte_limits: None,
     sums_i8: sums::<i8>,

@@ -15,7 +15,7 @@ use crate::format::{DType, NONE, Tensor};
 use crate::kernels::scratch::is_direct;
 use crate::kernels::{ByteLimits, Picture, Pixels, select};
 use crate::opset::OpSet;
-use crate::shape::window_start;
+use crate::shape::{window_start, winograd_fits};
 use core::ops::Range;
 
 /// Some rows and channels from pixels to bytes in one pass, or to floats, `byte_rows` rows in a call.
@@ -58,6 +58,8 @@ pub(super) fn run<const OPS: OpSet>(
                     Pixels { elems, c: tensor.c as usize, weights: codes }
                 };
                 (ctx.kernels.conv_pixels)(to, out_c, [pixels(0), pixels(1)], constants);
+            } else if op.upsample {
+                (ctx.kernels.conv_up_bytes)(to, out_c, picture, codes[0], constants);
             } else {
                 (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
             }
@@ -79,7 +81,7 @@ pub(super) fn rows<const OPS: OpSet>(
     residual: &Tensor,
 ) -> usize {
     let Some(limits) = ctx.kernels.byte_limits.filter(|_| select::TILING.is_host()) else { return 0 };
-    if op.upsample || input.dtype != DType::I8 {
+    if input.dtype != DType::I8 {
         return 0;
     }
     if op.sources[1] != NONE {
@@ -98,6 +100,17 @@ pub(super) fn rows<const OPS: OpSet>(
         DType::F32 if op.residual == NONE && ByteLimits::has_f32(out.c as usize, c, stride) => limits.f32_patch,
         DType::F32 | DType::I16 => 0,
     };
+    if op.upsample {
+        let fits =
+            winograd_fits(op, input, out) && out.dtype == DType::I8 && 9 * c <= patch && w <= 2 * limits.up_width;
+        // Of input rows, some above and below among them.
+        let rows = limits.window / input.row_elems().max(1);
+        return match fits {
+            true if rows >= input.h as usize => out.h as usize,
+            true => 2 * rows.saturating_sub(2),
+            false => 0,
+        };
+    }
     let window_rows = limits.window / ((w.saturating_sub(1) * stride + kw) * c).max(1);
     if kh * kw * c > patch || window_rows < kh || w * (out.h as usize) < limits.pixels {
         return 0;

@@ -60,6 +60,7 @@ pub(super) const KERNELS: Kernels = Kernels {
     requantize: |out, out_c, sums, k| unsafe { requantize::requantize(out, out_c, sums, k) },
     conv_bytes: SCALAR.conv_bytes,
     conv_f32: SCALAR.conv_f32,
+    conv_up_bytes: SCALAR.conv_up_bytes,
     conv_pixels: SCALAR.conv_pixels,
     byte_limits: SCALAR.byte_limits,
     sums_i8: |totals, row, c, first, group_c| unsafe { norm::sums_i8(totals, row, c, first, group_c) },

@@ -8,7 +8,7 @@
 use super::super::{ByteLimits, Picture, Requantization};
 use super::order512::{STEP, line, order, pair};
 use super::picture512::{Lines, Shape, load};
-use super::requantize512::Sixteen;
+use super::requantize512::{Sixteen, bytes_of_four};
 use super::rows512::{Shift, first16};
 use crate::quant::SUM_FRACTION_BITS;
 use core::arch::x86_64::*;
@@ -21,7 +21,7 @@ const PIXELS: usize = 8;
 
 /// Bytes of the window's copy and of the ordered weights: with what they are made of they fit the first cache, or nearly.
 pub(super) const WINDOW: usize = 16 << 10;
-const WEIGHTS: usize = 24 << 10;
+pub(super) const WEIGHTS: usize = 24 << 10;
 
 /// Bytes of weights of runs that are not whole groups, ordered again: up to a run for an element.
 const ODD: usize = ODD_PATCH * STEP;
@@ -36,6 +36,7 @@ pub(super) const LIMITS: ByteLimits = ByteLimits {
     window: WINDOW - 64,
     pixels: 32,
     channels: 16,
+    up_width: 32,
 };
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -287,7 +288,6 @@ impl Tile<'_> {
         let Finish { to, residual, stride, constants, .. } = self.finish;
         let (to, residual) = (to.wrapping_add(self.pixel * stride), residual.wrapping_add(self.pixel * stride));
         let per_pixel = if PAIRS { 1 } else { 2 };
-        let by_lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let mut sums = [_mm512_setzero_si512(); 4];
         for (i, sums) in sums.iter_mut().enumerate() {
             // The last pixel stands for those that are not there.
@@ -305,9 +305,7 @@ impl Tile<'_> {
             };
             *sums = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(scaled);
         }
-        let [a, b, c, d] = sums;
-        let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-        let bytes = _mm512_permutexvar_epi32(by_lanes, bytes);
+        let bytes = bytes_of_four(sums);
         let to = |p: usize| to.wrapping_add((first + p) * stride);
         // SAFETY: the caller's promise, for as many pixels as there are.
         unsafe {

@@ -89,17 +89,31 @@ pub(super) unsafe fn load(to: *mut i8, picture: &Picture<'_>, shape: &Shape) {
             to = fill(to, begin as usize * c);
             let from = elems.as_ptr().add((row as usize * w + (left + begin) as usize) * c);
             let len = (end - begin) as usize * c;
-            let whole = len / 64 * 64;
-            for at in (0..whole).step_by(64) {
-                let some = _mm512_loadu_si512(from.add(at).cast());
-                _mm512_storeu_si512(to.add(at).cast(), _mm512_xor_si512(some, sign));
-            }
-            if whole < len {
-                let some = _mm512_maskz_loadu_epi8(first64(len - whole), from.add(whole));
-                _mm512_storeu_si512(to.add(whole).cast(), _mm512_xor_si512(some, sign));
-            }
+            flip(to, from, len);
             to = fill(to.add(len), (columns - end) as usize * c);
         }
         _mm512_storeu_si512(to.cast(), pad);
+    }
+}
+
+/// `len` elements, with 128 more each.
+///
+/// # Safety
+/// They are there, and less than 64 more can be written.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) unsafe fn flip(to: *mut i8, from: *const i8, len: usize) {
+    let sign = _mm512_set1_epi8(-128);
+    let whole = len / 64 * 64;
+    // SAFETY: the caller's promise; what lies behind is masked off.
+    unsafe {
+        for at in (0..whole).step_by(64) {
+            let some = _mm512_loadu_si512(from.add(at).cast());
+            _mm512_storeu_si512(to.add(at).cast(), _mm512_xor_si512(some, sign));
+        }
+        if whole < len {
+            let some = _mm512_maskz_loadu_epi8(first64(len - whole), from.add(whole));
+            _mm512_storeu_si512(to.add(whole).cast(), _mm512_xor_si512(some, sign));
+        }
     }
 }

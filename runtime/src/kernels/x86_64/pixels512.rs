@@ -4,7 +4,7 @@
 //! ordered or copied before, which takes longer than so few products. Sums are scaled where they are computed.
 
 use super::super::{Pixels, Requantization};
-use super::requantize512::Source;
+use super::requantize512::{Source, bytes_of_four};
 use super::rows512::{Shift, first16};
 use crate::quant::SUM_FRACTION_BITS;
 use core::arch::x86_64::*;
@@ -86,7 +86,6 @@ impl Job {
     /// `pixels` pixels of 4·A and 4·B elements are there, and their outputs.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn run<const A: usize, const B: usize>(&self, of: &Lanes<A, B>) {
-        let by_lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let mut p = 0;
         while p < self.pixels {
             // The last ones one after the other.
@@ -98,9 +97,7 @@ impl Job {
                     let [sum] = self.sums::<A, B, 1>(of, p);
                     _mm_mask_storeu_epi8(to, of.mask, _mm512_cvtsepi32_epi8(sum));
                 } else {
-                    let [a, b, c, d] = self.sums::<A, B, PIXELS>(of, p);
-                    let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-                    let bytes = _mm512_permutexvar_epi32(by_lanes, bytes);
+                    let bytes = bytes_of_four(self.sums::<A, B, PIXELS>(of, p));
                     let each = [
                         _mm512_castsi512_si128(bytes),
                         _mm512_extracti32x4_epi32::<1>(bytes),

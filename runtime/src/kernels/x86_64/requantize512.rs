@@ -74,6 +74,15 @@ impl Sixteen {
     }
 }
 
+/// Four vectors of numbers to bytes that saturate, sixteen of each behind the last one's.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn bytes_of_four([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let by_lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    _mm512_permutexvar_epi32(by_lanes, bytes)
+}
+
 /// The place of some channels of all pixels.
 struct Block<'a> {
     /// Of the first pixel, in the sums of each source.

@@ -10,7 +10,7 @@
 
 use super::super::{Kernels, Window};
 use super::rows512::{self, first16, fold};
-use super::{avx2, direct512, floats512, lanes512, norm512, pixels512, requantize512, winograd512};
+use super::{avx2, direct512, floats512, lanes512, norm512, pixels512, requantize512, up512, winograd512};
 use core::arch::x86_64::*;
 
 /// The table. Only [`super::tables`] hands it out.
@@ -44,6 +44,7 @@ pub(super) static TABLE: Kernels = Kernels {
     group_stats: |out, sums, source| unsafe { rows512::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
     conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
+    conv_up_bytes: |out, out_c, picture, weights, k| unsafe { up512::conv_up_bytes(out, out_c, picture, weights, k) },
     conv_pixels: |out, out_c, sources, k| unsafe { pixels512::conv_pixels(out, out_c, sources, k) },
     conv_f32: |out, picture, weights, k| unsafe { floats512::conv_f32(out, picture, weights, k) },
     byte_limits: Some(&direct512::LIMITS),
