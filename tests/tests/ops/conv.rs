@@ -144,8 +144,12 @@ fn winograd_is_direct() {
                         taps_from: usize::MAX,
                         ..**table
                     };
-                    for (winograd, budget) in [(true, u32::MAX), (false, u32::MAX), (true, 1), (false, 1)] {
-                        let got = draw(winograd, table, budget);
+                    // From pixels to bytes where that goes, and never.
+                    let tables = [table, Kernels { byte_limits: None, ..table }];
+                    for (i, (winograd, budget)) in
+                        [(true, u32::MAX), (false, u32::MAX), (true, 1), (false, 1)].repeat(2).into_iter().enumerate()
+                    {
+                        let got = draw(winograd, tables[i / 4], budget);
                         let name = table.name;
                         assert!(
                             got == want,
