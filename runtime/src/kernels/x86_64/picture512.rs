@@ -51,6 +51,11 @@ impl Shape {
         fits.then_some(shape)
     }
 
+    /// Whether patches are three pixels wide and begin a pixel, of whole groups of four, behind each other.
+    pub(super) fn slides(&self) -> bool {
+        self.run_len == 3 * self.pixel_stride && self.pixel_stride.is_multiple_of(4)
+    }
+
     /// Elements of the window.
     pub(super) fn len(&self) -> usize {
         self.window_rows * self.run_stride

@@ -56,13 +56,6 @@ impl Sixteen {
         self.add::<RESIDUAL>(self.source.multiplier.mul_round(sum), elems)
     }
 
-    /// As `scale`, of sums as [`Multiplier::mul_round_pairs`] takes them.
-    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    #[inline]
-    pub(super) fn scale_pairs<const RESIDUAL: bool>(&self, sums: [__m512i; 2], elems: __m512i) -> __m512i {
-        self.add::<RESIDUAL>(self.source.multiplier.mul_round_pairs(sums), elems)
-    }
-
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     fn add<const RESIDUAL: bool>(&self, sum: __m512i, elems: __m512i) -> __m512i {

@@ -6,7 +6,7 @@
 
 use super::super::{Picture, Requantization};
 use super::direct512::{LIMITS, WEIGHTS, WINDOW};
-use super::order512::{STEP, line};
+use super::order512::{VECTOR, line};
 use super::picture512::{Lines, flip};
 use super::requantize512::{Sixteen, bytes_of_four};
 use super::rows512::{Shift, first16};
@@ -17,8 +17,10 @@ use core::ops::Range;
 /// Input pixels of a tile.
 const PIXELS: usize = 8;
 
-/// Bytes of a vector, and of the sums: for each kernel row those of two input rows, two vectors a pixel.
-const VECTOR: usize = 64;
+/// Bytes of a step of weights, of 32 channels.
+const STEP: usize = 2 * VECTOR;
+
+/// Bytes of the sums: for each kernel row those of two input rows, two vectors a pixel.
 const SUMS: usize = 6 * 2 * VECTOR * LIMITS.up_width;
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -57,7 +59,7 @@ pub(super) fn conv_up_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, 
         // channels and pixels of the output are there: `room`.
         unsafe {
             if vector == 0 {
-                line::<false>(lined, weights.as_ptr().add(at * 4 * groups), groups, (channels - at).min(32));
+                line::<2>(lined, weights.as_ptr().add(at * 4 * groups), groups, (channels - at).min(32));
             }
             let constants = Sixteen::new(&k, at, false);
             let w = Weights { c, from: lined.wrapping_add(VECTOR * vector), bias: constants.source.bias };
