@@ -56,12 +56,12 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
     }
     let to = out.as_mut_ptr();
     let residual = given.map_or(to.cast_const(), <[i8]>::as_ptr);
-    let mut flipped = Lines::<WINDOW>::new();
+    let mut flipped = Lines::<{ WINDOW + 64 }>::new();
     let mut lined = Lines::<WEIGHTS>::new();
     let mut ordered = Lines::<ODD>::new();
-    let (x, lined, ordered) = (flipped.start(), lined.start(), ordered.start());
-    // SAFETY: the shape's window and 64 more fit.
-    unsafe { load(x, &picture, &shape) };
+    let (lined, ordered) = (lined.start(), ordered.start());
+    // SAFETY: the shape's window and 128 more fit.
+    let x = unsafe { load(flipped.start(), &picture, &shape) };
     for first in (0..channels).step_by(CHANNELS) {
         let lanes = (channels - first).min(CHANNELS);
         let from = weights.as_ptr().wrapping_add(first * 4 * groups);
