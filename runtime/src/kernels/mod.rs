@@ -368,9 +368,16 @@ impl ByteLimits {
         out_c <= 4 && stride == 1 && c <= Self::F32_CHANNELS && (c == 16 || c == 32 || c > 0 && c.is_multiple_of(64))
     }
 
-    /// Whether `conv_pixels` makes so many channels of two sources of so many: with more it is not faster.
-    pub const fn has_pixels(out_c: usize, c: [usize; 2]) -> bool {
-        out_c <= 16 && matches!(c, [16, 16] | [32, 16] | [32, 32])
+    /// The most input channels of both sources together that `conv_pixels` takes.
+    pub const PIXELS_C: usize = 512;
+
+    /// Whether it takes pixels of so many elements.
+    pub const fn has_pixels(c: [usize; 2]) -> bool {
+        c[0] > 0
+            && c[1] > 0
+            && c[0].is_multiple_of(4)
+            && c[1].is_multiple_of(4)
+            && c[0].saturating_add(c[1]) <= Self::PIXELS_C
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) fn rows<const OPS: OpSet>(
         let bytes = second.dtype == DType::I8 && out.dtype == DType::I8 && op.residual == NONE;
         let direct = is_direct(op, input, out) && is_direct(op, second, out);
         let sources = [input, second].map(|source| source.c as usize);
-        let fits = bytes && direct && ByteLimits::has_pixels(out.c as usize, sources);
+        let fits = bytes && direct && ByteLimits::has_pixels(sources);
         return if fits { out.h as usize } else { 0 };
     }
     let [kh, kw] = op.kernel.map(usize::from);

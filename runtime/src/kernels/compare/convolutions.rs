@@ -143,13 +143,13 @@ pub(super) fn conv_pixels(table: &Kernels, random: &mut Random) -> bool {
     if table.byte_limits.is_none() {
         return true;
     }
-    let cs = [[16, 16], [32, 16], [32, 32]].get(random.below(3)).copied().unwrap_or_default();
-    let channels = 1 + random.below(16);
+    let cs = [0; 2].map(|_| 4 * (1 + random.below(10)));
+    let channels = 1 + random.below((LEN / 2 / cs[0].max(cs[1]) / 4 * 4).min(40));
     let out_c = channels + random.below(2) * random.below(17);
     let pixels = 1 + random.below((OUT_LEN / out_c).min(20));
     let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
-    let bias: [i32; 20] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
-    let multiplier: [i32; 20] =
+    let bias: [i32; 44] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
+    let multiplier: [i32; 44] =
         core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1) >> random.below(24));
     let shift = if random.below(3) > 0 { 0 } else { random.below(16) as u32 };
     let constants = |first: usize| Channels {

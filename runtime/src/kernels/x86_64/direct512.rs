@@ -5,9 +5,9 @@
 //! permuted. Of three taps beside each other a pixel's elements are read once. The window's copy has its signs flipped.
 
 use super::super::{ByteLimits, Picture, Requantization};
-use super::order512::{VECTOR, line, order};
+use super::order512::{VECTOR, add_run, line, load_rows, order};
 use super::picture512::{Lines, Shape, load};
-use super::requantize512::{Sixteen, bytes_of_four};
+use super::requantize512::{ResidualWords, Sixteen, bytes, whole, words};
 use super::rows512::{Shift, first16};
 use crate::quant::SUM_FRACTION_BITS;
 use core::arch::x86_64::*;
@@ -67,15 +67,7 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
         let from = weights.as_ptr().wrapping_add(first * 4 * groups);
         let places = (to.wrapping_add(first), residual.wrapping_add(first), out_c);
         let finish = Finish::new(&k, places, [first, lanes]);
-        // What the file has behind these weights, as many bytes: other channels', or the next convolution's.
-        let ahead = from.wrapping_add(lanes * 4 * groups);
-        let job = Job {
-            x,
-            w: if odd { ordered } else { lined },
-            shape: &shape,
-            finish: &finish,
-            ahead: (ahead, lanes * 4 * groups),
-        };
+        let job = Job { x, w: if odd { ordered } else { lined }, shape: &shape, finish: &finish };
         // SAFETY: `there`, and the shape's patch fits; pixels and channels are there: `room`.
         unsafe {
             if lanes > 16 {
@@ -112,7 +104,7 @@ struct Finish {
 enum Kind {
     /// All channels, without a shift; with a residual or without.
     Plain,
-    Residual,
+    Residual(ResidualWords),
     /// Whatever they need.
     Any(bool),
 }
@@ -127,18 +119,21 @@ impl Finish {
         [first, lanes]: [usize; 2],
     ) -> Finish {
         let shift = k.channels[0].shift;
-        let whole = lanes == 16 || lanes == CHANNELS;
+        let plain = shift == 0 && (lanes == 16 || lanes == CHANNELS);
+        let given = k.residual.as_ref();
+        let (kind, constants) = match (plain, given, given.and_then(|residual| ResidualWords::new(residual))) {
+            (true, None, _) => (Kind::Plain, *k),
+            // The words' constants are their own.
+            (true, _, Some(words)) => (Kind::Residual(words), Requantization { residual: None, ..*k }),
+            _ => (Kind::Any(given.is_some()), *k),
+        };
         Finish {
-            kind: match (shift == 0 && whole, k.residual.is_some()) {
-                (true, false) => Kind::Plain,
-                (true, true) => Kind::Residual,
-                (false, residual) => Kind::Any(residual),
-            },
+            kind,
             to,
             residual,
             stride,
             masks: [first16(lanes), first16(lanes.saturating_sub(16))],
-            constants: [Sixteen::new(k, first, false), Sixteen::new(k, first + 16, false)],
+            constants: [Sixteen::new(&constants, first, false), Sixteen::new(&constants, first + 16, false)],
             shift,
         }
     }
@@ -150,8 +145,6 @@ struct Job<'a> {
     w: *const i8,
     shape: &'a Shape,
     finish: &'a Finish,
-    /// Bytes to be fetched meanwhile, and how many.
-    ahead: (*const i8, usize),
 }
 
 impl Job<'_> {
@@ -168,14 +161,8 @@ impl Job<'_> {
             true => 16,
             false => row_pixels.div_ceil(row_pixels.div_ceil(PIXELS)),
         };
-        let (mut ahead, ahead_len) = self.ahead;
-        let ahead_len = (ahead_len / 64).div_ceil((rows * row_pixels).div_ceil(size));
         for row in 0..rows {
             for p in (0..row_pixels).step_by(size) {
-                for _ in 0..ahead_len {
-                    _mm_prefetch::<_MM_HINT_T0>(ahead);
-                    ahead = ahead.wrapping_add(64);
-                }
                 let x = self.x.wrapping_add(row * row_stride + p * pixel_stride);
                 let pixel = row * row_pixels + p;
                 // SAFETY: the caller's promise.
@@ -215,8 +202,8 @@ impl Job<'_> {
                 false => self.multiply(&mut acc, x),
             }
             match self.finish.kind {
-                Kind::Plain => self.finish.store::<V, N, false>(&acc, pixel),
-                Kind::Residual => self.finish.store::<V, N, true>(&acc, pixel),
+                Kind::Plain => self.finish.store::<V, N, false>(&acc, pixel, None),
+                Kind::Residual(words) => self.finish.store::<V, N, true>(&acc, pixel, Some(words)),
                 Kind::Any(residual) => {
                     for (p, acc) in acc.into_iter().enumerate() {
                         self.finish.store_any(acc[0], acc[V - 1], pixel + p, residual);
@@ -240,19 +227,8 @@ impl Job<'_> {
             for (p, from) in from.iter_mut().enumerate() {
                 *from = x.wrapping_add(p * pixel_stride);
             }
-            for k in (0..run_len).step_by(4) {
-                // SAFETY: the caller's promise.
-                unsafe {
-                    let rows = load_rows::<V>(w);
-                    for (acc, from) in acc.iter_mut().zip(from) {
-                        let elems = _mm512_set1_epi32(from.add(k).cast::<i32>().read_unaligned());
-                        for v in 0..V {
-                            acc[v] = _mm512_dpbusd_epi32(acc[v], elems, rows[v]);
-                        }
-                    }
-                }
-                w = w.wrapping_add(V * VECTOR);
-            }
+            // SAFETY: the caller's promise.
+            w = unsafe { add_run(acc, from, run_len, w) };
             x = x.wrapping_add(run_stride);
         }
     }
@@ -306,19 +282,6 @@ impl Job<'_> {
     }
 }
 
-/// # Safety
-/// `V` vectors are there.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn load_rows<const V: usize>(w: *const i8) -> [__m512i; V] {
-    let mut rows = [_mm512_setzero_si512(); V];
-    for (v, row) in rows.iter_mut().enumerate() {
-        // SAFETY: the caller's promise.
-        *row = unsafe { _mm512_loadu_si512(w.add(v * VECTOR).cast()) };
-    }
-    rows
-}
-
 impl Finish {
     /// All channels of `N` pixels from `pixel` on.
     ///
@@ -330,19 +293,20 @@ impl Finish {
         &self,
         acc: &[[__m512i; V]; N],
         pixel: usize,
+        residual: Option<ResidualWords>,
     ) {
         let some = 4 / V;
         // SAFETY: the caller's promise. Not a loop, over which the compiler would keep the sums in memory.
         unsafe {
-            self.store_four::<V, N, RESIDUAL>(acc, 0, pixel);
+            self.store_four::<V, N, RESIDUAL>(acc, 0, pixel, residual);
             if N > some {
-                self.store_four::<V, N, RESIDUAL>(acc, some, pixel);
+                self.store_four::<V, N, RESIDUAL>(acc, some, pixel, residual);
             }
             if N > 2 * some {
-                self.store_four::<V, N, RESIDUAL>(acc, 2 * some, pixel);
+                self.store_four::<V, N, RESIDUAL>(acc, 2 * some, pixel, residual);
             }
             if N > 3 * some {
-                self.store_four::<V, N, RESIDUAL>(acc, 3 * some, pixel);
+                self.store_four::<V, N, RESIDUAL>(acc, 3 * some, pixel, residual);
             }
         }
     }
@@ -358,23 +322,34 @@ impl Finish {
         acc: &[[__m512i; V]; N],
         first: usize,
         pixel: usize,
+        added: Option<ResidualWords>,
     ) {
         let Finish { to, residual, stride, constants, .. } = self;
         let (to, residual) = (to.wrapping_add(pixel * stride), residual.wrapping_add(pixel * stride));
         let mut sums = [_mm512_setzero_si512(); 4];
-        for (i, sums) in sums.iter_mut().enumerate() {
-            // The last pixel stands for those that are not there.
-            let (p, v) = ((first + i / V).min(N - 1), i % V);
-            let elems = match RESIDUAL {
-                // SAFETY: the caller's promise.
-                true => unsafe {
-                    _mm512_cvtepi8_epi32(_mm_loadu_si128(residual.wrapping_add(p * stride + 16 * v).cast()))
-                },
-                false => _mm512_setzero_si512(),
-            };
-            *sums = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(constants[v].scale::<RESIDUAL>(acc[p][v], elems));
+        // The last pixel stands for those that are not there.
+        let place = |i: usize| ((first + i / V).min(N - 1), i % V);
+        for (i, sum) in sums.iter_mut().enumerate() {
+            let (p, v) = place(i);
+            *sum = constants[v].scale::<false>(acc[p][v], _mm512_setzero_si512());
         }
-        let bytes = bytes_of_four(sums);
+        let [a, b, c, d] = sums;
+        let mut both = [words(a, b), words(c, d)];
+        if let Some(added) = added {
+            for (i, words) in both.iter_mut().enumerate() {
+                let [(p, _), (next, _)] = [place(2 * i), place(2 * i + 1)];
+                // SAFETY: the caller's promise.
+                let elems = unsafe {
+                    let at = |p: usize| residual.wrapping_add(p * stride);
+                    match V == 2 || next > p && *stride == 16 {
+                        true => _mm256_loadu_si256(at(p).cast()),
+                        false => _mm256_loadu2_m128i(at(next).cast(), at(p).cast()),
+                    }
+                };
+                *words = added.add(*words, elems);
+            }
+        }
+        let bytes = bytes(whole(both[0]), whole(both[1]));
         let to = |p: usize| to.wrapping_add((first + p) * stride);
         // SAFETY: the caller's promise, for as many pixels as there are.
         unsafe {

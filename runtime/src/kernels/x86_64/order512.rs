@@ -41,6 +41,49 @@ pub(super) unsafe fn line<const V: usize>(to: *mut i8, weights: *const i8, group
     }
 }
 
+/// Adds to `acc` the products of `len` elements from each of `from` on and the steps from `w` on. Returns those behind.
+///
+/// # Safety
+/// Elements, rounded up to groups of four, and steps are there.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) unsafe fn add_run<const V: usize, const N: usize>(
+    acc: &mut [[__m512i; V]; N],
+    from: [*const i8; N],
+    len: usize,
+    mut w: *const i8,
+) -> *const i8 {
+    for k in (0..len).step_by(4) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let rows = load_rows::<V>(w);
+            for (acc, from) in acc.iter_mut().zip(from) {
+                let elems = _mm512_set1_epi32(from.add(k).cast::<i32>().read_unaligned());
+                for v in 0..V {
+                    acc[v] = _mm512_dpbusd_epi32(acc[v], elems, rows[v]);
+                }
+            }
+        }
+        w = w.wrapping_add(V * VECTOR);
+    }
+    w
+}
+
+/// A step.
+///
+/// # Safety
+/// It is there.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) unsafe fn load_rows<const V: usize>(w: *const i8) -> [__m512i; V] {
+    let mut rows = [_mm512_setzero_si512(); V];
+    for (v, row) in rows.iter_mut().enumerate() {
+        // SAFETY: the caller's promise.
+        *row = unsafe { _mm512_loadu_si512(w.add(v * VECTOR).cast()) };
+    }
+    rows
+}
+
 /// Four groups of four blocks, as vectors, `stride` from each to the next.
 ///
 /// # Safety

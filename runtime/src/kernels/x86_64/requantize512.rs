@@ -1,6 +1,6 @@
 //! AVX-512, from sums to int8: as `requantize`, sixteen channels a vector, the last ones masked.
 
-use super::super::{Channels, Requantization};
+use super::super::{Channels, Requantization, Residual};
 use super::requantize::pixels;
 use super::rows512::{Multiplier, Shift, first16, load};
 use crate::quant::SUM_FRACTION_BITS;
@@ -67,13 +67,58 @@ impl Sixteen {
     }
 }
 
-/// Four vectors of numbers to bytes that saturate, sixteen of each behind the last one's.
+/// Sums of two vectors with fraction bits, as words that saturate: four of the first and four of the second to a quarter.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
-pub(super) fn bytes_of_four([a, b, c, d]: [__m512i; 4]) -> __m512i {
+pub(super) fn words(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_packs_epi32(a, b)
+}
+
+/// Words with fraction bits to what they are without. One that was saturated is far from a byte's range then, as it was before.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn whole(words: __m512i) -> __m512i {
+    _mm512_srai_epi16::<{ SUM_FRACTION_BITS }>(words)
+}
+
+/// Words of two and two vectors to bytes, sixteen of each behind the last one's.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn bytes(ab: __m512i, cd: __m512i) -> __m512i {
     let by_lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-    _mm512_permutexvar_epi32(by_lanes, bytes)
+    _mm512_permutexvar_epi32(by_lanes, _mm512_packs_epi16(ab, cd))
+}
+
+/// A residual in words, two instructions for as many as a vector has: where its factor is below 64, so that a sum that is saturated
+/// before it is added stays out of a byte's range, by 16,383 sixteenths at least.
+#[derive(Clone, Copy)]
+pub(super) struct ResidualWords {
+    zero: __m512i,
+    high: __m512i,
+    low: __m512i,
+}
+
+impl ResidualWords {
+    /// None where it is not so.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn new(residual: &Residual<'_>) -> Option<ResidualWords> {
+        let Residual { zero_point, multiplier: m, .. } = *residual;
+        let fits = (-128..128).contains(&zero_point) && m.unsigned_abs() < 1 << 21;
+        let [zero, high, low] = [zero_point, m >> 15, m & 0x7fff].map(|x| _mm512_set1_epi16(x as i16));
+        fits.then_some(ResidualWords { zero, high, low })
+    }
+
+    /// Adds it to `words`; its elements are sixteen of the first vector and sixteen of the second.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn add(&self, words: __m512i, elems: __m256i) -> __m512i {
+        let elems = _mm256_permutevar8x32_epi32(elems, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        let elems = _mm512_sub_epi16(_mm512_cvtepi8_epi16(elems), self.zero);
+        // As `mul_round` of elements shifted by 16 bits: of its multiplier's upper part, and, rounded, of its lower 15 bits.
+        let low = _mm512_mulhrs_epi16(elems, self.low);
+        _mm512_adds_epi16(words, _mm512_add_epi16(_mm512_mullo_epi16(elems, self.high), low))
+    }
 }
 
 /// The place of some channels of all pixels.

@@ -8,9 +8,8 @@ use super::super::{Picture, Requantization};
 use super::direct512::{LIMITS, WEIGHTS, WINDOW};
 use super::order512::{VECTOR, line};
 use super::picture512::{Lines, flip};
-use super::requantize512::{Sixteen, bytes_of_four};
+use super::requantize512::{Sixteen, bytes, whole, words};
 use super::rows512::{Shift, first16};
-use crate::quant::SUM_FRACTION_BITS;
 use core::arch::x86_64::*;
 use core::ops::Range;
 
@@ -299,9 +298,10 @@ impl Finish {
                         true => _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, residual.add(at * stride))),
                         false => _mm512_setzero_si512(),
                     };
-                    *to = _mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(self.constants.scale::<RESIDUAL>(sum, elems));
+                    *to = self.constants.scale::<RESIDUAL>(sum, elems);
                 }
-                let bytes = bytes_of_four(sums);
+                let [a, b, c, d] = sums;
+                let bytes = bytes(whole(words(a, b)), whole(words(c, d)));
                 let to = to.add(x * stride);
                 _mm_mask_storeu_epi8(to, mask, _mm512_castsi512_si128(bytes));
                 _mm_mask_storeu_epi8(to.add(stride), mask, _mm512_extracti32x4_epi32::<1>(bytes));
