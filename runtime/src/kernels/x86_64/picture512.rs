@@ -75,7 +75,7 @@ impl Shape {
         } else {
             first = ((top + inner.start as isize) as usize * w + (left + within.start as isize) as usize) * c;
         }
-        if frame.gap == 0 {
+        if frame.gap == 0 && frame.len == frame.stride {
             (frame.len, frame.rows) = (frame.len * frame.rows, 1);
         }
         // Of 1×1 all rows are one.
