@@ -19,7 +19,7 @@ const CHANNELS: usize = 32;
 const PIXELS: usize = 8;
 
 /// Bytes of the window's copy and of the ordered weights: with what they are made of they fit the first cache, or nearly.
-pub(super) const WINDOW: usize = 16 << 10;
+pub(super) const WINDOW: usize = LIMITS.window + 128;
 pub(super) const WEIGHTS: usize = 24 << 10;
 
 /// Bytes of weights of runs that are not whole groups, ordered again: up to a run for an element.
@@ -32,7 +32,7 @@ pub(super) const LIMITS: ByteLimits = ByteLimits {
     patch: 4 * (WEIGHTS / (2 * VECTOR) - 4),
     odd_patch: ODD_PATCH,
     f32_patch: 9 * ByteLimits::F32_CHANNELS,
-    window: WINDOW - 64,
+    window: 16 << 10,
     pixels: 32,
     channels: 16,
     up_width: 32,
@@ -56,7 +56,7 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
     }
     let to = out.as_mut_ptr();
     let residual = given.map_or(to.cast_const(), <[i8]>::as_ptr);
-    let mut flipped = Lines::<{ WINDOW + 64 }>::new();
+    let mut flipped = Lines::<WINDOW>::new();
     let mut lined = Lines::<WEIGHTS>::new();
     let mut ordered = Lines::<ODD>::new();
     let (lined, ordered) = (lined.start(), ordered.start());

@@ -30,7 +30,7 @@ pub(super) fn conv_f32(out: &mut [f32], picture: Picture<'_>, weights: &[i8], k:
     if !there || !has || k.multiplier.len() < channels {
         return;
     }
-    let mut window = Lines::<{ WINDOW + 64 + SLACK }>::new();
+    let mut window = Lines::<{ WINDOW + SLACK }>::new();
     let mut rows = Lines::<{ ROWS * LIMITS.f32_patch }>::new();
     // SAFETY: the window, and `SLACK` behind it; a whole block of weights, which is `there`.
     let (x, w) = unsafe {

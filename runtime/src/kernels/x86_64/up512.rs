@@ -1,8 +1,9 @@
 //! AVX-512 VNNI for the 3×3 convolution of a picture that is upsampled to twice its size, from pixels to bytes.
 //!
-//! Each pixel is multiplied with all nine taps once, 9 products for the 36 of the four pixels that become of it, and what a kernel row
-//! adds to pixels beside each other is added where it is computed. A lane is a channel, sixteen at a time; a tile is eight pixels by the
-//! three taps of a kernel row, so that 24 multiply-adds have 11 reads.
+//! Each pixel is multiplied with all nine taps once, 9 products for the 36 of the four pixels that become of it. Of three taps beside each
+//! other the middle one's products belong to both of a pixel's outputs, the others' to what lies between two pixels, where the left one's of one
+//! and the right one's of the other are one sum; and rows are as columns. So an output is four sums, and its neighbours share two of each pair.
+//! A lane is a channel, sixteen at a time; a tile is eight pixels by the three taps of a kernel row, so that 24 multiply-adds have 11 reads.
 
 use super::super::{Picture, Requantization};
 use super::direct512::{LIMITS, WEIGHTS, WINDOW};
@@ -19,8 +20,8 @@ const PIXELS: usize = 8;
 /// Bytes of a step of weights, of 32 channels.
 const STEP: usize = 2 * VECTOR;
 
-/// Bytes of the sums: for each kernel row those of two input rows, two vectors a pixel.
-const SUMS: usize = 6 * 2 * VECTOR * LIMITS.up_width;
+/// Bytes of three lines of sums, two vectors a pixel.
+const SUMS: usize = 3 * 2 * VECTOR * LIMITS.up_width;
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn conv_up_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>) {
@@ -61,201 +62,201 @@ pub(super) fn conv_up_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, 
                 line::<2>(lined, weights.as_ptr().add(at * 4 * groups), groups, (channels - at).min(32));
             }
             let constants = Sixteen::new(&k, at, false);
-            let w = Weights { c, from: lined.wrapping_add(VECTOR * vector), bias: constants.source.bias };
             let places = (to.wrapping_add(at), residual.wrapping_add(at), out_c);
             let finish = Finish { places, mask: first16(channels - at), constants, shift: k.channels[0].shift };
             let inside = inside.start as isize..inside.end as isize;
-            let mut rows = Rows {
-                pixels,
-                inside,
-                width: picture.size[1],
-                sums,
-                pads: w.pads(picture.zero_point),
-                w,
-                have: [[-2; 2]; 3],
-            };
-            for row in first..end {
-                let mut from = [sums.cast_const(); 3];
-                for (ky, from) in from.iter_mut().enumerate() {
-                    *from = rows.line(ky, (row + ky) as isize - 1 >> 1);
-                }
-                let pixel = (row - first) * row_pixels;
-                match (finish.shift == 0 && channels - at >= 16, k.residual.is_some()) {
-                    (true, false) => finish.row::<true, false>(from, pixel, row_pixels),
-                    (true, true) => finish.row::<true, true>(from, pixel, row_pixels),
-                    (false, false) => finish.row::<false, false>(from, pixel, row_pixels),
-                    (false, true) => finish.row::<false, true>(from, pixel, row_pixels),
-                }
+            let weights = lined.wrapping_add(VECTOR * vector).cast_const();
+            let pads = pads(weights, c, picture.zero_point);
+            let job = Job { pixels, inside, width: w, c, w: weights, pads, sums, finish };
+            match (job.finish.shift == 0 && channels - at >= 16, k.residual.is_some()) {
+                (true, false) => job.run::<true, false>(first..end),
+                (true, true) => job.run::<true, true>(first..end),
+                (false, false) => job.run::<false, false>(first..end),
+                (false, true) => job.run::<false, true>(first..end),
             }
         }
     }
 }
 
-/// Of sixteen channels.
-struct Weights {
-    /// Input channels.
-    c: usize,
-    /// Groups of four elements, [`STEP`] from each to the next, a tap's behind the last one's.
-    from: *const i8,
-    bias: __m512i,
-}
-
-impl Weights {
-    /// Products of a pixel of padding with each tap.
-    ///
-    /// # Safety
-    /// The weights are there.
-    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn pads(&self, zero_point: i8) -> [[__m512i; 3]; 3] {
-        let pad = _mm512_set1_epi8(zero_point ^ -128);
-        let mut pads = [[_mm512_setzero_si512(); 3]; 3];
-        let tap = self.c / 4 * STEP;
-        for (ky, pads) in pads.iter_mut().enumerate() {
-            for at in (0..tap).step_by(STEP) {
-                for (kx, sum) in pads.iter_mut().enumerate() {
-                    // SAFETY: the caller's promise.
-                    let taps = unsafe { _mm512_loadu_si512(self.from.add((3 * ky + kx) * tap + at).cast()) };
-                    *sum = _mm512_dpbusd_epi32(*sum, pad, taps);
-                }
-            }
+/// Products of a pixel of padding with each tap.
+///
+/// # Safety
+/// Weights of `c` elements are there.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn pads(w: *const i8, c: usize, zero_point: i8) -> [[__m512i; 3]; 3] {
+    let (pad, tap) = (_mm512_set1_epi8(zero_point ^ -128), c / 4 * STEP);
+    let mut pads = [[_mm512_setzero_si512(); 3]; 3];
+    for at in (0..tap).step_by(STEP) {
+        for (i, sum) in pads.as_flattened_mut().iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *sum = _mm512_dpbusd_epi32(*sum, pad, unsafe { _mm512_loadu_si512(w.add(i * tap + at).cast()) });
         }
-        pads
     }
+    pads
 }
 
-/// What kernel rows add to the pixels of a row, which begins and ends with padding.
-struct Rows {
-    /// Those of the input that are `inside`, with 128 more each.
+/// Sixteen channels of some rows.
+struct Job {
+    /// Rows of the input that are `inside`, with 128 more each element, and their pixels; what is beside them is padding.
     pixels: *const i8,
     inside: Range<isize>,
     width: usize,
-    w: Weights,
+    c: usize,
+    /// Groups of four elements, [`STEP`] from each to the next, a tap's behind the last one's.
+    w: *const i8,
     pads: [[__m512i; 3]; 3],
-    /// `[kernel row][row % 2][2·width]` vectors, and which rows those are.
+    /// Three lines of `2·width` vectors.
     sums: *mut i8,
-    have: [[isize; 2]; 3],
+    finish: Finish,
 }
 
-impl Rows {
-    /// Vectors of what kernel row `ky` adds where it lies on row `row` of the input.
-    ///
+/// Which kernel rows are added.
+#[derive(Clone, Copy)]
+enum Taps {
+    /// The first and the last, to what lies between input rows: to the second output row of the upper and to the first of the lower one.
+    Outer,
+    /// The middle one, to both output rows of an input row, with the bias.
+    Inner,
+}
+
+impl Job {
     /// # Safety
-    /// Pixels `inside`, weights, and room for sums are there.
+    /// Pixels, weights and the outputs of these rows are there.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn line(&mut self, ky: usize, row: isize) -> *const i8 {
-        let half = (row & 1) as usize;
-        let to = self.sums.wrapping_add((2 * ky + half) * 2 * self.width * VECTOR);
-        if self.have[ky][half] != row {
-            self.have[ky][half] = row;
+    unsafe fn run<const PLAIN: bool, const RESIDUAL: bool>(&self, rows: Range<usize>) {
+        let line = |i: usize| self.sums.wrapping_add(i * 2 * self.width * VECTOR);
+        let mut have = [usize::MAX; 2];
+        for y in rows.start / 2..rows.end.div_ceil(2) {
             // SAFETY: the caller's promise.
-            unsafe { self.fill(to, ky, row) };
-        }
-        to
-    }
-
-    /// # Safety
-    /// As of `line`.
-    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn fill(&self, to: *mut i8, ky: usize, row: isize) {
-        let [a, b, c] = self.pads[ky];
-        let (width, row_len) = (self.width, self.width * self.w.c);
-        // The middle row alone is added to every pixel, and is never padding.
-        let bias = if ky == 1 { self.w.bias } else { _mm512_setzero_si512() };
-        // SAFETY: the caller's promise.
-        unsafe {
-            if !self.inside.contains(&row) {
-                let all = _mm512_add_epi32(_mm512_add_epi32(a, b), c);
-                for x in 0..2 * width {
-                    _mm512_storeu_si512(to.add(x * VECTOR).cast(), all);
+            unsafe {
+                self.fill(line(2), Taps::Inner, y);
+                for row in [2 * y, 2 * y + 1] {
+                    if !rows.contains(&row) {
+                        continue;
+                    }
+                    let outer = row.div_ceil(2);
+                    if have[outer % 2] != outer {
+                        have[outer % 2] = outer;
+                        self.fill(line(outer % 2), Taps::Outer, outer);
+                    }
+                    let pixel = (row - rows.start) * 2 * self.width;
+                    self.finish.row::<PLAIN, RESIDUAL>([line(outer % 2), line(2)], pixel, 2 * self.width);
                 }
-                return;
             }
-            let pixels = self.pixels.add((row - self.inside.start) as usize * row_len);
-            let w = self.w.from.add(3 * ky * (self.w.c / 4) * STEP);
-            let size = width.div_ceil(width.div_ceil(PIXELS));
-            let mut left = a;
-            for x in (0..width).step_by(size) {
-                let (from, to) = (pixels.add(x * self.w.c), to.add(2 * x * VECTOR));
-                left = match (width - x).min(size) {
-                    1 => self.tile::<1>(from, w, bias, to, left, x > 0),
-                    2 => self.tile::<2>(from, w, bias, to, left, x > 0),
-                    3 => self.tile::<3>(from, w, bias, to, left, x > 0),
-                    4 => self.tile::<4>(from, w, bias, to, left, x > 0),
-                    5 => self.tile::<5>(from, w, bias, to, left, x > 0),
-                    6 => self.tile::<6>(from, w, bias, to, left, x > 0),
-                    7 => self.tile::<7>(from, w, bias, to, left, x > 0),
-                    _ => self.tile::<8>(from, w, bias, to, left, x > 0),
-                };
-            }
-            add(to.add((2 * width - 1) * VECTOR), c);
         }
     }
 
-    /// What `N` pixels from `x` on add, to vectors from `to` on, and, where there are some before these, to the one before; of the last
-    /// vector what the pixel behind adds is missing. `left` are the products of the pixel before with the first tap; returns the last one's.
+    /// What taps add to a row of outputs: of input row `y`, or of that and the one before.
     ///
     /// # Safety
-    /// Pixels, weights from `w` on, and room for the vectors are there.
+    /// As of `run`; there is room for the sums.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    unsafe fn fill(&self, to: *mut i8, taps: Taps, y: usize) {
+        let size = self.width.div_ceil(self.width.div_ceil(PIXELS));
+        for x in (0..self.width).step_by(size) {
+            let to = to.wrapping_add(2 * x * VECTOR);
+            // SAFETY: the caller's promise.
+            unsafe {
+                match (self.width - x).min(size) {
+                    1 => self.tile::<1>(to, taps, [y, x]),
+                    2 => self.tile::<2>(to, taps, [y, x]),
+                    3 => self.tile::<3>(to, taps, [y, x]),
+                    4 => self.tile::<4>(to, taps, [y, x]),
+                    5 => self.tile::<5>(to, taps, [y, x]),
+                    6 => self.tile::<6>(to, taps, [y, x]),
+                    7 => self.tile::<7>(to, taps, [y, x]),
+                    _ => self.tile::<8>(to, taps, [y, x]),
+                }
+            }
+        }
+    }
+
+    /// As `fill`, to both outputs of `N` pixels from `x` on. Taps of the middle column are added to both, those beside it to what lies between
+    /// pixels: to the second output of the left and to the first of the right one.
+    ///
+    /// # Safety
+    /// As of `fill`.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn tile<const N: usize>(
-        &self,
-        x: *const i8,
-        w: *const i8,
-        bias: __m512i,
-        to: *mut i8,
-        mut left: __m512i,
-        some_before: bool,
-    ) -> __m512i {
-        let c = self.w.c;
-        let tap = c / 4 * STEP;
+    unsafe fn tile<const N: usize>(&self, to: *mut i8, taps: Taps, [y, x]: [usize; 2]) {
         let zero = _mm512_setzero_si512();
-        let mut acc = [[zero, bias, zero]; N];
-        let mut from = [x; N];
-        for (i, from) in from.iter_mut().enumerate() {
-            *from = x.wrapping_add(i * c);
-        }
-        let mut w = w;
-        // SAFETY: the caller's promise.
-        unsafe {
-            for k in (0..c).step_by(4) {
-                let taps = [
-                    _mm512_loadu_si512(w.cast()),
-                    _mm512_loadu_si512(w.add(tap).cast()),
-                    _mm512_loadu_si512(w.add(2 * tap).cast()),
-                ];
-                for (acc, from) in acc.iter_mut().zip(from) {
-                    let elems = _mm512_set1_epi32(from.add(k).cast::<i32>().read_unaligned());
-                    acc[0] = _mm512_dpbusd_epi32(acc[0], elems, taps[0]);
-                    acc[1] = _mm512_dpbusd_epi32(acc[1], elems, taps[1]);
-                    acc[2] = _mm512_dpbusd_epi32(acc[2], elems, taps[2]);
+        // The upper input row, its kernel row, and how many there are; the next kernel row is two further.
+        let (upper, first, count, start) = match taps {
+            Taps::Inner => (y as isize, 1, 1, self.finish.constants.source.bias),
+            Taps::Outer => (y as isize - 1, 0, 2, zero),
+        };
+        let (mut middle, mut beside, mut last) = ([start; N], [zero; N], zero);
+        let tap = self.c / 4 * STEP;
+        for i in 0..count {
+            let (row, ky) = (upper + i as isize, first + 2 * i);
+            let [left, centre, right] = self.pads[ky];
+            if !self.inside.contains(&row) {
+                let both = _mm512_add_epi32(left, right);
+                for i in 0..N {
+                    middle[i] = _mm512_add_epi32(middle[i], centre);
+                    beside[i] = _mm512_add_epi32(beside[i], both);
                 }
-                w = w.wrapping_add(STEP);
+                last = _mm512_add_epi32(last, both);
+                continue;
             }
-            if some_before {
-                add(to.sub(VECTOR), acc[0][2]);
-            }
-            for i in 0..N {
-                let [a, b, c] = acc[i];
-                let behind = if i + 1 < N { acc[i + 1][2] } else { zero };
-                let (even, odd) = (_mm512_add_epi32(b, c), _mm512_add_epi32(a, b));
-                _mm512_storeu_si512(to.add(2 * i * VECTOR).cast(), _mm512_add_epi32(even, left));
-                _mm512_storeu_si512(to.add((2 * i + 1) * VECTOR).cast(), _mm512_add_epi32(odd, behind));
-                left = a;
+            let from = (row - self.inside.start) as usize * self.width + x;
+            let (pixel, w) = (self.pixels.wrapping_add(from * self.c), self.w.wrapping_add(3 * ky * tap));
+            // SAFETY: the caller's promise.
+            unsafe {
+                let before = if x == 0 { left } else { self.one(pixel.sub(self.c), w) };
+                let behind = if x + N == self.width { right } else { self.one(pixel.add(N * self.c), w.add(2 * tap)) };
+                beside[0] = _mm512_add_epi32(beside[0], before);
+                last = _mm512_add_epi32(last, behind);
+                let mut from = [pixel; N];
+                for (i, from) in from.iter_mut().enumerate() {
+                    *from = pixel.wrapping_add(i * self.c);
+                }
+                let mut w = w;
+                for k in (0..self.c).step_by(4) {
+                    let taps = [
+                        _mm512_loadu_si512(w.cast()),
+                        _mm512_loadu_si512(w.add(tap).cast()),
+                        _mm512_loadu_si512(w.add(2 * tap).cast()),
+                    ];
+                    for i in 0..N {
+                        let elems = _mm512_set1_epi32(from[i].add(k).cast::<i32>().read_unaligned());
+                        middle[i] = _mm512_dpbusd_epi32(middle[i], elems, taps[1]);
+                        beside[i] = _mm512_dpbusd_epi32(beside[i], elems, taps[2]);
+                        let next = if i + 1 < N { &mut beside[i + 1] } else { &mut last };
+                        *next = _mm512_dpbusd_epi32(*next, elems, taps[0]);
+                    }
+                    w = w.wrapping_add(STEP);
+                }
             }
         }
-        left
+        for i in 0..N {
+            let next = if i + 1 < N { beside[i + 1] } else { last };
+            // SAFETY: room for two vectors a pixel.
+            unsafe {
+                _mm512_storeu_si512(to.add(2 * i * VECTOR).cast(), _mm512_add_epi32(middle[i], beside[i]));
+                _mm512_storeu_si512(to.add((2 * i + 1) * VECTOR).cast(), _mm512_add_epi32(middle[i], next));
+            }
+        }
     }
-}
 
-/// # Safety
-/// A vector is there.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn add(to: *mut i8, more: __m512i) {
-    // SAFETY: the caller's promise.
-    unsafe { _mm512_storeu_si512(to.cast(), _mm512_add_epi32(_mm512_loadu_si512(to.cast()), more)) };
+    /// A pixel's products with a tap.
+    ///
+    /// # Safety
+    /// Both are there.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn one(&self, pixel: *const i8, w: *const i8) -> __m512i {
+        let mut sum = _mm512_setzero_si512();
+        for k in (0..self.c).step_by(4) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let elems = _mm512_set1_epi32(pixel.add(k).cast::<i32>().read_unaligned());
+                sum = _mm512_dpbusd_epi32(sum, elems, _mm512_loadu_si512(w.add(k / 4 * STEP).cast()));
+            }
+        }
+        sum
+    }
 }
 
 /// From sums of sixteen channels to bytes.
@@ -269,13 +270,13 @@ struct Finish {
 }
 
 impl Finish {
-    /// `count` pixels from `pixel` on, whose sums are three lines' together; all channels without a shift, or whatever they need.
+    /// `count` pixels from `pixel` on, whose sums are two lines' together; all channels without a shift, or whatever they need.
     ///
     /// # Safety
     /// Lines and pixels are there.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn row<const PLAIN: bool, const RESIDUAL: bool>(&self, from: [*const i8; 3], pixel: usize, count: usize) {
+    unsafe fn row<const PLAIN: bool, const RESIDUAL: bool>(&self, from: [*mut i8; 2], pixel: usize, count: usize) {
         let shift = Shift::new(self.shift);
         let mask = if PLAIN { !0 } else { self.mask };
         let stride = self.places.2;
@@ -287,12 +288,10 @@ impl Finish {
                 for (i, to) in sums.iter_mut().enumerate() {
                     // The last pixel stands for those that are not there.
                     let at = (x + i).min(count - 1);
-                    let [a, b, c] = from;
                     let sum = _mm512_add_epi32(
-                        _mm512_loadu_si512(a.add(at * VECTOR).cast()),
-                        _mm512_loadu_si512(b.add(at * VECTOR).cast()),
+                        _mm512_loadu_si512(from[0].add(at * VECTOR).cast()),
+                        _mm512_loadu_si512(from[1].add(at * VECTOR).cast()),
                     );
-                    let sum = _mm512_add_epi32(sum, _mm512_loadu_si512(c.add(at * VECTOR).cast()));
                     let sum = if PLAIN { sum } else { shift.of(sum) };
                     let elems = match RESIDUAL {
                         true => _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, residual.add(at * stride))),
