@@ -121,11 +121,10 @@ impl Finish {
         let shift = k.channels[0].shift;
         let plain = shift == 0 && (lanes == 16 || lanes == CHANNELS);
         let given = k.residual.as_ref();
-        let (kind, constants) = match (plain, given, given.and_then(|residual| ResidualWords::new(residual))) {
-            (true, None, _) => (Kind::Plain, *k),
-            // The words' constants are their own.
-            (true, _, Some(words)) => (Kind::Residual(words), Requantization { residual: None, ..*k }),
-            _ => (Kind::Any(given.is_some()), *k),
+        let (kind, with) = match (plain, given, given.and_then(|residual| ResidualWords::new(residual))) {
+            (true, None, _) => (Kind::Plain, None),
+            (true, _, Some(words)) => (Kind::Residual(words), None),
+            _ => (Kind::Any(given.is_some()), given),
         };
         Finish {
             kind,
@@ -133,7 +132,7 @@ impl Finish {
             residual,
             stride,
             masks: [first16(lanes), first16(lanes.saturating_sub(16))],
-            constants: [Sixteen::new(&constants, first, false), Sixteen::new(&constants, first + 16, false)],
+            constants: [Sixteen::of(k, with, first, false), Sixteen::of(k, with, first + 16, false)],
             shift,
         }
     }

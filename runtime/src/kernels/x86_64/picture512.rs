@@ -39,6 +39,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// None where there is nothing to do, the picture is not what it says, or does not fit, or a patch is longer than `limit`.
+    #[inline(always)] // what is written field by field and copied whole waits for the stores
     pub(super) fn new(picture: &Picture<'_>, limit: usize) -> Option<Shape> {
         let &Picture { elems, size: [h, w, c], kernel: [runs, kernel_w], stride, out: [rows, row_pixels], .. } =
             picture;

@@ -39,13 +39,21 @@ impl Sixteen {
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     pub(super) fn new(k: &Requantization<'_>, first: usize, two: bool) -> Sixteen {
-        let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
+        Sixteen::of(k, k.residual.as_ref(), first, two)
+    }
+
+    /// As `new`, where the residual is this one or is added elsewhere.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn of(k: &Requantization<'_>, residual: Option<&Residual<'_>>, first: usize, two: bool) -> Sixteen {
+        let (zero, m) = residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
         let [high, low] = [m >> 15, m & 0x7fff];
         // Half of what the last shift drops is added together with the first product's half, and so is what the residual's zero point
         // takes; and the output's where nothing can take the sum out of 32 bits: a product is below 2³⁰, a residual below 2²³.
         let added = if two { 0 } else { k.zero_point << SUM_FRACTION_BITS };
         let more = added + (1 << (SUM_FRACTION_BITS - 1)) - zero * high;
-        let [below, high, low] = [(1 << 14) - zero * low, high & 0xffff, low].map(|x| _mm512_set1_epi32(x));
+        let below = _mm512_set1_epi32((1 << 14) - zero * low);
+        let (high, low) = (_mm512_set1_epi32(high & 0xffff), _mm512_set1_epi32(low));
         Sixteen { source: Source::new(k.channels[0], first, more), high, low, below }
     }
 
