@@ -63,9 +63,11 @@ pub(super) fn conv_pixels(out: &mut [i8], out_c: usize, sources: [Pixels<'_>; 2]
             let job = Job { x: x.map(<*mut i8>::cast_const), w: w.map(<*mut i8>::cast_const), cs, to, out_c };
             // SAFETY: pixels, weights and outputs are there.
             unsafe {
-                match v {
-                    2 => job.run::<2, 4>(&Constants::new(&k, at, lanes), count),
-                    _ => job.run::<1, 8>(&Constants::new(&k, at, lanes), count),
+                match (v, k.channels[0].shift == 0 && lanes == 16 * v) {
+                    (2, true) => job.run::<2, 4, true>(&Constants::new(&k, at, lanes), count),
+                    (2, _) => job.run::<2, 4, false>(&Constants::new(&k, at, lanes), count),
+                    (_, true) => job.run::<1, 8, true>(&Constants::new(&k, at, lanes), count),
+                    _ => job.run::<1, 8, false>(&Constants::new(&k, at, lanes), count),
                 }
             }
         }
@@ -75,7 +77,7 @@ pub(super) fn conv_pixels(out: &mut [i8], out_c: usize, sources: [Pixels<'_>; 2]
 /// Constants of `V` vectors of channels.
 struct Constants<const V: usize> {
     sources: [[Source; 2]; V],
-    shift: Option<Shift>,
+    shift: Shift,
     zero_point: __m512i,
     /// The channels that are there, a bit each.
     masks: [__mmask16; V],
@@ -98,7 +100,7 @@ impl<const V: usize> Constants<V> {
         }
         Constants {
             sources,
-            shift: (k.channels[0].shift > 0).then(|| Shift::new(k.channels[0].shift)),
+            shift: Shift::new(k.channels[0].shift),
             zero_point: _mm512_set1_epi16(k.zero_point as i16),
             masks,
         }
@@ -122,16 +124,16 @@ impl Job {
     /// # Safety
     /// Pixels, weights and outputs are there.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn run<const V: usize, const N: usize>(&self, k: &Constants<V>, count: usize) {
+    unsafe fn run<const V: usize, const N: usize, const PLAIN: bool>(&self, k: &Constants<V>, count: usize) {
         let mut p = 0;
         // SAFETY: the caller's promise.
         unsafe {
             while p + N <= count {
-                self.tile::<V, N>(k, p);
+                self.tile::<V, N, PLAIN>(k, p);
                 p += N;
             }
             while p < count {
-                self.tile::<V, 1>(k, p);
+                self.tile::<V, 1, PLAIN>(k, p);
                 p += 1;
             }
         }
@@ -143,35 +145,52 @@ impl Job {
     /// As of `run`.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn tile<const V: usize, const N: usize>(&self, k: &Constants<V>, p: usize) {
-        let mut scaled = [[_mm512_setzero_si512(); V]; N];
-        for source in 0..2 {
-            let mut biases = [_mm512_setzero_si512(); V];
-            for (bias, of) in biases.iter_mut().zip(&k.sources) {
-                *bias = of[source].bias;
-            }
-            let (mut acc, c) = ([biases; N], self.cs[source]);
-            let mut from = [self.x[source]; N];
-            for (i, from) in from.iter_mut().enumerate() {
-                *from = from.wrapping_add((p + i) * c);
-            }
-            // SAFETY: the caller's promise.
-            unsafe { add_run(&mut acc, from, c, self.w[source]) };
-            for (scaled, acc) in scaled.iter_mut().zip(acc) {
-                for v in 0..V {
-                    let sum = k.shift.map_or(acc[v], |shift| shift.of(acc[v]));
-                    let product = k.sources[v][source].multiplier.mul_round(sum);
-                    scaled[v] = if source == 0 { product } else { _mm512_add_epi32(scaled[v], product) };
-                }
+    unsafe fn tile<const V: usize, const N: usize, const PLAIN: bool>(&self, k: &Constants<V>, p: usize) {
+        // SAFETY: the caller's promise.
+        let (mut sums, second) = unsafe { (self.scaled::<V, N, PLAIN, 0>(k, p), self.scaled::<V, N, PLAIN, 1>(k, p)) };
+        for (sums, second) in sums.iter_mut().zip(second) {
+            for v in 0..V {
+                sums[v] = _mm512_add_epi32(sums[v], second[v]);
             }
         }
         // SAFETY: the caller's promise.
         unsafe {
-            self.store_four(k, &scaled, p, 0);
+            self.store_four::<V, N, PLAIN>(k, &sums, p, 0);
             if N * V > 4 {
-                self.store_four(k, &scaled, p, 4 / V);
+                self.store_four::<V, N, PLAIN>(k, &sums, p, 4 / V);
             }
         }
+    }
+
+    /// Scaled sums of a source.
+    ///
+    /// # Safety
+    /// As of `run`.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn scaled<const V: usize, const N: usize, const PLAIN: bool, const SOURCE: usize>(
+        &self,
+        k: &Constants<V>,
+        p: usize,
+    ) -> [[__m512i; V]; N] {
+        let mut biases = [_mm512_setzero_si512(); V];
+        for (bias, of) in biases.iter_mut().zip(&k.sources) {
+            *bias = of[SOURCE].bias;
+        }
+        let (mut acc, c) = ([biases; N], self.cs[SOURCE]);
+        let mut from = [self.x[SOURCE]; N];
+        for (i, from) in from.iter_mut().enumerate() {
+            *from = from.wrapping_add((p + i) * c);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { add_run(&mut acc, from, c, self.w[SOURCE]) };
+        for sums in &mut acc {
+            for v in 0..V {
+                let sum = if PLAIN { sums[v] } else { k.shift.of(sums[v]) };
+                sums[v] = k.sources[v][SOURCE].multiplier.mul_round(sum);
+            }
+        }
+        acc
     }
 
     /// Four vectors, from the pixel `first` of them on.
@@ -180,7 +199,7 @@ impl Job {
     /// As of `run`.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn store_four<const V: usize, const N: usize>(
+    unsafe fn store_four<const V: usize, const N: usize, const PLAIN: bool>(
         &self,
         k: &Constants<V>,
         sums: &[[__m512i; V]; N],
@@ -196,7 +215,7 @@ impl Job {
         let p = p + first;
         // SAFETY: the caller's promise; what is masked off is not written.
         unsafe {
-            if N * V >= 4 && k.masks[V - 1] == 0xffff && self.out_c == 16 * V {
+            if N * V >= 4 && PLAIN && self.out_c == 16 * V {
                 return _mm512_storeu_si512(to(p).cast(), bytes);
             }
             let each = [
@@ -206,7 +225,11 @@ impl Job {
                 _mm512_extracti32x4_epi32::<3>(bytes),
             ];
             for (i, bytes) in each.into_iter().enumerate().take(V * N) {
-                _mm_mask_storeu_epi8(to(p + i / V).wrapping_add(i % V * 16), k.masks[i % V], bytes);
+                _mm_mask_storeu_epi8(
+                    to(p + i / V).wrapping_add(i % V * 16),
+                    if PLAIN { !0 } else { k.masks[i % V] },
+                    bytes,
+                );
             }
         }
     }
