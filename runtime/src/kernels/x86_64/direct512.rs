@@ -156,7 +156,7 @@ impl Job<'_> {
     unsafe fn run<const V: usize>(&self) {
         let &Shape { rows, row_pixels, row_stride, pixel_stride, .. } = self.shape;
         // Tiles of nearly equal size; sixteen pixels where all are of sixteen.
-        let size = match V == 1 && self.shape.slides() && row_pixels.is_multiple_of(16) {
+        let size = match V == 1 && row_pixels.is_multiple_of(16) {
             true => 16,
             false => row_pixels.div_ceil(row_pixels.div_ceil(PIXELS)),
         };
