@@ -185,9 +185,9 @@ impl Job {
         // SAFETY: the caller's promise.
         unsafe { add_run(&mut acc, from, c, self.w[SOURCE]) };
         for sums in &mut acc {
-            for v in 0..V {
-                let sum = if PLAIN { sums[v] } else { k.shift.of(sums[v]) };
-                sums[v] = k.sources[v][SOURCE].multiplier.mul_round(sum);
+            for (sum, of) in sums.iter_mut().zip(&k.sources) {
+                let shifted = if PLAIN { *sum } else { k.shift.of(*sum) };
+                *sum = of[SOURCE].multiplier.mul_round(shifted);
             }
         }
         acc

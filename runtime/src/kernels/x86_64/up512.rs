@@ -35,7 +35,7 @@ pub(super) fn conv_up_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, 
     let first = (top + 1) as usize;
     let Some(end) = first.checked_add(rows).filter(|&end| end > first && end <= h.saturating_mul(2)) else { return };
     // Input rows that are there, one above the first and one below the last among them.
-    let inside = (first / 2).saturating_sub((first % 2 == 0) as usize)..h.min(end / 2 + 1);
+    let inside = (first / 2).saturating_sub(first.is_multiple_of(2) as usize)..h.min(end / 2 + 1);
     let Some(elems) = elems.get(inside.start.saturating_mul(w * c)..inside.end.saturating_mul(w * c)) else { return };
     let groups = 9 * c / 4;
     let weighed = channels.next_multiple_of(4).saturating_mul(4 * groups) <= weights.len();
