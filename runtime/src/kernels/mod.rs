@@ -357,6 +357,8 @@ pub struct ByteLimits {
     pub channels: usize,
     /// Pixels of the longest row that is upsampled.
     pub up_width: usize,
+    /// The most channels that it has.
+    pub up_channels: usize,
 }
 
 impl ByteLimits {

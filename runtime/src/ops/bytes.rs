@@ -101,15 +101,8 @@ pub(super) fn rows<const OPS: OpSet>(
         DType::F32 | DType::I16 => 0,
     };
     if op.upsample {
-        let fits =
-            winograd_fits(op, input, out) && out.dtype == DType::I8 && 9 * c <= patch && w <= 2 * limits.up_width;
-        // Of input rows, some above and below among them.
-        let rows = limits.window / input.row_elems().max(1);
-        return match fits {
-            true if rows >= input.h as usize => out.h as usize,
-            true => 2 * rows.saturating_sub(2),
-            false => 0,
-        };
+        let fits = winograd_fits(op, input, out) && c <= limits.up_channels && w <= 2 * limits.up_width;
+        return if fits && out.dtype == DType::I8 && patch > 0 { out.h as usize } else { 0 };
     }
     let window_rows = limits.window / ((w.saturating_sub(1) * stride + kw) * c).max(1);
     if kh * kw * c > patch || window_rows < kh || w * (out.h as usize) < limits.pixels {

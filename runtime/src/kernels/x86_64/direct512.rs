@@ -20,7 +20,7 @@ const PIXELS: usize = 8;
 
 /// Bytes of the window's copy and of the ordered weights: with what they are made of they fit the first cache, or nearly.
 pub(super) const WINDOW: usize = LIMITS.window + 128;
-pub(super) const WEIGHTS: usize = 24 << 10;
+const WEIGHTS: usize = 24 << 10;
 
 /// Bytes of weights of runs that are not whole groups, ordered again: up to a run for an element.
 const ODD: usize = ODD_PATCH * 2 * VECTOR;
@@ -36,6 +36,7 @@ pub(super) const LIMITS: ByteLimits = ByteLimits {
     pixels: 32,
     channels: 16,
     up_width: 32,
+    up_channels: 256,
 };
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]

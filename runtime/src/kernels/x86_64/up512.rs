@@ -6,7 +6,7 @@
 //! A lane is a channel, sixteen at a time; a tile is eight pixels by the three taps of a kernel row, so that 24 multiply-adds have 11 reads.
 
 use super::super::{Picture, Requantization};
-use super::direct512::{LIMITS, WEIGHTS, WINDOW};
+use super::direct512::LIMITS;
 use super::order512::{VECTOR, line};
 use super::picture512::{Lines, flip};
 use super::requantize512::{Sixteen, bytes, whole, words};
@@ -17,8 +17,11 @@ use core::ops::Range;
 /// Input pixels of a tile.
 const PIXELS: usize = 8;
 
-/// Bytes of a step of weights, of 32 channels.
-const STEP: usize = 2 * VECTOR;
+/// Bytes of weights of sixteen channels, where `line` writes three groups more.
+const WEIGHTS: usize = (9 * LIMITS.up_channels / 4 + 3) * VECTOR;
+
+/// Bytes of an input row, and of what may be written behind.
+const ROW: usize = LIMITS.up_width * LIMITS.up_channels + VECTOR;
 
 /// Bytes of three lines of sums, two vectors a pixel.
 const SUMS: usize = 3 * 2 * VECTOR * LIMITS.up_width;
@@ -27,48 +30,38 @@ const SUMS: usize = 3 * 2 * VECTOR * LIMITS.up_width;
 pub(super) fn conv_up_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>) {
     let Picture { elems, size: [h, w, c], from: [top, left], out: [rows, row_pixels], .. } = picture;
     let channels = k.channels[0].bias.len();
-    let is_up = picture.kernel == [3, 3] && picture.stride == 1 && left == -1 && row_pixels == 2 * w && top >= -1;
-    let fits = (1..=LIMITS.up_width).contains(&w) && (1..=LIMITS.patch / 9).contains(&c) && c.is_multiple_of(4);
-    if !is_up || !fits {
+    let fits = (1..=LIMITS.up_width).contains(&w) && (1..=LIMITS.up_channels).contains(&c) && c.is_multiple_of(4);
+    let is_up = picture.kernel == [3, 3] && picture.stride == 1 && left == -1 && top >= -1;
+    if !fits || !is_up || row_pixels != 2 * w {
         return;
     }
-    let first = (top + 1) as usize;
+    let first = top.wrapping_add(1) as usize;
     let Some(end) = first.checked_add(rows).filter(|&end| end > first && end <= h.saturating_mul(2)) else { return };
-    // Input rows that are there, one above the first and one below the last among them.
-    let inside = (first / 2).saturating_sub(first.is_multiple_of(2) as usize)..h.min(end / 2 + 1);
-    let Some(elems) = elems.get(inside.start.saturating_mul(w * c)..inside.end.saturating_mul(w * c)) else { return };
     let groups = 9 * c / 4;
     let weighed = channels.next_multiple_of(4).saturating_mul(4 * groups) <= weights.len();
     let out_len = (rows.saturating_mul(row_pixels) - 1).saturating_mul(out_c).saturating_add(channels);
     let given = k.residual.and_then(|residual| residual.elems);
     let room = out_c >= channels && out_len <= out.len() && given.is_none_or(|elems| out_len <= elems.len());
-    if elems.len() > LIMITS.window || !weighed || !room {
+    if h.saturating_mul(w * c) > elems.len() || !weighed || !room {
         return;
     }
     let to = out.as_mut_ptr();
     let residual = given.map_or(to.cast_const(), <[i8]>::as_ptr);
-    let mut flipped = Lines::<WINDOW>::new();
-    let mut lined = Lines::<WEIGHTS>::new();
-    let mut sums = Lines::<SUMS>::new();
+    let (mut flipped, mut lined, mut sums) =
+        (Lines::<{ 2 * ROW }>::new(), Lines::<WEIGHTS>::new(), Lines::<SUMS>::new());
     let (pixels, lined, sums) = (flipped.start(), lined.start(), sums.start());
-    // SAFETY: the window and 64 more fit.
-    unsafe { flip(pixels, elems.as_ptr(), elems.len()) };
     for at in (0..channels).step_by(16) {
-        let vector = at % 32 / 16;
-        // SAFETY (of all of it): `weighed`, and `LIMITS.patch` has room for four groups more; rows that are read are `inside` or padding;
-        // channels and pixels of the output are there: `room`.
+        let lanes = (channels - at).min(16);
+        // SAFETY (of all of it): `weighed`; rows of the input are there or padding; channels and pixels of the output are there: `room`.
         unsafe {
-            if vector == 0 {
-                line::<2>(lined, weights.as_ptr().add(at * 4 * groups), groups, (channels - at).min(32));
-            }
+            line::<1>(lined, weights.as_ptr().add(at * 4 * groups), groups, lanes);
             let constants = Sixteen::new(&k, at, false);
             let places = (to.wrapping_add(at), residual.wrapping_add(at), out_c);
-            let finish = Finish { places, mask: first16(channels - at), constants, shift: k.channels[0].shift };
-            let inside = inside.start as isize..inside.end as isize;
-            let weights = lined.wrapping_add(VECTOR * vector).cast_const();
-            let pads = pads(weights, c, picture.zero_point);
-            let job = Job { pixels, inside, width: w, c, w: weights, pads, sums, finish };
-            match (job.finish.shift == 0 && channels - at >= 16, k.residual.is_some()) {
+            let finish = Finish { places, mask: first16(lanes), constants, shift: k.channels[0].shift };
+            let (w, elems) = (lined.cast_const(), elems.as_ptr());
+            let pads = pads(w, c, picture.zero_point);
+            let job = Job { elems, size: picture.size, pixels, w, pads, sums, finish };
+            match (job.finish.shift == 0 && lanes == 16, k.residual.is_some()) {
                 (true, false) => job.run::<true, false>(first..end),
                 (true, true) => job.run::<true, true>(first..end),
                 (false, false) => job.run::<false, false>(first..end),
@@ -84,9 +77,9 @@ pub(super) fn conv_up_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, 
 /// Weights of `c` elements are there.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn pads(w: *const i8, c: usize, zero_point: i8) -> [[__m512i; 3]; 3] {
-    let (pad, tap) = (_mm512_set1_epi8(zero_point ^ -128), c / 4 * STEP);
+    let (pad, tap) = (_mm512_set1_epi8(zero_point ^ -128), c / 4 * VECTOR);
     let mut pads = [[_mm512_setzero_si512(); 3]; 3];
-    for at in (0..tap).step_by(STEP) {
+    for at in (0..tap).step_by(VECTOR) {
         for (i, sum) in pads.as_flattened_mut().iter_mut().enumerate() {
             // SAFETY: the caller's promise.
             *sum = _mm512_dpbusd_epi32(*sum, pad, unsafe { _mm512_loadu_si512(w.add(i * tap + at).cast()) });
@@ -97,12 +90,12 @@ unsafe fn pads(w: *const i8, c: usize, zero_point: i8) -> [[__m512i; 3]; 3] {
 
 /// Sixteen channels of some rows.
 struct Job {
-    /// Rows of the input that are `inside`, with 128 more each element, and their pixels; what is beside them is padding.
-    pixels: *const i8,
-    inside: Range<isize>,
-    width: usize,
-    c: usize,
-    /// Groups of four elements, [`STEP`] from each to the next, a tap's behind the last one's.
+    /// The input, around which is padding: rows, pixels of each, channels.
+    elems: *const i8,
+    size: [usize; 3],
+    /// `[row % 2]` of its rows, with 128 more each element.
+    pixels: *mut i8,
+    /// Vectors of groups of four elements, a tap's behind the last one's.
     w: *const i8,
     pads: [[__m512i; 3]; 3],
     /// Three lines of `2·width` vectors.
@@ -125,25 +118,48 @@ impl Job {
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     unsafe fn run<const PLAIN: bool, const RESIDUAL: bool>(&self, rows: Range<usize>) {
-        let line = |i: usize| self.sums.wrapping_add(i * 2 * self.width * VECTOR);
+        let width = 2 * self.size[1];
+        let line = |i: usize| self.sums.wrapping_add(i * width * VECTOR);
         let mut have = [usize::MAX; 2];
         for y in rows.start / 2..rows.end.div_ceil(2) {
             // SAFETY: the caller's promise.
             unsafe {
+                // Of the rows that follow each other here two are there, this one and the one before, then the one behind.
+                if y == rows.start / 2 {
+                    self.flip(y.wrapping_sub(1));
+                    self.flip(y);
+                }
                 self.fill(line(2), Taps::Inner, y);
                 for row in [2 * y, 2 * y + 1] {
+                    let outer = row.div_ceil(2);
+                    if row % 2 == 1 {
+                        self.flip(y + 1);
+                    }
                     if !rows.contains(&row) {
                         continue;
                     }
-                    let outer = row.div_ceil(2);
                     if have[outer % 2] != outer {
                         have[outer % 2] = outer;
                         self.fill(line(outer % 2), Taps::Outer, outer);
                     }
-                    let pixel = (row - rows.start) * 2 * self.width;
-                    self.finish.row::<PLAIN, RESIDUAL>([line(outer % 2), line(2)], pixel, 2 * self.width);
+                    let pixel = (row - rows.start) * width;
+                    self.finish.row::<PLAIN, RESIDUAL>([line(outer % 2), line(2)], pixel, width);
                 }
             }
+        }
+    }
+
+    /// Brings a row of the input to its place, where it is one.
+    ///
+    /// # Safety
+    /// As of `run`.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn flip(&self, row: usize) {
+        let [h, w, c] = self.size;
+        if row < h {
+            // SAFETY: the row is there.
+            unsafe { flip(self.pixels.add(row % 2 * ROW), self.elems.add(row * w * c), w * c) };
         }
     }
 
@@ -153,12 +169,13 @@ impl Job {
     /// As of `run`; there is room for the sums.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     unsafe fn fill(&self, to: *mut i8, taps: Taps, y: usize) {
-        let size = self.width.div_ceil(self.width.div_ceil(PIXELS));
-        for x in (0..self.width).step_by(size) {
+        let width = self.size[1];
+        let size = width.div_ceil(width.div_ceil(PIXELS));
+        for x in (0..width).step_by(size) {
             let to = to.wrapping_add(2 * x * VECTOR);
             // SAFETY: the caller's promise.
             unsafe {
-                match (self.width - x).min(size) {
+                match (width - x).min(size) {
                     1 => self.tile::<1>(to, taps, [y, x]),
                     2 => self.tile::<2>(to, taps, [y, x]),
                     3 => self.tile::<3>(to, taps, [y, x]),
@@ -181,17 +198,18 @@ impl Job {
     #[inline]
     unsafe fn tile<const N: usize>(&self, to: *mut i8, taps: Taps, [y, x]: [usize; 2]) {
         let zero = _mm512_setzero_si512();
+        let [h, width, c] = self.size;
         // The upper input row, its kernel row, and how many there are; the next kernel row is two further.
         let (upper, first, count, start) = match taps {
-            Taps::Inner => (y as isize, 1, 1, self.finish.constants.source.bias),
-            Taps::Outer => (y as isize - 1, 0, 2, zero),
+            Taps::Inner => (y, 1, 1, self.finish.constants.source.bias),
+            Taps::Outer => (y.wrapping_sub(1), 0, 2, zero),
         };
         let (mut middle, mut beside, mut last) = ([start; N], [zero; N], zero);
-        let tap = self.c / 4 * STEP;
+        let tap = c / 4 * VECTOR;
         for i in 0..count {
-            let (row, ky) = (upper + i as isize, first + 2 * i);
+            let (row, ky) = (upper.wrapping_add(i), first + 2 * i);
             let [left, centre, right] = self.pads[ky];
-            if !self.inside.contains(&row) {
+            if row >= h {
                 let both = _mm512_add_epi32(left, right);
                 for i in 0..N {
                     middle[i] = _mm512_add_epi32(middle[i], centre);
@@ -200,20 +218,20 @@ impl Job {
                 last = _mm512_add_epi32(last, both);
                 continue;
             }
-            let from = (row - self.inside.start) as usize * self.width + x;
-            let (pixel, w) = (self.pixels.wrapping_add(from * self.c), self.w.wrapping_add(3 * ky * tap));
+            let pixel = self.pixels.wrapping_add(row % 2 * ROW + x * c).cast_const();
+            let w = self.w.wrapping_add(3 * ky * tap);
             // SAFETY: the caller's promise.
             unsafe {
-                let before = if x == 0 { left } else { self.one(pixel.sub(self.c), w) };
-                let behind = if x + N == self.width { right } else { self.one(pixel.add(N * self.c), w.add(2 * tap)) };
+                let before = if x == 0 { left } else { self.one(pixel.sub(c), w) };
+                let behind = if x + N == width { right } else { self.one(pixel.add(N * c), w.add(2 * tap)) };
                 beside[0] = _mm512_add_epi32(beside[0], before);
                 last = _mm512_add_epi32(last, behind);
                 let mut from = [pixel; N];
                 for (i, from) in from.iter_mut().enumerate() {
-                    *from = pixel.wrapping_add(i * self.c);
+                    *from = pixel.wrapping_add(i * c);
                 }
                 let mut w = w;
-                for k in (0..self.c).step_by(4) {
+                for k in (0..c).step_by(4) {
                     let taps = [
                         _mm512_loadu_si512(w.cast()),
                         _mm512_loadu_si512(w.add(tap).cast()),
@@ -226,7 +244,7 @@ impl Job {
                         let next = if i + 1 < N { &mut beside[i + 1] } else { &mut last };
                         *next = _mm512_dpbusd_epi32(*next, elems, taps[0]);
                     }
-                    w = w.wrapping_add(STEP);
+                    w = w.wrapping_add(VECTOR);
                 }
             }
         }
@@ -248,11 +266,11 @@ impl Job {
     #[inline]
     unsafe fn one(&self, pixel: *const i8, w: *const i8) -> __m512i {
         let mut sum = _mm512_setzero_si512();
-        for k in (0..self.c).step_by(4) {
+        for k in (0..self.size[2]).step_by(4) {
             // SAFETY: the caller's promise.
             unsafe {
                 let elems = _mm512_set1_epi32(pixel.add(k).cast::<i32>().read_unaligned());
-                sum = _mm512_dpbusd_epi32(sum, elems, _mm512_loadu_si512(w.add(k / 4 * STEP).cast()));
+                sum = _mm512_dpbusd_epi32(sum, elems, _mm512_loadu_si512(w.add(k / 4 * VECTOR).cast()));
             }
         }
         sum
