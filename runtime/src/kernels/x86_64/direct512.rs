@@ -7,7 +7,7 @@
 use super::super::{ByteLimits, Picture, Requantization};
 use super::order512::{VECTOR, add_run, line, load_rows, order};
 use super::picture512::{Lines, Shape, load};
-use super::requantize512::{ResidualWords, Sixteen, bytes, whole, words};
+use super::requantize512::{ResidualWords, Sixteen, Twice, bytes, words};
 use super::rows512::{Shift, first16};
 use crate::quant::SUM_FRACTION_BITS;
 use core::arch::x86_64::*;
@@ -98,7 +98,9 @@ struct Finish {
     stride: usize,
     /// The channels that are there, a bit each.
     masks: [__mmask16; 2],
-    constants: [Sixteen; 2],
+    constants: [Twice; 2],
+    /// What `Twice` has added.
+    added: __m512i,
     shift: u32,
 }
 
@@ -106,8 +108,8 @@ enum Kind {
     /// All channels, without a shift; with a residual or without.
     Plain,
     Residual(ResidualWords),
-    /// Whatever they need.
-    Any(bool),
+    /// Whatever they need, with a residual or without.
+    Any(bool, [Sixteen; 2]),
 }
 
 impl Finish {
@@ -120,12 +122,14 @@ impl Finish {
         [first, lanes]: [usize; 2],
     ) -> Finish {
         let shift = k.channels[0].shift;
-        let plain = shift == 0 && (lanes == 16 || lanes == CHANNELS);
+        let [(a, a_fits), (b, b_fits)] = [Twice::new(&k.channels[0], first), Twice::new(&k.channels[0], first + 16)];
+        let added = Twice::added(k.zero_point);
+        let plain = shift == 0 && (lanes == 16 || lanes == CHANNELS) && a_fits && b_fits && added.is_some();
         let given = k.residual.as_ref();
-        let (kind, with) = match (plain, given, given.and_then(|residual| ResidualWords::new(residual))) {
-            (true, None, _) => (Kind::Plain, None),
-            (true, _, Some(words)) => (Kind::Residual(words), None),
-            _ => (Kind::Any(given.is_some()), given),
+        let kind = match (plain, given, given.and_then(|residual| ResidualWords::new(residual))) {
+            (true, None, _) => Kind::Plain,
+            (true, _, Some(words)) => Kind::Residual(words),
+            _ => Kind::Any(given.is_some(), [Sixteen::new(k, first, false), Sixteen::new(k, first + 16, false)]),
         };
         Finish {
             kind,
@@ -133,7 +137,8 @@ impl Finish {
             residual,
             stride,
             masks: [first16(lanes), first16(lanes.saturating_sub(16))],
-            constants: [Sixteen::of(k, with, first, false), Sixteen::of(k, with, first + 16, false)],
+            constants: [a, b],
+            added: _mm512_set1_epi16(added.unwrap_or_default()),
             shift,
         }
     }
@@ -192,7 +197,7 @@ impl Job<'_> {
     unsafe fn tile<const V: usize, const N: usize>(&self, x: *const i8, pixel: usize) {
         let mut bias = [_mm512_setzero_si512(); V];
         for (v, bias) in bias.iter_mut().enumerate() {
-            *bias = self.finish.constants[v].source.bias;
+            *bias = self.finish.constants[v].bias;
         }
         let mut acc = [bias; N];
         // SAFETY (of both): the caller's promise.
@@ -201,12 +206,12 @@ impl Job<'_> {
                 true => self.slide(&mut acc, x),
                 false => self.multiply(&mut acc, x),
             }
-            match self.finish.kind {
+            match &self.finish.kind {
                 Kind::Plain => self.finish.store::<V, N, false>(&acc, pixel, None),
-                Kind::Residual(words) => self.finish.store::<V, N, true>(&acc, pixel, Some(words)),
-                Kind::Any(residual) => {
+                Kind::Residual(words) => self.finish.store::<V, N, true>(&acc, pixel, Some(*words)),
+                Kind::Any(residual, constants) => {
                     for (p, acc) in acc.into_iter().enumerate() {
-                        self.finish.store_any(acc[0], acc[V - 1], pixel + p, residual);
+                        self.finish.store_any(constants, [acc[0], acc[V - 1]], pixel + p, *residual);
                     }
                 }
             }
@@ -324,14 +329,14 @@ impl Finish {
         pixel: usize,
         added: Option<ResidualWords>,
     ) {
-        let Finish { to, residual, stride, constants, .. } = self;
+        let Finish { to, residual, stride, constants, added: more, .. } = self;
         let (to, residual) = (to.wrapping_add(pixel * stride), residual.wrapping_add(pixel * stride));
         let mut sums = [_mm512_setzero_si512(); 4];
         // The last pixel stands for those that are not there.
         let place = |i: usize| ((first + i / V).min(N - 1), i % V);
         for (i, sum) in sums.iter_mut().enumerate() {
             let (p, v) = place(i);
-            *sum = constants[v].scale::<false>(acc[p][v], _mm512_setzero_si512());
+            *sum = constants[v].scale(acc[p][v]);
         }
         let [a, b, c, d] = sums;
         let mut both = [words(a, b), words(c, d)];
@@ -349,7 +354,7 @@ impl Finish {
                 *words = added.add(*words, elems);
             }
         }
-        let bytes = bytes(whole(both[0]), whole(both[1]));
+        let bytes = bytes(Twice::whole(both[0], *more), Twice::whole(both[1], *more));
         let to = |p: usize| to.wrapping_add((first + p) * stride);
         // SAFETY: the caller's promise, for as many pixels as there are.
         unsafe {
@@ -381,10 +386,10 @@ impl Finish {
     /// Its channels of `masks` are there.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline(never)]
-    unsafe fn store_any(&self, first: __m512i, second: __m512i, pixel: usize, residual: bool) {
+    unsafe fn store_any(&self, constants: &[Sixteen; 2], sums: [__m512i; 2], pixel: usize, residual: bool) {
         let shift = Shift::new(self.shift);
-        for (v, sum) in [first, second].into_iter().enumerate() {
-            let (mask, constants) = (self.masks[v], &self.constants[v]);
+        for (v, sum) in sums.into_iter().enumerate() {
+            let (mask, constants) = (self.masks[v], &constants[v]);
             let at = pixel * self.stride + 16 * v;
             // SAFETY: the caller's promise; what is masked off is neither read nor written.
             unsafe {

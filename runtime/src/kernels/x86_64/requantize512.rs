@@ -39,14 +39,7 @@ impl Sixteen {
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     pub(super) fn new(k: &Requantization<'_>, first: usize, two: bool) -> Sixteen {
-        Sixteen::of(k, k.residual.as_ref(), first, two)
-    }
-
-    /// As `new`, where the residual is this one or is added elsewhere.
-    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    #[inline]
-    pub(super) fn of(k: &Requantization<'_>, residual: Option<&Residual<'_>>, first: usize, two: bool) -> Sixteen {
-        let (zero, m) = residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
+        let (zero, m) = k.residual.map_or((0, 0), |residual| (residual.zero_point, residual.multiplier));
         let [high, low] = [m >> 15, m & 0x7fff];
         // Half of what the last shift drops is added together with the first product's half, and so is what the residual's zero point
         // takes; and the output's where nothing can take the sum out of 32 bits: a product is below 2³⁰, a residual below 2²³.
@@ -75,14 +68,59 @@ impl Sixteen {
     }
 }
 
-/// Sums of two vectors with fraction bits, as words that saturate: four of the first and four of the second to a quarter.
+/// Sixteen channels whose sums are not shifted, by twice the multiplier that others have: the upper half of a product is twice what has to be
+/// rounded then, so that the half is added in words, with all else, not to each product.
+#[derive(Clone, Copy)]
+pub(super) struct Twice {
+    pub(super) bias: __m512i,
+    even: __m512i,
+    odd: __m512i,
+}
+
+impl Twice {
+    /// Channels from `first` on; and whether all multipliers have room for it.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn new(channels: &Channels<'_>, first: usize) -> (Twice, bool) {
+        let bias = load(channels.bias.get(first..).unwrap_or_default());
+        let m = load(channels.multiplier.get(first..).unwrap_or_default());
+        let fits = _mm512_cmplt_epu32_mask(_mm512_abs_epi32(m), _mm512_set1_epi32(1 << 29)) == 0xffff;
+        let even = _mm512_slli_epi32::<2>(m);
+        (Twice { bias, even, odd: _mm512_shuffle_epi32::<0b11_11_01_01>(even) }, fits)
+    }
+
+    /// Twice the sums with fraction bits, rounded down.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn scale(&self, sum: __m512i) -> __m512i {
+        let odd = _mm512_mul_epi32(_mm512_shuffle_epi32::<0b11_11_01_01>(sum), self.odd);
+        _mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0b0101_0101_0101_0101, _mm512_mul_epi32(sum, self.even))
+    }
+
+    /// What is then to be added to words, where the zero point is a byte's: the half that rounds a product, that of the fraction bits, and the
+    /// zero point, all of it twice.
+    pub(super) fn added(zero_point: i32) -> Option<i16> {
+        i8::try_from(zero_point)
+            .ok()
+            .map(|zero| 1 + (1 << SUM_FRACTION_BITS) + (i16::from(zero) << (SUM_FRACTION_BITS + 1)))
+    }
+
+    /// Words to what they are without fraction bits. One that was saturated before is far from a byte's range, as it was.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn whole(words: __m512i, added: __m512i) -> __m512i {
+        _mm512_srai_epi16::<{ SUM_FRACTION_BITS + 1 }>(_mm512_adds_epi16(words, added))
+    }
+}
+
+/// Sums of two vectors, as words that saturate: four of the first and four of the second to a quarter.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn words(a: __m512i, b: __m512i) -> __m512i {
     _mm512_packs_epi32(a, b)
 }
 
-/// Words with fraction bits to what they are without. One that was saturated is far from a byte's range then, as it was before.
+/// Words with fraction bits to what they are without, as [`Twice::whole`] does.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 pub(super) fn whole(words: __m512i) -> __m512i {
@@ -97,8 +135,8 @@ pub(super) fn bytes(ab: __m512i, cd: __m512i) -> __m512i {
     _mm512_permutexvar_epi32(by_lanes, _mm512_packs_epi16(ab, cd))
 }
 
-/// A residual in words, two instructions for as many as a vector has: where its factor is below 64, so that a sum that is saturated
-/// before it is added stays out of a byte's range, by 16,383 sixteenths at least.
+/// A residual in words, where its factor is below 2: then it is below 2¹³, twice it below 2¹⁴, and a sum of [`Twice`] that was saturated before
+/// it is added stays out of a byte's range.
 #[derive(Clone, Copy)]
 pub(super) struct ResidualWords {
     zero: __m512i,
@@ -112,12 +150,12 @@ impl ResidualWords {
     #[inline]
     pub(super) fn new(residual: &Residual<'_>) -> Option<ResidualWords> {
         let Residual { zero_point, multiplier: m, .. } = *residual;
-        let fits = (-128..128).contains(&zero_point) && m.unsigned_abs() < 1 << 21;
+        let fits = (-128..128).contains(&zero_point) && m.unsigned_abs() < 1 << 20;
         let [zero, high, low] = [zero_point, m >> 15, m & 0x7fff].map(|x| _mm512_set1_epi16(x as i16));
         fits.then_some(ResidualWords { zero, high, low })
     }
 
-    /// Adds it to `words`; its elements are sixteen of the first vector and sixteen of the second.
+    /// Adds twice the residual to `words`; its elements are sixteen of the first vector and sixteen of the second.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     pub(super) fn add(&self, words: __m512i, elems: __m256i) -> __m512i {
@@ -125,7 +163,8 @@ impl ResidualWords {
         let elems = _mm512_sub_epi16(_mm512_cvtepi8_epi16(elems), self.zero);
         // As `mul_round` of elements shifted by 16 bits: of its multiplier's upper part, and, rounded, of its lower 15 bits.
         let low = _mm512_mulhrs_epi16(elems, self.low);
-        _mm512_adds_epi16(words, _mm512_add_epi16(_mm512_mullo_epi16(elems, self.high), low))
+        let residual = _mm512_add_epi16(_mm512_mullo_epi16(elems, self.high), low);
+        _mm512_adds_epi16(words, _mm512_add_epi16(residual, residual))
     }
 }
 

@@ -9,7 +9,7 @@ use super::super::{Picture, Requantization};
 use super::direct512::LIMITS;
 use super::order512::{VECTOR, line};
 use super::picture512::{Lines, flip};
-use super::requantize512::{Sixteen, bytes, whole, words};
+use super::requantize512::{Sixteen, Twice, bytes, whole, words};
 use super::rows512::{Shift, first16};
 use core::arch::x86_64::*;
 use core::ops::Range;
@@ -55,15 +55,23 @@ pub(super) fn conv_up_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, 
         // SAFETY (of all of it): `weighed`; rows of the input are there or padding; channels and pixels of the output are there: `room`.
         unsafe {
             line::<1>(lined, weights.as_ptr().add(at * 4 * groups), groups, lanes);
-            let constants = Sixteen::new(&k, at, false);
+            let (twice, fits) = Twice::new(&k.channels[0], at);
+            let added = Twice::added(k.zero_point);
+            let plain = fits && added.is_some() && k.channels[0].shift == 0 && lanes == 16 && k.residual.is_none();
             let places = (to.wrapping_add(at), residual.wrapping_add(at), out_c);
-            let finish = Finish { places, mask: first16(lanes), constants, shift: k.channels[0].shift };
+            let finish = Finish {
+                places,
+                mask: first16(lanes),
+                twice,
+                added: _mm512_set1_epi16(added.unwrap_or_default()),
+                constants: Sixteen::new(&k, at, false),
+                shift: k.channels[0].shift,
+            };
             let (w, elems) = (lined.cast_const(), elems.as_ptr());
             let pads = pads(w, c, picture.zero_point);
             let job = Job { elems, size: picture.size, pixels, w, pads, sums, finish };
-            match (job.finish.shift == 0 && lanes == 16, k.residual.is_some()) {
-                (true, false) => job.run::<true, false>(first..end),
-                (true, true) => job.run::<true, true>(first..end),
+            match (plain, k.residual.is_some()) {
+                (true, _) => job.run::<true, false>(first..end),
                 (false, false) => job.run::<false, false>(first..end),
                 (false, true) => job.run::<false, true>(first..end),
             }
@@ -201,7 +209,7 @@ impl Job {
         let [h, width, c] = self.size;
         // The upper input row, its kernel row, and how many there are; the next kernel row is two further.
         let (upper, first, count, start) = match taps {
-            Taps::Inner => (y, 1, 1, self.finish.constants.source.bias),
+            Taps::Inner => (y, 1, 1, self.finish.twice.bias),
             Taps::Outer => (y.wrapping_sub(1), 0, 2, zero),
         };
         let (mut middle, mut beside, mut last) = ([start; N], [zero; N], zero);
@@ -283,6 +291,9 @@ struct Finish {
     places: (*mut i8, *const i8, usize),
     /// The channels that are there, a bit each.
     mask: __mmask16,
+    /// Where all channels are there and need neither a shift nor a residual, and what it has added; or whatever they need.
+    twice: Twice,
+    added: __m512i,
     constants: Sixteen,
     shift: u32,
 }
@@ -310,15 +321,22 @@ impl Finish {
                         _mm512_loadu_si512(from[0].add(at * VECTOR).cast()),
                         _mm512_loadu_si512(from[1].add(at * VECTOR).cast()),
                     );
-                    let sum = if PLAIN { sum } else { shift.of(sum) };
+                    if PLAIN {
+                        *to = self.twice.scale(sum);
+                        continue;
+                    }
                     let elems = match RESIDUAL {
                         true => _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, residual.add(at * stride))),
                         false => _mm512_setzero_si512(),
                     };
-                    *to = self.constants.scale::<RESIDUAL>(sum, elems);
+                    *to = self.constants.scale::<RESIDUAL>(shift.of(sum), elems);
                 }
                 let [a, b, c, d] = sums;
-                let bytes = bytes(whole(words(a, b)), whole(words(c, d)));
+                let [ab, cd] = [words(a, b), words(c, d)];
+                let bytes = match PLAIN {
+                    true => bytes(Twice::whole(ab, self.added), Twice::whole(cd, self.added)),
+                    false => bytes(whole(ab), whole(cd)),
+                };
                 let to = to.add(x * stride);
                 _mm_mask_storeu_epi8(to, mask, _mm512_castsi512_si128(bytes));
                 _mm_mask_storeu_epi8(to.add(stride), mask, _mm512_extracti32x4_epi32::<1>(bytes));
