@@ -301,10 +301,10 @@ pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_
 /// Outputs, channels a pixel of them, sums of each source, constants: [`Kernels::requantize`].
 pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
-/// Outputs, channels a pixel of them, input, weights, constants: [`Kernels::conv_bytes`].
+/// Outputs, channels a pixel of them, input, weights, constants: [`ByteKernels::conv_bytes`].
 pub type ConvBytes = fn(&mut [i8], usize, Picture<'_>, &[i8], Requantization<'_>);
 
-/// Outputs, input, weights, constants: [`Kernels::conv_f32`].
+/// Outputs, input, weights, constants: [`ByteKernels::conv_f32`].
 pub type ConvF32 = fn(&mut [f32], Picture<'_>, &[i8], Channels<'_>);
 
 /// What a convolution of some rows reads, of any number of channels.
@@ -337,10 +337,25 @@ pub struct Pixels<'a> {
     pub weights: &'a [i8],
 }
 
-/// Outputs, channels a pixel of them, sources, constants: [`Kernels::conv_pixels`].
+/// Outputs, channels a pixel of them, sources, constants: [`ByteKernels::conv_pixels`].
 pub type ConvPixels = fn(&mut [i8], usize, [Pixels<'_>; 2], Requantization<'_>);
 
-/// What [`Kernels::conv_bytes`] and [`Kernels::conv_f32`] are for.
+/// Convolutions from pixels to bytes, or floats, in one pass.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteKernels {
+    /// What they are for.
+    pub limits: ByteLimits,
+    /// The output of one source's convolution, as `conv_i8` and `requantize` make it.
+    pub conv_bytes: ConvBytes,
+    /// As `conv_bytes`, of a 3×3 convolution padded by one of the picture upsampled to twice its size, whose rows and pixels `from` counts.
+    pub conv_up_bytes: ConvBytes,
+    /// The output of up to four channels as floats, `(sum + bias)·scale`, whose scales are the multipliers' bits: for [`ByteLimits::has_f32`].
+    pub conv_f32: ConvF32,
+    /// The output of two sources' 1×1 convolution without a residual, as `conv_i8` and `requantize` make it: for [`ByteLimits::has_pixels`].
+    pub conv_pixels: ConvPixels,
+}
+
+/// What [`ByteKernels`] are for.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteLimits {
     /// Elements of the longest patch.
@@ -471,19 +486,8 @@ pub struct Kernels {
     /// ([`Tiling::is_host`](tiling::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
     /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
     pub requantize: Requantize,
-    /// The output of one source's convolution, as `conv_i8` and `requantize` make it, within `byte_limits`. For hosts.
-    pub conv_bytes: ConvBytes,
-    /// As `conv_bytes`, of a 3×3 convolution padded by one of the picture upsampled to twice its size, whose rows and pixels `from` counts.
-    /// For hosts.
-    pub conv_up_bytes: ConvBytes,
-    /// The output of up to four channels as floats, `(sum + bias)·scale`, whose scales are the multipliers' bits, within `byte_limits`:
-    /// for [`ByteLimits::has_f32`]. For hosts.
-    pub conv_f32: ConvF32,
-    /// The output of two sources' 1×1 convolution without a residual, as `conv_i8` and `requantize` make it, where `byte_limits` has it. For
-    /// hosts.
-    pub conv_pixels: ConvPixels,
-    /// What these are for; `None` where there are no such kernels.
-    pub byte_limits: Option<&'static ByteLimits>,
+    /// Convolutions from pixels to bytes, where there are such kernels. For hosts.
+    pub byte_kernels: Option<&'static ByteKernels>,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
     /// as many behind them. `row` is a row or several.
     pub sums_i8: Sums<i8>,

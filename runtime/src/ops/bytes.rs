@@ -1,11 +1,7 @@
-//! `Conv` on hosts from pixels to bytes in one pass, where the table has a kernel for it ([`Kernels::conv_bytes`], [`Kernels::conv_f32`],
-//! [`Kernels::conv_pixels`](crate::kernels::Kernels::conv_pixels)).
+//! `Conv` on hosts from pixels to bytes in one pass, where the table has kernels for it ([`ByteKernels`]).
 //!
 //! No sums lie in memory, no window is loaded here, and on one thread nothing but the step's constants is in scratch and nothing is cut
 //! in parts: with these in the way a step of a net of 15.6 M multiply-adds takes 1.03 times as long.
-//!
-//! [`Kernels::conv_bytes`]: crate::kernels::Kernels::conv_bytes
-//! [`Kernels::conv_f32`]: crate::kernels::Kernels::conv_f32
 
 use super::Context;
 use super::conv::{Finish, Place};
@@ -13,7 +9,7 @@ use crate::arena::{cast, cast_mut};
 use crate::format::op::Conv;
 use crate::format::{DType, NONE, Tensor};
 use crate::kernels::scratch::is_direct;
-use crate::kernels::{ByteLimits, Picture, Pixels, select};
+use crate::kernels::{ByteKernels, ByteLimits, Picture, Pixels, select};
 use crate::opset::OpSet;
 use crate::shape::{window_start, winograd_fits};
 use core::ops::Range;
@@ -33,6 +29,7 @@ pub(super) fn run<const OPS: OpSet>(
     [channel, some_c]: [usize; 2],
     out_bytes: &mut [u8],
 ) {
+    let Some(kernels) = ctx.kernels.byte_kernels else { return };
     let model = ctx.model;
     let [out_w, out_c] = [finish.out.w as usize, finish.out.c as usize];
     for y in rows.clone().step_by(byte_rows) {
@@ -57,16 +54,16 @@ pub(super) fn run<const OPS: OpSet>(
                     let elems = super::rows_of(cast(elems), tensor.row_elems(), y..y + picture.out[0]);
                     Pixels { elems, c: tensor.c as usize, weights: codes }
                 };
-                (ctx.kernels.conv_pixels)(to, out_c, [pixels(0), pixels(1)], constants);
+                (kernels.conv_pixels)(to, out_c, [pixels(0), pixels(1)], constants);
             } else if op.upsample {
-                (ctx.kernels.conv_up_bytes)(to, out_c, picture, codes[0], constants);
+                (kernels.conv_up_bytes)(to, out_c, picture, codes[0], constants);
             } else {
-                (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
+                (kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
             }
         } else {
             let at = (y - rows.start) * out_w * out_c;
             let to = cast_mut(&mut *out_bytes).get_mut(at..).unwrap_or_default();
-            (ctx.kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
+            (kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
         }
     }
 }
@@ -80,7 +77,9 @@ pub(super) fn rows<const OPS: OpSet>(
     out: &Tensor,
     residual: &Tensor,
 ) -> usize {
-    let Some(limits) = ctx.kernels.byte_limits.filter(|_| select::TILING.is_host()) else { return 0 };
+    let Some(ByteKernels { limits, .. }) = ctx.kernels.byte_kernels.filter(|_| select::TILING.is_host()) else {
+        return 0;
+    };
     if input.dtype != DType::I8 {
         return 0;
     }

@@ -50,7 +50,8 @@ pub(super) fn run<const OPS: OpSet>(
         && (!select::TILING.is_host()
             || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
                 && (byte_rows == 0
-                    || !op.upsample && ctx.kernels.byte_limits.is_none_or(|limits| out.c as usize > limits.channels)));
+                    || !op.upsample
+                        && ctx.kernels.byte_kernels.is_none_or(|bytes| out.c as usize > bytes.limits.channels)));
     // Nothing but constants is needed.
     let at_once = byte_rows > 0 && !winograd_pays && packed == [false; 2];
     let parts = match at_once {

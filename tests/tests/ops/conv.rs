@@ -145,7 +145,7 @@ fn winograd_is_direct() {
                         ..**table
                     };
                     // From pixels to bytes where that goes, and never.
-                    let tables = [table, Kernels { byte_limits: None, ..table }];
+                    let tables = [table, Kernels { byte_kernels: None, ..table }];
                     for (i, (winograd, budget)) in
                         [(true, u32::MAX), (false, u32::MAX), (true, 1), (false, 1)].repeat(2).into_iter().enumerate()
                     {

@@ -64,7 +64,8 @@ pub(super) fn conv_up_bytes(table: &Kernels, random: &mut Random) -> bool {
 
 fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
     const C: usize = 40;
-    let Some(limits) = table.byte_limits else { return true };
+    let Some(kernels) = table.byte_kernels else { return true };
+    let limits = &kernels.limits;
     let c = if random.below(3) == 0 && !up { 1 + random.below(20) } else { 4 * (1 + random.below(5)) };
     let kernel = if up { [3, 3] } else { [0; 2].map(|_| 1 + random.below(3)) };
     let patch = kernel[0] * kernel[1] * c;
@@ -118,7 +119,7 @@ fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
         [
             &|out| {
                 hold(out);
-                let kernel = if up { table.conv_up_bytes } else { table.conv_bytes };
+                let kernel = if up { kernels.conv_up_bytes } else { kernels.conv_bytes };
                 kernel(out, out_c, picture, &weights.0, k);
             },
             &|out| {
@@ -140,9 +141,7 @@ fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
 
 /// Two pictures as they lie.
 pub(super) fn conv_pixels(table: &Kernels, random: &mut Random) -> bool {
-    if table.byte_limits.is_none() {
-        return true;
-    }
+    let Some(kernels) = table.byte_kernels else { return true };
     let cs = [0; 2].map(|_| 4 * (1 + random.below(10)));
     let channels = 1 + random.below((LEN / 2 / cs[0].max(cs[1]) / 4 * 4).min(40));
     let out_c = channels + random.below(2) * random.below(17);
@@ -178,7 +177,7 @@ pub(super) fn conv_pixels(table: &Kernels, random: &mut Random) -> bool {
     both::<i8, OUT_LEN>(
         0,
         (pixels - 1) * out_c + channels,
-        [&|out| (table.conv_pixels)(out, out_c, [first, second], k), &|out| {
+        [&|out| (kernels.conv_pixels)(out, out_c, [first, second], k), &|out| {
             let [mut first, mut second] = [first, second].map(sums_of);
             let [first, second] =
                 [&mut first, &mut second].map(|sums| sums.get_mut(..pixels * channels).unwrap_or_default());
@@ -188,9 +187,7 @@ pub(super) fn conv_pixels(table: &Kernels, random: &mut Random) -> bool {
 }
 
 pub(super) fn conv_f32(table: &Kernels, random: &mut Random) -> bool {
-    if table.byte_limits.is_none() {
-        return true;
-    }
+    let Some(kernels) = table.byte_kernels else { return true };
     let c = [16, 32, 64, 128].get(random.below(4)).copied().unwrap_or(16);
     let most = LEN / 4 / c;
     let kh = 1 + random.below(most.min(3));
@@ -208,7 +205,7 @@ pub(super) fn conv_f32(table: &Kernels, random: &mut Random) -> bool {
     both::<f32, OUT_LEN>(
         -1.0,
         out[0] * out[1] * channels,
-        [&|out| (table.conv_f32)(out, picture, &weights.0, Channels { bias, multiplier, shift: 0 }), &|out| {
+        [&|out| (kernels.conv_f32)(out, picture, &weights.0, Channels { bias, multiplier, shift: 0 }), &|out| {
             for (i, to) in out.iter_mut().enumerate() {
                 let (channel, pixel) = (i % channels, i / channels);
                 let of = |from: &[i32]| from.get(channel).copied().unwrap_or(0);

@@ -8,7 +8,7 @@
 //! elements are spread beside them, each group four times, and serve four blocks; in the end the four groups' lanes are
 //! added. Behind a run's last whole vector a mask takes the groups that are left.
 
-use super::super::{Kernels, Window};
+use super::super::{ByteKernels, Kernels, Window};
 use super::rows512::{self, first16, fold};
 use super::{avx2, direct512, floats512, lanes512, norm512, pixels512, requantize512, up512, winograd512};
 use core::arch::x86_64::*;
@@ -43,11 +43,7 @@ pub(super) static TABLE: Kernels = Kernels {
     norm_constants: |source, to, affine| unsafe { rows512::norm_constants(source, to, affine) },
     group_stats: |out, sums, source| unsafe { rows512::group_stats(out, sums, source) },
     requantize: |out, out_c, sums, k| unsafe { requantize512::requantize(out, out_c, sums, k) },
-    conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
-    conv_up_bytes: |out, out_c, picture, weights, k| unsafe { up512::conv_up_bytes(out, out_c, picture, weights, k) },
-    conv_pixels: |out, out_c, sources, k| unsafe { pixels512::conv_pixels(out, out_c, sources, k) },
-    conv_f32: |out, picture, weights, k| unsafe { floats512::conv_f32(out, picture, weights, k) },
-    byte_limits: Some(&direct512::LIMITS),
+    byte_kernels: Some(&BYTES),
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_i8: |out, out_c, src, src_c, k| unsafe {
         match super::has() & super::AVX512_VBMI {
@@ -58,6 +54,15 @@ pub(super) static TABLE: Kernels = Kernels {
     attend_pack: |packed, elems, sizes| unsafe { lanes512::attend_pack(packed, elems, sizes) },
     attend: |out, scratch, attention| unsafe { lanes512::attend(out, scratch, attention) },
     ..avx2::KERNELS
+};
+
+// SAFETY of every call: as above.
+static BYTES: ByteKernels = ByteKernels {
+    limits: direct512::LIMITS,
+    conv_bytes: |out, out_c, picture, weights, k| unsafe { direct512::conv_bytes(out, out_c, picture, weights, k) },
+    conv_up_bytes: |out, out_c, picture, weights, k| unsafe { up512::conv_up_bytes(out, out_c, picture, weights, k) },
+    conv_f32: |out, picture, weights, k| unsafe { floats512::conv_f32(out, picture, weights, k) },
+    conv_pixels: |out, out_c, sources, k| unsafe { pixels512::conv_pixels(out, out_c, sources, k) },
 };
 
 /// Pixels of the largest register tile: 4 × 6 accumulators, four weight vectors and an input fit 32 registers.
