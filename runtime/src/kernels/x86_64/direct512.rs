@@ -104,6 +104,7 @@ struct Finish {
     shift: u32,
 }
 
+#[allow(clippy::large_enum_variant)] // one a call, on the stack
 enum Kind {
     /// All channels, without a shift; with a residual or without.
     Plain,
