@@ -5,7 +5,7 @@
 //! permuted. Of three taps beside each other a pixel's elements are read once. The window's copy has its signs flipped.
 
 use super::super::{ByteLimits, Picture, Requantization};
-use super::order512::{VECTOR, add_run, line, load_rows, order};
+use super::order512::{VECTOR, add_run, arrange, load_rows};
 use super::picture512::{Lines, Shape, load};
 use super::requantize512::{ResidualWords, Sixteen, Twice, bytes, words};
 use super::rows512::{Shift, first16};
@@ -69,19 +69,14 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
         let places = (to.wrapping_add(first), residual.wrapping_add(first), out_c);
         let finish = Finish::new(&k, places, [first, lanes]);
         let job = Job { x, w: if odd { ordered } else { lined }, shape: &shape, finish: &finish };
+        let runs = odd.then_some([runs, run_len]);
         // SAFETY: `there`, and the shape's patch fits; pixels and channels are there: `room`.
         unsafe {
             if lanes > 16 {
-                line::<2>(lined, from, groups, lanes);
-                if odd {
-                    order::<2>(ordered, lined, [runs, run_len]);
-                }
+                arrange::<2>([lined, ordered], from, [groups, lanes], runs);
                 job.run::<2>();
             } else {
-                line::<1>(lined, from, groups, lanes);
-                if odd {
-                    order::<1>(ordered, lined, [runs, run_len]);
-                }
+                arrange::<1>([lined, ordered], from, [groups, lanes], runs);
                 job.run::<1>();
             }
         }

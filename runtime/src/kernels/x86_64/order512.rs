@@ -6,6 +6,27 @@ use core::arch::x86_64::*;
 /// Bytes of a vector.
 pub(super) const VECTOR: usize = 64;
 
+/// As `line`, and where there are runs, as `order`, each to its place.
+///
+/// # Safety
+/// As of these.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) unsafe fn arrange<const V: usize>(
+    [lined, ordered]: [*mut i8; 2],
+    weights: *const i8,
+    [groups, lanes]: [usize; 2],
+    runs: Option<[usize; 2]>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        line::<V>(lined, weights, groups, lanes);
+        if let Some(runs) = runs {
+            order::<V>(ordered, lined, runs);
+        }
+    }
+}
+
 /// Weights of as many channels as `V` vectors have, or fewer, as they lie, to steps. Channels that are not there have zeros.
 ///
 /// # Safety
@@ -107,7 +128,7 @@ unsafe fn store_groups(to: *mut i8, stride: usize, [a, b, c, d]: [__m512i; 4]) {
 /// `lined` holds what `line` has made of `runs·run_len` elements, and room for a step more; `to` has room for as many steps as groups,
 /// those of each run rounded up.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) unsafe fn order<const V: usize>(to: *mut i8, lined: *mut i8, [runs, run_len]: [usize; 2]) {
+unsafe fn order<const V: usize>(to: *mut i8, lined: *mut i8, [runs, run_len]: [usize; 2]) {
     let mut to = to;
     // SAFETY: room for another step.
     unsafe { lined.add((runs * run_len).div_ceil(4) * V * VECTOR).write_bytes(0, V * VECTOR) };
