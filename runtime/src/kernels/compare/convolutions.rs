@@ -75,13 +75,18 @@ fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
     let row = patch.next_multiple_of(4);
     let channels = 1 + random.below((LEN / row / 4 * 4).min(C));
     let out_c = channels + random.below(3) * random.below(5);
-    let mut out_w = 1 + random.below((OUT_LEN / out_c).clamp(1, if up { 50 } else { 12 }));
+    let mut out_w = 1 + random.below((OUT_LEN / out_c).clamp(1, 50));
+    // Rows that are whole tiles of the widest kind.
+    if out_w > 12 && !up && random.below(2) == 0 {
+        out_w = out_w.next_multiple_of(16).min(OUT_LEN / out_c / 16 * 16).max(1);
+    }
     if up {
         out_w = (out_w / 2 * 2).max(2);
     }
     let mut out = [1 + random.below((OUT_LEN / out_c / out_w).clamp(1, 4)), out_w];
     let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
-    let mut size = [1 + random.below(6), 1 + random.below(12), c];
+    let h = 1 + random.below(6);
+    let mut size = [h, 1 + random.below((LEN - 64) / h / c), c];
     if up {
         size[1] = out_w / 2;
         size[0] = size[0].min(LEN / c / size[1] - 1).max(1);
@@ -93,6 +98,10 @@ fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
     let mut from = [0; 2].map(|_| random.below(4) as isize - 2);
     if up {
         from = [random.below(2 * size[0] - out[0] + 1) as isize - 1, -1];
+    }
+    let window = [0, 1].map(|i| (out[i] - 1) * stride + kernel[i]);
+    if !up && window[0] * window[1] * c > limits.window {
+        return true;
     }
     let picture = Picture { elems, size, zero_point, kernel, stride, from, out };
     let bias: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
