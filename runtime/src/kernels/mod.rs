@@ -304,10 +304,10 @@ pub type SoftmaxRows = fn(&mut [i16], &mut [i32], &[i32], &[i32], Exponential<'_
 /// Outputs, channels a pixel of them, sums of each source, constants: [`Kernels::requantize`].
 pub type Requantize = fn(&mut [i8], usize, [&mut [i32]; 2], Requantization<'_>);
 
-/// Outputs, channels a pixel of them, input, weights, constants: [`Kernels::conv_bytes`].
+/// Outputs, channels a pixel of them, input, weights, constants: [`ByteKernels::conv_bytes`].
 pub type ConvBytes = fn(&mut [i8], usize, Picture<'_>, &[i8], Requantization<'_>);
 
-/// Outputs, input, weights, constants: [`Kernels::conv_f32`].
+/// Outputs, input, weights, constants: [`ByteKernels::conv_f32`].
 pub type ConvF32 = fn(&mut [f32], Picture<'_>, &[i8], Channels<'_>);
 
 /// What a convolution of some rows reads, of any number of channels.
@@ -340,10 +340,25 @@ pub struct Pixels<'a> {
     pub weights: &'a [i8],
 }
 
-/// Outputs, channels a pixel of them, sources, constants: [`Kernels::conv_pixels`].
+/// Outputs, channels a pixel of them, sources, constants: [`ByteKernels::conv_pixels`].
 pub type ConvPixels = fn(&mut [i8], usize, [Pixels<'_>; 2], Requantization<'_>);
 
-/// What [`Kernels::conv_bytes`] and [`Kernels::conv_f32`] are for.
+/// Convolutions from pixels to bytes, or floats, in one pass.
+#[derive(Clone, Copy, Debug)]
+pub struct ByteKernels {
+    /// What they are for.
+    pub limits: ByteLimits,
+    /// The output of one source's convolution, as `conv_i8` and `requantize` make it.
+    pub conv_bytes: ConvBytes,
+    /// As `conv_bytes`, of a 3×3 convolution padded by one of the picture upsampled to twice its size, whose rows and pixels `from` counts.
+    pub conv_up_bytes: ConvBytes,
+    /// The output of up to four channels as floats, `(sum + bias)·scale`, whose scales are the multipliers' bits: for [`ByteLimits::has_f32`].
+    pub conv_f32: ConvF32,
+    /// The output of two sources' 1×1 convolution without a residual, as `conv_i8` and `requantize` make it: for [`ByteLimits::has_pixels`].
+    pub conv_pixels: ConvPixels,
+}
+
+/// What [`ByteKernels`] are for.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteLimits {
     /// Elements of the longest patch.
@@ -358,6 +373,10 @@ pub struct ByteLimits {
     pub pixels: usize,
     /// Output channels up to which it is faster than Winograd's algorithm.
     pub channels: usize,
+    /// Pixels of the longest row that is upsampled.
+    pub up_width: usize,
+    /// The most channels that it has.
+    pub up_channels: usize,
 }
 
 impl ByteLimits {
@@ -369,9 +388,16 @@ impl ByteLimits {
         out_c <= 4 && stride == 1 && c <= Self::F32_CHANNELS && (c == 16 || c == 32 || c > 0 && c.is_multiple_of(64))
     }
 
-    /// Whether `conv_pixels` makes so many channels of two sources of so many: with more it is not faster.
-    pub const fn has_pixels(out_c: usize, c: [usize; 2]) -> bool {
-        out_c <= 16 && matches!(c, [16, 16] | [32, 16] | [32, 32])
+    /// The most input channels of both sources together that `conv_pixels` takes.
+    pub const PIXELS_C: usize = 512;
+
+    /// Whether it takes pixels of so many elements.
+    pub const fn has_pixels(c: [usize; 2]) -> bool {
+        c[0] > 0
+            && c[1] > 0
+            && c[0].is_multiple_of(4)
+            && c[1].is_multiple_of(4)
+            && c[0].saturating_add(c[1]) <= Self::PIXELS_C
     }
 }
 
@@ -477,16 +503,8 @@ pub struct Kernels {
     /// ([`Tiling::is_host`](tiling::Tiling::is_host)): channel c of pixel p goes to `out[p·out_c + c]`. The sums,
     /// `[pixels][channels]`, none of a second source that is not there, are left as whatever.
     pub requantize: Requantize,
-    /// The output of one source's convolution, as `conv_i8` and `requantize` make it, within `byte_limits`. For hosts.
-    pub conv_bytes: ConvBytes,
-    /// The output of up to four channels as floats, `(sum + bias)·scale`, whose scales are the multipliers' bits, within `byte_limits`:
-    /// for [`ByteLimits::has_f32`]. For hosts.
-    pub conv_f32: ConvF32,
-    /// The output of two sources' 1×1 convolution without a residual, as `conv_i8` and `requantize` make it, where `byte_limits` has it. For
-    /// hosts.
-    pub conv_pixels: ConvPixels,
-    /// What these are for; `None` where there are no such kernels.
-    pub byte_limits: Option<&'static ByteLimits>,
+    /// Convolutions from pixels to bytes, where there are such kernels. For hosts.
+    pub byte_kernels: Option<&'static ByteKernels>,
     /// Adds Σq (with a sign) and Σq² to every group's total, exactly: of `group_c` channels of each pixel from `first` on, then of
     /// as many behind them. `row` is a row or several.
     pub sums_i8: Sums<i8>,

@@ -1,11 +1,7 @@
-//! `Conv` on hosts from pixels to bytes in one pass, where the table has a kernel for it ([`Kernels::conv_bytes`], [`Kernels::conv_f32`],
-//! [`Kernels::conv_pixels`](crate::kernels::Kernels::conv_pixels)).
+//! `Conv` on hosts from pixels to bytes in one pass, where the table has kernels for it ([`ByteKernels`]).
 //!
 //! No sums lie in memory, no window is loaded here, and on one thread nothing but the step's constants is in scratch and nothing is cut
 //! in parts: with these in the way a step of a net of 15.6 M multiply-adds takes 1.03 times as long.
-//!
-//! [`Kernels::conv_bytes`]: crate::kernels::Kernels::conv_bytes
-//! [`Kernels::conv_f32`]: crate::kernels::Kernels::conv_f32
 
 use super::Context;
 use super::conv::{Finish, Place};
@@ -13,9 +9,9 @@ use crate::arena::{cast, cast_mut};
 use crate::format::op::Conv;
 use crate::format::{DType, NONE, Tensor};
 use crate::kernels::scratch::is_direct;
-use crate::kernels::{ByteLimits, Picture, Pixels, select};
+use crate::kernels::{ByteKernels, ByteLimits, Picture, Pixels, select};
 use crate::opset::OpSet;
-use crate::shape::window_start;
+use crate::shape::{window_start, winograd_fits};
 use core::ops::Range;
 
 /// Some rows and channels from pixels to bytes in one pass, or to floats, `byte_rows` rows in a call.
@@ -33,6 +29,7 @@ pub(super) fn run<const OPS: OpSet>(
     [channel, some_c]: [usize; 2],
     out_bytes: &mut [u8],
 ) {
+    let Some(kernels) = ctx.kernels.byte_kernels else { return };
     let model = ctx.model;
     let [out_w, out_c] = [finish.out.w as usize, finish.out.c as usize];
     for y in rows.clone().step_by(byte_rows) {
@@ -57,14 +54,16 @@ pub(super) fn run<const OPS: OpSet>(
                     let elems = super::rows_of(cast(elems), tensor.row_elems(), y..y + picture.out[0]);
                     Pixels { elems, c: tensor.c as usize, weights: codes }
                 };
-                (ctx.kernels.conv_pixels)(to, out_c, [pixels(0), pixels(1)], constants);
+                (kernels.conv_pixels)(to, out_c, [pixels(0), pixels(1)], constants);
+            } else if op.upsample {
+                (kernels.conv_up_bytes)(to, out_c, picture, codes[0], constants);
             } else {
-                (ctx.kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
+                (kernels.conv_bytes)(to, out_c, picture, codes[0], constants);
             }
         } else {
             let at = (y - rows.start) * out_w * out_c;
             let to = cast_mut(&mut *out_bytes).get_mut(at..).unwrap_or_default();
-            (ctx.kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
+            (kernels.conv_f32)(to, picture, codes[0], finish.channels(0, channel..channel + some_c));
         }
     }
 }
@@ -78,15 +77,17 @@ pub(super) fn rows<const OPS: OpSet>(
     out: &Tensor,
     residual: &Tensor,
 ) -> usize {
-    let Some(limits) = ctx.kernels.byte_limits.filter(|_| select::TILING.is_host()) else { return 0 };
-    if op.upsample || input.dtype != DType::I8 {
+    let Some(ByteKernels { limits, .. }) = ctx.kernels.byte_kernels.filter(|_| select::TILING.is_host()) else {
+        return 0;
+    };
+    if input.dtype != DType::I8 {
         return 0;
     }
     if op.sources[1] != NONE {
         let bytes = second.dtype == DType::I8 && out.dtype == DType::I8 && op.residual == NONE;
         let direct = is_direct(op, input, out) && is_direct(op, second, out);
         let sources = [input, second].map(|source| source.c as usize);
-        let fits = bytes && direct && ByteLimits::has_pixels(out.c as usize, sources);
+        let fits = bytes && direct && ByteLimits::has_pixels(sources);
         return if fits { out.h as usize } else { 0 };
     }
     let [kh, kw] = op.kernel.map(usize::from);
@@ -98,6 +99,10 @@ pub(super) fn rows<const OPS: OpSet>(
         DType::F32 if op.residual == NONE && ByteLimits::has_f32(out.c as usize, c, stride) => limits.f32_patch,
         DType::F32 | DType::I16 => 0,
     };
+    if op.upsample {
+        let fits = winograd_fits(op, input, out) && c <= limits.up_channels && w <= 2 * limits.up_width;
+        return if fits && out.dtype == DType::I8 && patch > 0 { out.h as usize } else { 0 };
+    }
     let window_rows = limits.window / ((w.saturating_sub(1) * stride + kw) * c).max(1);
     if kh * kw * c > patch || window_rows < kh || w * (out.h as usize) < limits.pixels {
         return 0;

@@ -49,7 +49,9 @@ pub(super) fn run<const OPS: OpSet>(
     let winograd_pays = in_c >= ctx.kernels.winograd_from
         && (!select::TILING.is_host()
             || out.h as usize * out.w as usize >= ctx.kernels.winograd_pixels
-                && (byte_rows == 0 || ctx.kernels.byte_limits.is_none_or(|limits| out.c as usize > limits.channels)));
+                && (byte_rows == 0
+                    || !op.upsample
+                        && ctx.kernels.byte_kernels.is_none_or(|bytes| out.c as usize > bytes.limits.channels)));
     // Nothing but constants is needed.
     let at_once = byte_rows > 0 && !winograd_pays && packed == [false; 2];
     let parts = match at_once {
@@ -78,6 +80,7 @@ pub(super) fn run<const OPS: OpSet>(
         && links(OPS, opset::CONV_UPSAMPLED)
         && parts.taps > 0
         && !by_winograd
+        && byte_rows == 0
         && in_c >= ctx.kernels.taps_from;
     if rows.start == 0 {
         let per_source = constants.len() / if two { 2 } else { 1 };

@@ -108,10 +108,16 @@ fn residuals_two_sources_and_modulations() {
 #[test]
 fn winograd_is_direct() {
     let mut seed = 900;
-    for [h, w] in [[4, 3], [5, 6], [3, 17], [7, 34], [1, 41]] {
-        for (in_c, out_c, group_len) in
-            [(4, 4, None), (12, 20, None), (24, 8, Some(8)), (68, 36, None), (16, 52, Some(4)), (456, 36, None)]
-        {
+    for [h, w] in [[4, 3], [5, 6], [3, 17], [2, 32], [7, 34], [1, 41]] {
+        for (in_c, out_c, group_len) in [
+            (4, 4, None),
+            (12, 20, None),
+            (24, 8, Some(8)),
+            (68, 36, None),
+            (16, 52, Some(4)),
+            (256, 20, None),
+            (456, 36, None),
+        ] {
             for (upsample, out_dtype) in
                 [(false, DType::I8), (true, DType::I8), (false, DType::F32), (false, DType::I16)]
             {
@@ -144,8 +150,12 @@ fn winograd_is_direct() {
                         taps_from: usize::MAX,
                         ..**table
                     };
-                    for (winograd, budget) in [(true, u32::MAX), (false, u32::MAX), (true, 1), (false, 1)] {
-                        let got = draw(winograd, table, budget);
+                    // From pixels to bytes where that goes, and never.
+                    let tables = [table, Kernels { byte_kernels: None, ..table }];
+                    for (i, (winograd, budget)) in
+                        [(true, u32::MAX), (false, u32::MAX), (true, 1), (false, 1)].repeat(2).into_iter().enumerate()
+                    {
+                        let got = draw(winograd, tables[i / 4], budget);
                         let name = table.name;
                         assert!(
                             got == want,

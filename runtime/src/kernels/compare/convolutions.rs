@@ -54,10 +54,20 @@ pub(super) fn conv_i8(table: &Kernels, random: &mut Random) -> bool {
 
 /// Pictures that reach out of the tensor on any side, and channels of any number.
 pub(super) fn conv_bytes(table: &Kernels, random: &mut Random) -> bool {
+    picture_bytes(table, random, false)
+}
+
+/// Some rows of pictures that are upsampled.
+pub(super) fn conv_up_bytes(table: &Kernels, random: &mut Random) -> bool {
+    picture_bytes(table, random, true)
+}
+
+fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
     const C: usize = 40;
-    let Some(limits) = table.byte_limits else { return true };
-    let c = if random.below(3) == 0 { 1 + random.below(20) } else { 4 * (1 + random.below(5)) };
-    let kernel = [0; 2].map(|_| 1 + random.below(3));
+    let Some(kernels) = table.byte_kernels else { return true };
+    let limits = &kernels.limits;
+    let c = if random.below(3) == 0 && !up { 1 + random.below(20) } else { 4 * (1 + random.below(5)) };
+    let kernel = if up { [3, 3] } else { [0; 2].map(|_| 1 + random.below(3)) };
     let patch = kernel[0] * kernel[1] * c;
     if patch > if c.is_multiple_of(4) { limits.patch } else { limits.odd_patch } {
         return true;
@@ -65,14 +75,34 @@ pub(super) fn conv_bytes(table: &Kernels, random: &mut Random) -> bool {
     let row = patch.next_multiple_of(4);
     let channels = 1 + random.below((LEN / row / 4 * 4).min(C));
     let out_c = channels + random.below(3) * random.below(5);
-    let out_w = 1 + random.below((OUT_LEN / out_c).clamp(1, 12));
-    let out = [1 + random.below((OUT_LEN / out_c / out_w).clamp(1, 4)), out_w];
+    let mut out_w = 1 + random.below((OUT_LEN / out_c).clamp(1, 50));
+    // Rows that are whole tiles of the widest kind.
+    if out_w > 12 && !up && random.below(2) == 0 {
+        out_w = out_w.next_multiple_of(16).min(OUT_LEN / out_c / 16 * 16).max(1);
+    }
+    if up {
+        out_w = (out_w / 2 * 2).max(2);
+    }
+    let mut out = [1 + random.below((OUT_LEN / out_c / out_w).clamp(1, 4)), out_w];
     let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
-    let size = [1 + random.below(6), 1 + random.below(12), c];
+    let h = 1 + random.below(6);
+    let mut size = [h, 1 + random.below((LEN - 64) / h / c), c];
+    if up {
+        size[1] = out_w / 2;
+        size[0] = size[0].min(LEN / c / size[1] - 1).max(1);
+        out[0] = out[0].min(2 * size[0]);
+    }
     let at = random.offset();
     let elems = elems.get(at..at + size.iter().product::<usize>()).unwrap_or_default();
-    let (zero_point, stride) = (random.value(-128, 127) as i8, 1 + random.below(2));
-    let from = [0; 2].map(|_| random.below(4) as isize - 2);
+    let (zero_point, stride) = (random.value(-128, 127) as i8, if up { 1 } else { 1 + random.below(2) });
+    let mut from = [0; 2].map(|_| random.below(4) as isize - 2);
+    if up {
+        from = [random.below(2 * size[0] - out[0] + 1) as isize - 1, -1];
+    }
+    let window = [0, 1].map(|i| (out[i] - 1) * stride + kernel[i]);
+    if !up && window[0] * window[1] * c > limits.window {
+        return true;
+    }
     let picture = Picture { elems, size, zero_point, kernel, stride, from, out };
     let bias: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
     let multiplier: [i32; C] =
@@ -98,14 +128,15 @@ pub(super) fn conv_bytes(table: &Kernels, random: &mut Random) -> bool {
         [
             &|out| {
                 hold(out);
-                (table.conv_bytes)(out, out_c, picture, &weights.0, k);
+                let kernel = if up { kernels.conv_up_bytes } else { kernels.conv_bytes };
+                kernel(out, out_c, picture, &weights.0, k);
             },
             &|out| {
                 hold(out);
                 let mut sums = [0; OUT_LEN];
                 let sums = sums.get_mut(..picture.out[0] * out_w * channels).unwrap_or_default();
                 for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = picture_sum(&picture, table.offset, [i / channels / out_w, i / channels % out_w], |k| {
+                    *sum = picture_sum(&picture, up, table.offset, [i / channels / out_w, i / channels % out_w], |k| {
                         let channel = i % channels;
                         let at = channel / 4 * 4 * row + k / 4 * 16 + channel % 4 * 4 + k % 4;
                         weights.0.get(at).copied().unwrap_or(0)
@@ -119,16 +150,14 @@ pub(super) fn conv_bytes(table: &Kernels, random: &mut Random) -> bool {
 
 /// Two pictures as they lie.
 pub(super) fn conv_pixels(table: &Kernels, random: &mut Random) -> bool {
-    if table.byte_limits.is_none() {
-        return true;
-    }
-    let cs = [[16, 16], [32, 16], [32, 32]].get(random.below(3)).copied().unwrap_or_default();
-    let channels = 1 + random.below(16);
+    let Some(kernels) = table.byte_kernels else { return true };
+    let cs = [0; 2].map(|_| 4 * (1 + random.below(10)));
+    let channels = 1 + random.below((LEN / 2 / cs[0].max(cs[1]) / 4 * 4).min(40));
     let out_c = channels + random.below(2) * random.below(17);
     let pixels = 1 + random.below((OUT_LEN / out_c).min(20));
     let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
-    let bias: [i32; 20] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
-    let multiplier: [i32; 20] =
+    let bias: [i32; 44] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
+    let multiplier: [i32; 44] =
         core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1) >> random.below(24));
     let shift = if random.below(3) > 0 { 0 } else { random.below(16) as u32 };
     let constants = |first: usize| Channels {
@@ -157,7 +186,7 @@ pub(super) fn conv_pixels(table: &Kernels, random: &mut Random) -> bool {
     both::<i8, OUT_LEN>(
         0,
         (pixels - 1) * out_c + channels,
-        [&|out| (table.conv_pixels)(out, out_c, [first, second], k), &|out| {
+        [&|out| (kernels.conv_pixels)(out, out_c, [first, second], k), &|out| {
             let [mut first, mut second] = [first, second].map(sums_of);
             let [first, second] =
                 [&mut first, &mut second].map(|sums| sums.get_mut(..pixels * channels).unwrap_or_default());
@@ -167,9 +196,7 @@ pub(super) fn conv_pixels(table: &Kernels, random: &mut Random) -> bool {
 }
 
 pub(super) fn conv_f32(table: &Kernels, random: &mut Random) -> bool {
-    if table.byte_limits.is_none() {
-        return true;
-    }
+    let Some(kernels) = table.byte_kernels else { return true };
     let c = [16, 32, 64, 128].get(random.below(4)).copied().unwrap_or(16);
     let most = LEN / 4 / c;
     let kh = 1 + random.below(most.min(3));
@@ -187,13 +214,14 @@ pub(super) fn conv_f32(table: &Kernels, random: &mut Random) -> bool {
     both::<f32, OUT_LEN>(
         -1.0,
         out[0] * out[1] * channels,
-        [&|out| (table.conv_f32)(out, picture, &weights.0, Channels { bias, multiplier, shift: 0 }), &|out| {
+        [&|out| (kernels.conv_f32)(out, picture, &weights.0, Channels { bias, multiplier, shift: 0 }), &|out| {
             for (i, to) in out.iter_mut().enumerate() {
                 let (channel, pixel) = (i % channels, i / channels);
                 let of = |from: &[i32]| from.get(channel).copied().unwrap_or(0);
-                let sum = picture_sum(&picture, table.offset, [pixel / picture.out[1], pixel % picture.out[1]], |k| {
-                    weights.0.get(k / 4 * 16 + channel * 4 + k % 4).copied().unwrap_or(0)
-                });
+                let sum =
+                    picture_sum(&picture, false, table.offset, [pixel / picture.out[1], pixel % picture.out[1]], |k| {
+                        weights.0.get(k / 4 * 16 + channel * 4 + k % 4).copied().unwrap_or(0)
+                    });
                 *to = (sum + of(bias)) as f32 * f32::from_bits(of(multiplier) as u32);
             }
         }],
@@ -201,12 +229,12 @@ pub(super) fn conv_f32(table: &Kernels, random: &mut Random) -> bool {
 }
 
 /// A pixel's products with the weights of a channel, element by element.
-fn picture_sum(picture: &Picture<'_>, offset: i32, [y, x]: [usize; 2], weight: impl Fn(usize) -> i8) -> i32 {
+fn picture_sum(picture: &Picture<'_>, up: bool, offset: i32, [y, x]: [usize; 2], weight: impl Fn(usize) -> i8) -> i32 {
     let Picture { elems, size: [h, w, c], zero_point, kernel: [kh, kw], stride, from, .. } = *picture;
     let mut sum = 0;
     for k in 0..kh * kw * c {
         let [row, column] = [y * stride + k / c / kw, x * stride + k / c % kw].map(|at| at as isize);
-        let [row, column] = [from[0] + row, from[1] + column];
+        let [row, column] = [from[0] + row, from[1] + column].map(|at| at >> up as u32);
         let inside = (0..h as isize).contains(&row) && (0..w as isize).contains(&column);
         let at = |row: usize, column: usize| (row * w + column) * c + k % c;
         let inside = inside.then(|| elems.get(at(row as usize, column as usize)).copied().unwrap_or(0));

@@ -15,7 +15,9 @@ use crate::format::{DType, Quant, Row};
 use crate::sampler::coefficients::Bounds;
 use crate::sampler::noise::chacha8;
 use attention::{attend, dot_i8, mix_i8, softmax, softmax_rows};
-use convolutions::{conv_bytes, conv_f32, conv_i8, conv_i16, conv_pixels, exchanged, sum_taps, unpack_i4, winograd};
+use convolutions::{
+    conv_bytes, conv_f32, conv_i8, conv_i16, conv_pixels, conv_up_bytes, exchanged, sum_taps, unpack_i4, winograd,
+};
 
 /// A kernel that does not give scalar's integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ const OUT_LEN: usize = 256;
 /// The first kernel that differs.
 pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
     type Same = fn(&Kernels, &mut Random) -> bool;
-    let all: [(&'static str, Same); 33] = [
+    let all: [(&'static str, Same); 34] = [
         ("copy", copy),
         ("widen", widen),
         ("frame_i8", frame_i8),
@@ -70,6 +72,7 @@ pub fn compare(table: &Kernels, seed: u64) -> Result<(), Difference> {
         ("conv_bytes", conv_bytes),
         ("conv_f32", conv_f32),
         ("conv_pixels", conv_pixels),
+        ("conv_up_bytes", conv_up_bytes),
     ];
     for (stream, (kernel, same)) in all.into_iter().enumerate() {
         let mut random = Random { seed, stream: stream as u32, at: 0, words: [0; 16] };

@@ -32,13 +32,13 @@ pub(super) fn conv_f32(out: &mut [f32], picture: Picture<'_>, weights: &[i8], k:
     }
     let mut window = Lines::<{ WINDOW + SLACK }>::new();
     let mut rows = Lines::<{ ROWS * LIMITS.f32_patch }>::new();
-    let (x, w) = (window.start(), rows.start());
     // SAFETY: the window, and `SLACK` behind it; a whole block of weights, which is `there`.
-    unsafe {
-        load(x, &picture, &shape);
-        x.add(shape.len()).write_bytes(0, SLACK);
+    let (x, w) = unsafe {
+        let (x, w) = (load(window.start(), &picture, &shape), rows.start());
+        x.add(shape.len).write_bytes(0, SLACK);
         unblock(w, weights.as_ptr(), patch);
-    }
+        (x, w)
+    };
     let mut constants = [[0; ROWS]; 2];
     for (to, from) in constants.iter_mut().zip([k.bias, k.multiplier]) {
         to.iter_mut().zip(from).for_each(|(to, &from)| *to = from);

@@ -36,6 +36,7 @@ mod requantize512;
 mod rows;
 mod rows512;
 mod tables512;
+mod up512;
 mod vnni;
 mod winograd;
 mod winograd512;

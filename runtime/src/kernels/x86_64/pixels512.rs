@@ -1,16 +1,20 @@
-//! AVX-512 VNNI for 1×1 convolutions of two pictures of few channels: from pixels to bytes in one pass.
+//! AVX-512 VNNI for 1×1 convolutions of two pictures: from pixels to bytes in one pass.
 //!
-//! A lane is a channel, and sixteen channels' weights stay in registers, a vector for each group of four elements; so nothing is
-//! ordered or copied before, which takes longer than so few products. Sums are scaled where they are computed.
+//! As `direct512`, a lane is a channel. Sums of both pictures are scaled where they are computed, each by its own factors.
 
-use super::super::{Pixels, Requantization};
-use super::requantize512::Source;
+use super::super::{ByteLimits, Pixels, Requantization};
+use super::order512::{VECTOR, add_run, line};
+use super::picture512::{Lines, flip};
+use super::requantize512::{Source, bytes, whole, words};
 use super::rows512::{Shift, first16};
 use crate::quant::SUM_FRACTION_BITS;
 use core::arch::x86_64::*;
 
-/// Pixels at a time, whose bytes may be one vector.
-const PIXELS: usize = 4;
+/// Bytes of the pixels whose signs are flipped at a time.
+const CHUNK: usize = 4 << 10;
+
+/// Bytes of both pictures' weights.
+const WEIGHTS: usize = ByteLimits::PIXELS_C / 4 * 2 * VECTOR;
 
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn conv_pixels(out: &mut [i8], out_c: usize, sources: [Pixels<'_>; 2], k: Requantization<'_>) {
@@ -21,177 +25,212 @@ pub(super) fn conv_pixels(out: &mut [i8], out_c: usize, sources: [Pixels<'_>; 2]
     let there = second.elems.len() / second.c.max(1) >= pixels && out_len <= out.len() && out_c >= channels;
     let weighed =
         [first, second].iter().all(|side| channels.next_multiple_of(4).saturating_mul(side.c) <= side.weights.len());
-    if pixels == 0 || !there || !weighed || k.residual.is_some() {
+    if pixels == 0 || !there || !weighed || !ByteLimits::has_pixels([first.c, second.c]) || k.residual.is_some() {
         return;
     }
-    let job = Job { sides: [first.elems, second.elems].map(<[i8]>::as_ptr), to: out.as_mut_ptr(), out_c, pixels };
-    let weights = [first.weights, second.weights].map(<[i8]>::as_ptr);
-    for at in (0..channels).step_by(16) {
-        let lanes = (channels - at).min(16);
-        // SAFETY: pixels and outputs are `there`, weights `weighed`; A and B are quarters of their lengths.
-        unsafe {
-            match [first.c, second.c].map(|c| c / 4) {
-                [4, 4] => job.run(&Lanes::<4, 4>::new(&k, weights, at, lanes)),
-                [8, 4] => job.run(&Lanes::<8, 4>::new(&k, weights, at, lanes)),
-                [8, 8] => job.run(&Lanes::<8, 8>::new(&k, weights, at, lanes)),
-                _ => return,
+    let (mut flipped, mut lined) =
+        ([const { Lines::<{ CHUNK + VECTOR }>::new() }; 2], Lines::<{ WEIGHTS + 6 * 2 * VECTOR }>::new());
+    let [a, b] = &mut flipped;
+    let (x, lined) = ([a.start(), b.start()], lined.start());
+    let cs = [first.c, second.c];
+    // Whole tiles, as long as all are.
+    let most = match CHUNK / first.c.max(second.c) {
+        some @ ..8 => some,
+        some => some / 8 * 8,
+    };
+    for at in (0..channels).step_by(32) {
+        let lanes = (channels - at).min(32);
+        let sum_lines = |v: usize| lined.wrapping_add(first.c / 4 * v * VECTOR);
+        let v = if lanes > 16 { 2 } else { 1 };
+        let w = [lined, sum_lines(v)];
+        for (i, side) in sources.iter().enumerate() {
+            let from = side.weights.as_ptr().wrapping_add(at * side.c);
+            // SAFETY: `weighed`; room for as many groups and three more, the first's before the second's.
+            unsafe {
+                match v {
+                    2 => line::<2>(w[i], from, side.c / 4, lanes),
+                    _ => line::<1>(w[i], from, side.c / 4, lanes),
+                }
+            }
+        }
+        for p in (0..pixels).step_by(most) {
+            let count = (pixels - p).min(most);
+            for (i, side) in sources.iter().enumerate() {
+                // SAFETY: pixels that are `there`, which fit.
+                unsafe { flip(x[i], side.elems.as_ptr().add(p * side.c), count * side.c) };
+            }
+            let to = out.as_mut_ptr().wrapping_add(p * out_c + at);
+            let job = Job { x: x.map(<*mut i8>::cast_const), w: w.map(<*mut i8>::cast_const), cs, to, out_c };
+            // SAFETY: pixels, weights and outputs are there.
+            unsafe {
+                match (v, k.channels[0].shift == 0 && lanes == 16 * v) {
+                    (2, true) => job.run::<2, 4, true>(&Constants::new(&k, at, lanes), count),
+                    (2, _) => job.run::<2, 4, false>(&Constants::new(&k, at, lanes), count),
+                    (_, true) => job.run::<1, 8, true>(&Constants::new(&k, at, lanes), count),
+                    _ => job.run::<1, 8, false>(&Constants::new(&k, at, lanes), count),
+                }
             }
         }
     }
 }
 
-/// Constants and weights of sixteen channels: `A` groups of four elements of the first picture, `B` of the second.
-struct Lanes<const A: usize, const B: usize> {
-    rows: ([__m512i; A], [__m512i; B]),
-    sources: [Source; 2],
-    shift: Option<Shift>,
+/// Constants of `V` vectors of channels.
+struct Constants<const V: usize> {
+    sources: [[Source; 2]; V],
+    shift: Shift,
     zero_point: __m512i,
-    /// The first, and those that are there, a bit each.
-    first: usize,
-    mask: __mmask16,
+    /// The channels that are there, a bit each.
+    masks: [__mmask16; V],
 }
 
-impl<const A: usize, const B: usize> Lanes<A, B> {
-    /// # Safety
-    /// Weights of `lanes` channels from `first` on are there, rounded up to blocks of four channels.
+impl<const V: usize> Constants<V> {
+    /// Of `lanes` channels from `first` on.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn new(k: &Requantization<'_>, [a, b]: [*const i8; 2], first: usize, lanes: usize) -> Self {
+    #[inline]
+    fn new(k: &Requantization<'_>, first: usize, lanes: usize) -> Self {
         // Half of what the last shift drops.
-        let more = [1 << (SUM_FRACTION_BITS - 1), 0];
-        Lanes {
-            // SAFETY: the caller's promise.
-            rows: unsafe { (rows(a, first, lanes), rows(b, first, lanes)) },
-            sources: [0, 1].map(|i| Source::new(k.channels[i], first, more[i])),
-            shift: (k.channels[0].shift > 0).then(|| Shift::new(k.channels[0].shift)),
-            zero_point: _mm512_set1_epi32(k.zero_point),
-            first,
-            mask: first16(lanes),
+        let half = 1 << (SUM_FRACTION_BITS - 1);
+        let source = |v: usize| {
+            [Source::new(k.channels[0], first + 16 * v, half), Source::new(k.channels[1], first + 16 * v, 0)]
+        };
+        let mut sources = [source(0); V];
+        let mut masks = [first16(lanes); V];
+        for v in 1..V {
+            (sources[v], masks[v]) = (source(v), first16(lanes - 16 * v));
+        }
+        Constants {
+            sources,
+            shift: Shift::new(k.channels[0].shift),
+            zero_point: _mm512_set1_epi16(k.zero_point as i16),
+            masks,
         }
     }
 }
 
-/// The pixels of both pictures, and their outputs.
+/// Pixels of both pictures with 128 more each element, their weights as steps, and where outputs go.
 struct Job {
-    sides: [*const i8; 2],
+    x: [*const i8; 2],
+    w: [*const i8; 2],
+    /// Elements of a pixel.
+    cs: [usize; 2],
     to: *mut i8,
     /// Elements from one output pixel to the next.
     out_c: usize,
-    pixels: usize,
 }
 
 impl Job {
-    /// Some channels of all pixels.
+    /// `count` pixels, `N` at a time, eight vectors; the last ones one after the other.
     ///
     /// # Safety
-    /// `pixels` pixels of 4·A and 4·B elements are there, and their outputs.
+    /// Pixels, weights and outputs are there.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    unsafe fn run<const A: usize, const B: usize>(&self, of: &Lanes<A, B>) {
-        let by_lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    unsafe fn run<const V: usize, const N: usize, const PLAIN: bool>(&self, k: &Constants<V>, count: usize) {
         let mut p = 0;
-        while p < self.pixels {
-            // The last ones one after the other.
-            let count = if p + PIXELS <= self.pixels { PIXELS } else { 1 };
-            // SAFETY: the caller's promise: pixels from p on are there.
-            unsafe {
-                let to = self.to.add(p * self.out_c + of.first);
-                if count == 1 {
-                    let [sum] = self.sums::<A, B, 1>(of, p);
-                    _mm_mask_storeu_epi8(to, of.mask, _mm512_cvtsepi32_epi8(sum));
-                } else {
-                    let [a, b, c, d] = self.sums::<A, B, PIXELS>(of, p);
-                    let bytes = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
-                    let bytes = _mm512_permutexvar_epi32(by_lanes, bytes);
-                    let each = [
-                        _mm512_castsi512_si128(bytes),
-                        _mm512_extracti32x4_epi32::<1>(bytes),
-                        _mm512_extracti32x4_epi32::<2>(bytes),
-                        _mm512_extracti32x4_epi32::<3>(bytes),
-                    ];
-                    match of.mask {
-                        0xffff if self.out_c == 16 => _mm512_storeu_si512(to.cast(), bytes),
-                        0xffff => {
-                            for (i, bytes) in each.into_iter().enumerate() {
-                                _mm_storeu_si128(to.add(i * self.out_c).cast(), bytes);
-                            }
-                        }
-                        mask => {
-                            for (i, bytes) in each.into_iter().enumerate() {
-                                _mm_mask_storeu_epi8(to.add(i * self.out_c), mask, bytes);
-                            }
-                        }
-                    }
-                }
+        // SAFETY: the caller's promise.
+        unsafe {
+            while p + N <= count {
+                self.tile::<V, N, PLAIN>(k, p);
+                p += N;
             }
-            p += count;
+            while p < count {
+                self.tile::<V, 1, PLAIN>(k, p);
+                p += 1;
+            }
         }
     }
 
-    /// Outputs of `COUNT` pixels from `p` on, in 32 bits.
+    /// `N` pixels from `p` on.
     ///
     /// # Safety
-    /// As of `run`; the pixels are there.
+    /// As of `run`.
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
-    unsafe fn sums<const A: usize, const B: usize, const COUNT: usize>(
-        &self,
-        of: &Lanes<A, B>,
-        p: usize,
-    ) -> [__m512i; COUNT] {
-        let [a, b] = &of.sources;
+    unsafe fn tile<const V: usize, const N: usize, const PLAIN: bool>(&self, k: &Constants<V>, p: usize) {
         // SAFETY: the caller's promise.
-        let (first, second) = unsafe {
-            let first = products::<A, COUNT>(self.sides[0].add(p * 4 * A), a.bias, &of.rows.0);
-            (first, products::<B, COUNT>(self.sides[1].add(p * 4 * B), b.bias, &of.rows.1))
-        };
-        let mut sums = first;
-        for (sum, second) in sums.iter_mut().zip(second) {
-            let [x, y] = [*sum, second].map(|sum| of.shift.map_or(sum, |shift| shift.of(sum)));
-            let both = _mm512_add_epi32(a.multiplier.mul_round(x), b.multiplier.mul_round(y));
-            *sum = _mm512_add_epi32(_mm512_srai_epi32::<{ SUM_FRACTION_BITS }>(both), of.zero_point);
+        let (mut sums, second) = unsafe { (self.scaled::<V, N, PLAIN, 0>(k, p), self.scaled::<V, N, PLAIN, 1>(k, p)) };
+        for (sums, second) in sums.iter_mut().zip(second) {
+            for v in 0..V {
+                sums[v] = _mm512_add_epi32(sums[v], second[v]);
+            }
         }
-        sums
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.store_four::<V, N, PLAIN>(k, &sums, p, 0);
+            if N * V > 4 {
+                self.store_four::<V, N, PLAIN>(k, &sums, p, 4 / V);
+            }
+        }
     }
-}
 
-/// Products of `COUNT` pixels of 4·G elements, with 128 more each, and their weights, added to `bias`.
-///
-/// # Safety
-/// The pixels are there.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn products<const G: usize, const COUNT: usize>(
-    x: *const i8,
-    bias: __m512i,
-    rows: &[__m512i; G],
-) -> [__m512i; COUNT] {
-    let sign = _mm512_set1_epi32(i32::from_ne_bytes([0x80; 4]));
-    let mut acc = [bias; COUNT];
-    for (group, &row) in rows.iter().enumerate() {
-        for (p, acc) in acc.iter_mut().enumerate() {
-            // SAFETY: four elements of the pixel.
-            let elems = unsafe { x.add(4 * (p * G + group)).cast::<i32>().read_unaligned() };
-            *acc = _mm512_dpbusd_epi32(*acc, _mm512_xor_si512(_mm512_set1_epi32(elems), sign), row);
+    /// Scaled sums of a source.
+    ///
+    /// # Safety
+    /// As of `run`.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn scaled<const V: usize, const N: usize, const PLAIN: bool, const SOURCE: usize>(
+        &self,
+        k: &Constants<V>,
+        p: usize,
+    ) -> [[__m512i; V]; N] {
+        let mut biases = [_mm512_setzero_si512(); V];
+        for (bias, of) in biases.iter_mut().zip(&k.sources) {
+            *bias = of[SOURCE].bias;
         }
+        let (mut acc, c) = ([biases; N], self.cs[SOURCE]);
+        let mut from = [self.x[SOURCE]; N];
+        for (i, from) in from.iter_mut().enumerate() {
+            *from = from.wrapping_add((p + i) * c);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { add_run(&mut acc, from, c, self.w[SOURCE]) };
+        for sums in &mut acc {
+            for (sum, of) in sums.iter_mut().zip(&k.sources) {
+                let shifted = if PLAIN { *sum } else { k.shift.of(*sum) };
+                *sum = of[SOURCE].multiplier.mul_round(shifted);
+            }
+        }
+        acc
     }
-    acc
-}
 
-/// Weights of `lanes` channels from `first` on, a vector for each of `G` groups of four elements; zeros of channels that are not there.
-///
-/// # Safety
-/// They are there, rounded up to blocks of four channels.
-#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn rows<const G: usize>(weights: *const i8, first: usize, lanes: usize) -> [__m512i; G] {
-    let mut rows = [_mm512_setzero_si512(); G];
-    for (group, row) in rows.iter_mut().enumerate() {
-        let mut blocks = [_mm_setzero_si128(); 4];
-        for (block, to) in blocks.iter_mut().enumerate().take(lanes.div_ceil(4)) {
-            // SAFETY: a block's group.
-            *to = unsafe { _mm_loadu_si128(weights.add((first + 4 * block) * 4 * G + 16 * group).cast()) };
+    /// Four vectors, from the pixel `first` of them on.
+    ///
+    /// # Safety
+    /// As of `run`.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    unsafe fn store_four<const V: usize, const N: usize, const PLAIN: bool>(
+        &self,
+        k: &Constants<V>,
+        sums: &[[__m512i; V]; N],
+        p: usize,
+        first: usize,
+    ) {
+        // The last pixel stands for those that are not there.
+        let sum = |i: usize| sums[(first + i / V).min(N - 1)][i % V];
+        let [ab, cd] = [words(sum(0), sum(1)), words(sum(2), sum(3))];
+        let [ab, cd] = [ab, cd].map(|words| _mm512_adds_epi16(whole(words), k.zero_point));
+        let bytes = bytes(ab, cd);
+        let to = |p: usize| self.to.wrapping_add(p * self.out_c);
+        let p = p + first;
+        // SAFETY: the caller's promise; what is masked off is not written.
+        unsafe {
+            if N * V >= 4 && PLAIN && self.out_c == 16 * V {
+                return _mm512_storeu_si512(to(p).cast(), bytes);
+            }
+            let each = [
+                _mm512_castsi512_si128(bytes),
+                _mm512_extracti32x4_epi32::<1>(bytes),
+                _mm512_extracti32x4_epi32::<2>(bytes),
+                _mm512_extracti32x4_epi32::<3>(bytes),
+            ];
+            for (i, bytes) in each.into_iter().enumerate().take(V * N) {
+                _mm_mask_storeu_epi8(
+                    to(p + i / V).wrapping_add(i % V * 16),
+                    if PLAIN { !0 } else { k.masks[i % V] },
+                    bytes,
+                );
+            }
         }
-        let [a, b] = [_mm256_set_m128i(blocks[1], blocks[0]), _mm256_set_m128i(blocks[3], blocks[2])];
-        *row = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b);
     }
-    rows
 }

@@ -1,6 +1,6 @@
 //! AVX-512, from sums to int8: as `requantize`, sixteen channels a vector, the last ones masked.
 
-use super::super::{Channels, Requantization};
+use super::super::{Channels, Requantization, Residual};
 use super::requantize::pixels;
 use super::rows512::{Multiplier, Shift, first16, load};
 use crate::quant::SUM_FRACTION_BITS;
@@ -45,7 +45,8 @@ impl Sixteen {
         // takes; and the output's where nothing can take the sum out of 32 bits: a product is below 2³⁰, a residual below 2²³.
         let added = if two { 0 } else { k.zero_point << SUM_FRACTION_BITS };
         let more = added + (1 << (SUM_FRACTION_BITS - 1)) - zero * high;
-        let [below, high, low] = [(1 << 14) - zero * low, high & 0xffff, low].map(|x| _mm512_set1_epi32(x));
+        let below = _mm512_set1_epi32((1 << 14) - zero * low);
+        let (high, low) = (_mm512_set1_epi32(high & 0xffff), _mm512_set1_epi32(low));
         Sixteen { source: Source::new(k.channels[0], first, more), high, low, below }
     }
 
@@ -56,13 +57,6 @@ impl Sixteen {
         self.add::<RESIDUAL>(self.source.multiplier.mul_round(sum), elems)
     }
 
-    /// As `scale`, of sums as [`Multiplier::mul_round_pairs`] takes them.
-    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    #[inline]
-    pub(super) fn scale_pairs<const RESIDUAL: bool>(&self, sums: [__m512i; 2], elems: __m512i) -> __m512i {
-        self.add::<RESIDUAL>(self.source.multiplier.mul_round_pairs(sums), elems)
-    }
-
     #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
     #[inline]
     fn add<const RESIDUAL: bool>(&self, sum: __m512i, elems: __m512i) -> __m512i {
@@ -71,6 +65,106 @@ impl Sixteen {
         }
         let below = _mm512_srai_epi32::<15>(_mm512_dpwssd_epi32(self.below, elems, self.low));
         _mm512_dpwssd_epi32(_mm512_add_epi32(below, sum), elems, self.high)
+    }
+}
+
+/// Sixteen channels whose sums are not shifted, by twice the multiplier that others have: the upper half of a product is twice what has to be
+/// rounded then, so that the half is added in words, with all else, not to each product.
+#[derive(Clone, Copy)]
+pub(super) struct Twice {
+    pub(super) bias: __m512i,
+    even: __m512i,
+    odd: __m512i,
+}
+
+impl Twice {
+    /// Channels from `first` on; and whether all multipliers have room for it.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn new(channels: &Channels<'_>, first: usize) -> (Twice, bool) {
+        let bias = load(channels.bias.get(first..).unwrap_or_default());
+        let m = load(channels.multiplier.get(first..).unwrap_or_default());
+        let fits = _mm512_cmplt_epu32_mask(_mm512_abs_epi32(m), _mm512_set1_epi32(1 << 29)) == 0xffff;
+        let even = _mm512_slli_epi32::<2>(m);
+        (Twice { bias, even, odd: _mm512_shuffle_epi32::<0b11_11_01_01>(even) }, fits)
+    }
+
+    /// Twice the sums with fraction bits, rounded down.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn scale(&self, sum: __m512i) -> __m512i {
+        let odd = _mm512_mul_epi32(_mm512_shuffle_epi32::<0b11_11_01_01>(sum), self.odd);
+        _mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0b0101_0101_0101_0101, _mm512_mul_epi32(sum, self.even))
+    }
+
+    /// What is then to be added to words, where the zero point is a byte's: the half that rounds a product, that of the fraction bits, and the
+    /// zero point, all of it twice.
+    pub(super) fn added(zero_point: i32) -> Option<i16> {
+        i8::try_from(zero_point)
+            .ok()
+            .map(|zero| 1 + (1 << SUM_FRACTION_BITS) + (i16::from(zero) << (SUM_FRACTION_BITS + 1)))
+    }
+
+    /// Words to what they are without fraction bits. One that was saturated before is far from a byte's range, as it was.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn whole(words: __m512i, added: __m512i) -> __m512i {
+        _mm512_srai_epi16::<{ SUM_FRACTION_BITS + 1 }>(_mm512_adds_epi16(words, added))
+    }
+}
+
+/// Sums of two vectors, as words that saturate: four of the first and four of the second to a quarter.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn words(a: __m512i, b: __m512i) -> __m512i {
+    _mm512_packs_epi32(a, b)
+}
+
+/// Words with fraction bits to what they are without, as [`Twice::whole`] does.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn whole(words: __m512i) -> __m512i {
+    _mm512_srai_epi16::<{ SUM_FRACTION_BITS }>(words)
+}
+
+/// Words of two and two vectors to bytes, sixteen of each behind the last one's.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) fn bytes(ab: __m512i, cd: __m512i) -> __m512i {
+    let by_lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_permutexvar_epi32(by_lanes, _mm512_packs_epi16(ab, cd))
+}
+
+/// A residual in words, where its factor is below 2: then it is below 2¹³, twice it below 2¹⁴, and a sum of [`Twice`] that was saturated before
+/// it is added stays out of a byte's range.
+#[derive(Clone, Copy)]
+pub(super) struct ResidualWords {
+    zero: __m512i,
+    high: __m512i,
+    low: __m512i,
+}
+
+impl ResidualWords {
+    /// None where it is not so.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn new(residual: &Residual<'_>) -> Option<ResidualWords> {
+        let Residual { zero_point, multiplier: m, .. } = *residual;
+        let fits = (-128..128).contains(&zero_point) && m.unsigned_abs() < 1 << 20;
+        let [zero, high, low] = [zero_point, m >> 15, m & 0x7fff].map(|x| _mm512_set1_epi16(x as i16));
+        fits.then_some(ResidualWords { zero, high, low })
+    }
+
+    /// Adds twice the residual to `words`; its elements are sixteen of the first vector and sixteen of the second.
+    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+    #[inline]
+    pub(super) fn add(&self, words: __m512i, elems: __m256i) -> __m512i {
+        let elems = _mm256_permutevar8x32_epi32(elems, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        let elems = _mm512_sub_epi16(_mm512_cvtepi8_epi16(elems), self.zero);
+        // As `mul_round` of elements shifted by 16 bits: of its multiplier's upper part, and, rounded, of its lower 15 bits.
+        let low = _mm512_mulhrs_epi16(elems, self.low);
+        let residual = _mm512_add_epi16(_mm512_mullo_epi16(elems, self.high), low);
+        _mm512_adds_epi16(words, _mm512_add_epi16(residual, residual))
     }
 }
 

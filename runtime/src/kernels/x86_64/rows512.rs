@@ -175,17 +175,6 @@ impl Multiplier {
         let odd = _mm512_add_epi64(odd, self.half);
         _mm512_mask_shuffle_epi32::<0b11_11_01_01>(odd, 0b0101_0101_0101_0101, even)
     }
-
-    /// Of the sums of two neighbouring lanes each, a channel's; of every four channels two in the first vector, two in the second.
-    #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
-    #[inline]
-    pub(super) fn mul_round_pairs(self, sums: [__m512i; 2]) -> __m512i {
-        let m = [_mm512_unpacklo_epi32(self.even, self.even), _mm512_unpackhi_epi32(self.even, self.even)];
-        let [a, b] = sums.map(|sums| _mm512_add_epi32(sums, _mm512_srli_epi64::<32>(sums)));
-        let a = _mm512_castsi512_ps(_mm512_add_epi64(_mm512_mul_epi32(a, m[0]), self.half));
-        let b = _mm512_castsi512_ps(_mm512_add_epi64(_mm512_mul_epi32(b, m[1]), self.half));
-        _mm512_castps_si512(_mm512_shuffle_ps::<0b11_01_11_01>(a, b))
-    }
 }
 
 /// A left shift that saturates, the same for all lanes.

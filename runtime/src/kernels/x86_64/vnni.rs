@@ -10,11 +10,13 @@
 
 use super::super::constants::{GroupSource, NormSource};
 use super::super::{
-    Attention, Channels, Frame, Kernels, NormConstants, Picture, Pixels, Requantization, Window, WinogradTile,
+    Attention, ByteKernels, Channels, Frame, Kernels, NormConstants, Picture, Pixels, Requantization, Window,
+    WinogradTile,
 };
 use super::rows512::{self, first16, fold};
 use super::{
-    avx2, constants512, direct512, floats512, lanes512, norm512, pixels512, requantize512, tables512, winograd512,
+    avx2, constants512, direct512, floats512, lanes512, norm512, pixels512, requantize512, tables512, up512,
+    winograd512,
 };
 use core::arch::x86_64::*;
 
@@ -49,10 +51,7 @@ pub(super) static TABLE: Kernels = Kernels {
     norm_constants: entries::norm_constants,
     group_stats: entries::group_stats,
     requantize: entries::requantize,
-    conv_bytes: entries::conv_bytes,
-    conv_pixels: entries::conv_pixels,
-    conv_f32: entries::conv_f32,
-    byte_limits: Some(&direct512::LIMITS),
+    byte_kernels: Some(&BYTES),
     sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
     norm_table: [|results, table, m, zero_point| unsafe {
         match super::has() & super::AVX512_VBMI {
@@ -65,6 +64,14 @@ pub(super) static TABLE: Kernels = Kernels {
     attend_pack: entries::attend_pack,
     attend: entries::attend,
     ..avx2::KERNELS
+};
+
+static BYTES: ByteKernels = ByteKernels {
+    limits: direct512::LIMITS,
+    conv_bytes: entries::conv_bytes,
+    conv_up_bytes: entries::conv_up_bytes,
+    conv_f32: entries::conv_f32,
+    conv_pixels: entries::conv_pixels,
 };
 
 /// Pixels of the largest register tile: 4 × 6 accumulators, four weight vectors and an input fit 32 registers.
@@ -86,6 +93,8 @@ mod entries {
         group_stats = constants512::group_stats: (out: &mut [[f32; 2]], sums: &[[u64; 2]], source: GroupSource);
         requantize = requantize512::requantize: (out: &mut [i8], out_c: usize, sums: [&mut [i32]; 2], k: Requantization<'_>);
         conv_bytes = direct512::conv_bytes:
+            (out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>);
+        conv_up_bytes = up512::conv_up_bytes:
             (out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>);
         conv_pixels = pixels512::conv_pixels: (out: &mut [i8], out_c: usize, sources: [Pixels<'_>; 2], k: Requantization<'_>);
         conv_f32 = floats512::conv_f32: (out: &mut [f32], picture: Picture<'_>, weights: &[i8], k: Channels<'_>);
