@@ -107,8 +107,7 @@ fn update<const OPS: OpSet>(
     graph: &Graph,
     row: &Row,
     guidance: f32,
-    seed: u64,
-    stream: u32,
+    (seed, stream): (u64, u32),
 ) {
     let range = |id: u16| model.tensor(id).range();
     let history = model.header().history.map(|id| if links(OPS, opset::HISTORY) { range(id) } else { 0..0 });
@@ -313,7 +312,7 @@ impl<'a, const OPS: OpSet> Sampler<'a, OPS> {
         }
 
         let guidance = if guided { run.guidance } else { 1.0 };
-        update(model, self.kernels, self.arena, &graph, &row, guidance, run.seed, 1 + run.row as u32);
+        update(model, self.kernels, self.arena, &graph, &row, guidance, (run.seed, 1 + run.row as u32));
         run.row += 1;
         run.step += row.advance as u16;
         (run.branch_done, run.position, run.preview) = (false, Position::default(), true);

@@ -35,6 +35,7 @@ mod requantize;
 mod requantize512;
 mod rows;
 mod rows512;
+mod sums512;
 mod tables512;
 mod up512;
 mod vnni;

@@ -15,7 +15,7 @@ use super::super::{
 };
 use super::rows512::{self, first16, fold};
 use super::{
-    avx2, constants512, direct512, floats512, lanes512, norm512, pixels512, requantize512, tables512, up512,
+    avx2, constants512, direct512, floats512, lanes512, norm512, pixels512, requantize512, sums512, tables512, up512,
     winograd512,
 };
 use core::arch::x86_64::*;
@@ -52,7 +52,7 @@ pub(super) static TABLE: Kernels = Kernels {
     group_stats: entries::group_stats,
     requantize: entries::requantize,
     byte_kernels: Some(&BYTES),
-    sums_i8: |totals, row, c, first, group_c| unsafe { norm512::sums_i8(totals, row, c, first, group_c) },
+    sums_i8: |totals, row, c, first, group_c| unsafe { sums512::sums_i8(totals, row, c, first, group_c) },
     norm_table: [|results, table, m, zero_point| unsafe {
         match super::has() & super::AVX512_VBMI {
             0 => tables512::norm_table(results, table, m, zero_point),
