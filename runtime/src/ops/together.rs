@@ -9,7 +9,6 @@ use crate::arena::{cast, cast_mut, pieces};
 use crate::format::op::{Conv, Modulation, OpRecord};
 use crate::format::{DType, Graph, NONE, Op};
 use crate::kernels::scratch::{ConvScratch, is_direct};
-use crate::kernels::select;
 use crate::opset::OpSet;
 use crate::shape::row_macs;
 
@@ -24,7 +23,7 @@ pub fn run<const OPS: OpSet>(
     nth: usize,
     record: &OpRecord,
 ) -> bool {
-    if !select::TILING.is_host() || !ctx.workers.are_some() {
+    if !ctx.workers.are_some() || ctx.kernels.byte_limits.is_none() {
         return false;
     }
     let model = ctx.model;
