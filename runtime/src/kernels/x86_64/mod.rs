@@ -10,6 +10,7 @@ mod attend;
 mod avx2;
 mod avx_vnni;
 mod direct512;
+mod finish512;
 mod floats512;
 mod lanes;
 mod lanes256;
