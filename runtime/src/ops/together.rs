@@ -23,7 +23,7 @@ pub fn run<const OPS: OpSet>(
     nth: usize,
     record: &OpRecord,
 ) -> bool {
-    if !ctx.workers.are_some() || ctx.kernels.byte_limits.is_none() {
+    if !ctx.workers.are_some() || ctx.kernels.byte_kernels.is_none() {
         return false;
     }
     let model = ctx.model;

@@ -59,13 +59,22 @@ pub(super) fn attend(table: &Kernels, random: &mut Random) -> bool {
         return true;
     }
     let heads = 1 + random.below(3);
-    let head_dim = 1 + random.below(WIDTH / heads - 3);
+    let mut head_dim = 1 + random.below(WIDTH / heads - 3);
+    // Nothing to round up, and a whole block of queries, which few have otherwise.
+    let whole = random.below(4) == 0;
+    if whole {
+        head_dim = head_dim.next_multiple_of(if heads == 2 { 8 } else { 16 });
+    }
     let c = heads * head_dim;
-    let positions = 1 + random.below(ROWS.min(LEN / c));
+    let mut positions = 1 + random.below(ROWS.min(LEN / c));
+    if whole {
+        positions = positions.max(ROWS.min(LEN / c) - 2);
+    }
     // Scores as far apart as those of a trained network, or as random bytes make them.
     let spread = random.below(7);
     let [q, k, v] = [spread, spread, 0].map(|spread| random.i8s().map(|elem| elem >> spread));
-    let elems = [positions.min(1 + random.below(ROWS)), positions, positions].map(|rows| rows * c);
+    let queries = if whole { positions } else { positions.min(1 + random.below(ROWS)) };
+    let elems = [queries, positions, positions].map(|rows| rows * c);
     let [q, k, v] = [(&q, elems[0]), (&k, elems[1]), (&v, elems[2])].map(|(x, len)| x.get(..len).unwrap_or_default());
     let mut entries: [u16; 128] = core::array::from_fn(|_| random.value(0, i16::MAX as i32) as u16);
     let real = random.below(2) == 0;

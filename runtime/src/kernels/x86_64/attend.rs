@@ -156,7 +156,18 @@ unsafe fn load_queries<V: Lanes, K: Keys<V>>(to: *mut i32, q: &[i8], shape: &Sha
     let (fours, expanded) = (shape.width / 4, size_of::<K::Key>());
     // Bytes first, in the last part of what they become.
     let bytes = (expanded - 1) * fours;
-    for (lane, query) in q.chunks_exact(shape.c).enumerate() {
+    // As vectors where no head is rounded up and all of a block's queries are there.
+    let mut done = head_dim == dim && shape.c.is_multiple_of(16) && q.len() == block * shape.c;
+    if done {
+        for (i, word) in (0..block / V::COUNT).flat_map(|i| (0..fours).step_by(4).map(move |word| (i, word))) {
+            // SAFETY: sixteen bytes of a vector's queries; four vectors of these words.
+            done &= unsafe {
+                let rows = q.as_ptr().add(i * V::COUNT * shape.c + 4 * word);
+                V::transposed(rows, shape.c, to.add((bytes + word) * block + i * V::COUNT), block)
+            };
+        }
+    }
+    for (lane, query) in q.chunks_exact(shape.c).enumerate().skip(if done { usize::MAX } else { 0 }) {
         for (head, query) in query.chunks_exact(head_dim).enumerate() {
             let (whole, rest) = query.as_chunks();
             // SAFETY: a word of a head; `lane` is below `block`.

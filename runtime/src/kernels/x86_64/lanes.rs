@@ -17,6 +17,15 @@ pub(super) trait Lanes: Copy {
     /// For [`mul_round`](crate::quant::mul_round).
     type Multiplier: Copy;
 
+    /// Four words of as many rows as there are lanes, `stride` bytes apart, to as many vectors, `step` words apart; whether it did.
+    ///
+    /// # Safety
+    /// Rows and room for the vectors are there.
+    #[inline(always)]
+    unsafe fn transposed(_rows: *const i8, _stride: usize, _to: *mut i32, _step: usize) -> bool {
+        false
+    }
+
     /// Words of as many elements of each, a pair in a lane.
     unsafe fn pairs(a: *const i8, b: *const i8) -> Self;
     unsafe fn spread(x: i32) -> Self;

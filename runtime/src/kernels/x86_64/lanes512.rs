@@ -35,6 +35,27 @@ impl Lanes for __m512i {
     }
 
     #[inline(always)]
+    unsafe fn transposed(rows: *const i8, stride: usize, to: *mut i32, step: usize) -> bool {
+        unsafe {
+            // Every fourth row of four neighbouring ones to a quarter.
+            let mut four = [_mm512_setzero_si512(); 4];
+            for (i, four) in four.iter_mut().enumerate() {
+                let row = |quarter: usize| _mm_loadu_si128(rows.add((4 * quarter + i) * stride).cast());
+                let [low, high] = [_mm256_set_m128i(row(1), row(0)), _mm256_set_m128i(row(3), row(2))];
+                *four = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+            }
+            let [a, b, c, d] = four;
+            let [ab, cd] = [_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d)];
+            let [more_ab, more_cd] = [_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d)];
+            _mm512_unpacklo_epi64(ab, cd).store(to);
+            _mm512_unpackhi_epi64(ab, cd).store(to.add(step));
+            _mm512_unpacklo_epi64(more_ab, more_cd).store(to.add(2 * step));
+            _mm512_unpackhi_epi64(more_ab, more_cd).store(to.add(3 * step));
+            true
+        }
+    }
+
+    #[inline(always)]
     unsafe fn pairs(a: *const i8, b: *const i8) -> Self {
         unsafe {
             let a = _mm512_cvtepi8_epi32(_mm_loadu_si128(a.cast()));

@@ -22,6 +22,7 @@ mod avx2;
 mod avx_vnni;
 mod constants512;
 mod direct512;
+mod finish512;
 mod floats512;
 mod lanes;
 mod lanes256;
