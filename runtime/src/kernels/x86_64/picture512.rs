@@ -68,7 +68,7 @@ impl Shape {
         let mut frame = Frame {
             rows: inner.len(),
             len: within.len() * c,
-            stride: w * c,
+            stride: w.wrapping_mul(c), // of no rows, perhaps more than there is
             before: inner.start * run_stride + within.start * c,
             gap: run_stride - within.len() * c,
             pad: picture.zero_point ^ -128,
