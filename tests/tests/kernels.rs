@@ -1,7 +1,9 @@
 //! Every kernel table that this machine can run, against scalar.
 
 use mote_runtime::kernels::compare::{Difference, compare};
-use mote_runtime::kernels::{Kernels, NormConstants, Window, WinogradTile, scalar, select};
+use mote_runtime::kernels::{
+    Channels, Kernels, NormConstants, Picture, Requantization, Window, WinogradTile, scalar, select,
+};
 
 /// Seeds a run; `MOTE_SWEEP` times as many in the slow sweeps.
 fn seeds() -> u64 {
@@ -112,6 +114,49 @@ fn rows_and_long_patches() {
                 by_row(table.conv_i16, &mut got);
             }
             assert!(got == want, "{}: {runs} {run_len} {channels} {rows} {row_pixels}", table.name);
+        }
+    }
+}
+
+/// Windows as long as they may be, whose first columns are padding, from the input's rows alone: nothing may be written behind them.
+#[test]
+fn windows_among_wide_padding() {
+    for table in select::tables() {
+        let Some(kernels) = table.byte_kernels else { continue };
+        for (size, kernel, left, out) in [
+            ([1, 2, 512], [1, 1], 15, [1, 32]),
+            ([1, 6, 752], [1, 1], 15, [1, 21]),
+            ([24, 3, 48], [1, 15], 7, [20, 3]),
+            ([9, 30, 64], [3, 3], 1, [6, 30]),
+            ([130, 3, 1], [3, 3], 125, [126, 126]),
+        ] {
+            let ([_, w, c], [kh, kw], [rows, row_pixels], channels) = (size, kernel, out, 21);
+            let elems: Vec<i8> = (0..size.iter().product()).map(|i: usize| (i * 7919 + i / 13 * 31) as i8).collect();
+            let patch = (kh * kw * c).next_multiple_of(4);
+            let weights: Vec<i8> = (0..24 * patch).map(|i| (i * 104_729 % 255) as u8 as i8).collect();
+            let picture = Picture { elems: &elems, size, zero_point: -5, kernel, stride: 1, from: [0, -left], out };
+            let (bias, multiplier) = ([77; 21], [1 << 22; 21]);
+            let one = Channels { bias: &bias, multiplier: &multiplier, shift: 0 };
+            let k = Requantization { channels: [one; 2], residual: None, zero_point: 3 };
+            let [mut got, mut want] = [(); 2].map(|()| vec![0; rows * row_pixels * channels]);
+            (kernels.conv_bytes)(&mut got, channels, picture, &weights, k);
+            let mut sums = vec![0; want.len()];
+            for (i, sums) in sums.chunks_exact_mut(channels).enumerate() {
+                let mut elems: Vec<i16> = (0..kh * kw * c)
+                    .map(|k| {
+                        let (y, x) = (i / row_pixels + k / c / kw, (i % row_pixels + k / c % kw) as isize - left);
+                        let elem =
+                            if (0..w as isize).contains(&x) { elems[(y * w + x as usize) * c + k % c] } else { -5 };
+                        elem as i16 + table.offset as i16
+                    })
+                    .collect();
+                elems.resize(patch, 0);
+                let (elems, runs, run_len) = (&elems[..], 1, patch);
+                let window = Window { elems, runs, run_len, run_stride: patch, pixel_stride: patch, row_gap: 0 };
+                (scalar::KERNELS.conv_i16)(sums, channels, window, &weights);
+            }
+            (scalar::KERNELS.requantize)(&mut want, channels, [&mut sums, &mut []], k);
+            assert!(got == want, "{}: {size:?} {kernel:?}", table.name);
         }
     }
 }

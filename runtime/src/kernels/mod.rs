@@ -78,7 +78,7 @@ pub struct Window<'a, T> {
 impl<T> Window<'_, T> {
     /// Pixels of an output row.
     pub(crate) fn row_pixels(&self) -> usize {
-        self.run_stride.saturating_sub(self.run_len).checked_div(self.pixel_stride).unwrap_or(0) + 1
+        self.run_stride.saturating_sub(self.run_len).checked_div(self.pixel_stride).unwrap_or(0).saturating_add(1)
     }
 
     /// Whether all elements of `pixels` patches, and the weights of `channels` output channels, are there: what a

@@ -73,7 +73,7 @@ fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
         return true;
     }
     let row = patch.next_multiple_of(4);
-    let channels = 1 + random.below((LEN / row / 4 * 4).min(C));
+    let channels = channels(random, (LEN / row / 4 * 4).min(C));
     let out_c = channels + random.below(3) * random.below(5);
     let mut out_w = 1 + random.below((OUT_LEN / out_c).clamp(1, 50));
     // Rows that are whole tiles of the widest kind.
@@ -84,7 +84,7 @@ fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
         out_w = (out_w / 2 * 2).max(2);
     }
     let mut out = [1 + random.below((OUT_LEN / out_c / out_w).clamp(1, 4)), out_w];
-    let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
+    let (elems, weights) = (random.i8s(), Aligned(random.i8s()));
     let h = 1 + random.below(6);
     let mut size = [h, 1 + random.below((LEN - 64) / h / c), c];
     if up {
@@ -104,9 +104,7 @@ fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
         return true;
     }
     let picture = Picture { elems, size, zero_point, kernel, stride, from, out };
-    let bias: [i32; C] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
-    let multiplier: [i32; C] =
-        core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1) >> random.below(24));
+    let (bias, multiplier): ([i32; C], [i32; C]) = constants(random);
     let [bias, multiplier] = [&bias, &multiplier].map(|of| of.get(..channels).unwrap_or_default());
     let shift = if random.below(3) > 0 { 0 } else { random.below(16) as u32 };
     let (held, given) = (random.i8s(), random.i8s());
@@ -148,17 +146,29 @@ fn picture_bytes(table: &Kernels, random: &mut Random, up: bool) -> bool {
     )
 }
 
+/// Output channels, whole vectors of them or any number.
+fn channels(random: &mut Random, most: usize) -> usize {
+    if most >= 16 && random.below(2) == 0 { most / 16 * 16 } else { 1 + random.below(most) }
+}
+
+/// Biases, at times any, with which sums wrap; and multipliers, at times all below half of the most.
+fn constants<const N: usize>(random: &mut Random) -> ([i32; N], [i32; N]) {
+    let (most, least) = (if random.below(4) > 0 { 1 << 20 } else { i32::MAX }, random.below(2));
+    let bias = core::array::from_fn(|_| random.value(-most, most));
+    let multiplier =
+        core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1) >> (least + random.below(23)));
+    (bias, multiplier)
+}
+
 /// Two pictures as they lie.
 pub(super) fn conv_pixels(table: &Kernels, random: &mut Random) -> bool {
     let Some(kernels) = table.byte_kernels else { return true };
     let cs = [0; 2].map(|_| 4 * (1 + random.below(10)));
-    let channels = 1 + random.below((LEN / 2 / cs[0].max(cs[1]) / 4 * 4).min(40));
+    let channels = channels(random, (LEN / 2 / cs[0].max(cs[1]) / 4 * 4).min(40));
     let out_c = channels + random.below(2) * random.below(17);
     let pixels = 1 + random.below((OUT_LEN / out_c).min(20));
-    let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
-    let bias: [i32; 44] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
-    let multiplier: [i32; 44] =
-        core::array::from_fn(|_| random.value(-(1 << 30) + 1, (1 << 30) - 1) >> random.below(24));
+    let (elems, weights) = (random.i8s(), Aligned(random.i8s()));
+    let (bias, multiplier): ([i32; 44], [i32; 44]) = constants(random);
     let shift = if random.below(3) > 0 { 0 } else { random.below(16) as u32 };
     let constants = |first: usize| Channels {
         bias: bias.get(first..first + channels).unwrap_or_default(),
@@ -201,14 +211,14 @@ pub(super) fn conv_f32(table: &Kernels, random: &mut Random) -> bool {
     let most = LEN / 4 / c;
     let kh = 1 + random.below(most.min(3));
     let kernel = [kh, 1 + random.below((most / kh).min(3))];
-    let (elems, weights) = (random.i8s(), Aligned(random.i8s().map(|w| w.max(-127))));
+    let (elems, weights) = (random.i8s(), Aligned(random.i8s()));
     let (channels, out) = (1 + random.below(4), [1 + random.below(3), 1 + random.below(20)]);
     let h = 1 + random.below(3.min(LEN / c));
     let size = [h, 1 + random.below(LEN / c / h), c];
     let from = [0; 2].map(|_| random.below(4) as isize - 2);
     let zero_point = random.value(-128, 127) as i8;
     let picture = Picture { elems: &elems, size, zero_point, kernel, stride: 1, from, out };
-    let bias: [i32; 4] = core::array::from_fn(|_| random.value(-(1 << 20), 1 << 20));
+    let (bias, _) = constants::<4>(random);
     let scale: [i32; 4] = core::array::from_fn(|_| (random.value(-9999, 9999) as f32 * 1e-6).to_bits() as i32);
     let [bias, multiplier] = [&bias, &scale].map(|of| of.get(..channels).unwrap_or_default());
     both::<f32, OUT_LEN>(
@@ -222,7 +232,7 @@ pub(super) fn conv_f32(table: &Kernels, random: &mut Random) -> bool {
                     picture_sum(&picture, false, table.offset, [pixel / picture.out[1], pixel % picture.out[1]], |k| {
                         weights.0.get(k / 4 * 16 + channel * 4 + k % 4).copied().unwrap_or(0)
                     });
-                *to = (sum + of(bias)) as f32 * f32::from_bits(of(multiplier) as u32);
+                *to = sum.wrapping_add(of(bias)) as f32 * f32::from_bits(of(multiplier) as u32);
             }
         }],
     )

@@ -7,7 +7,7 @@
 use super::super::{ByteLimits, Picture, Requantization};
 use super::finish512::{Finish, Kind};
 use super::order512::{VECTOR, add_run, arrange, load_rows};
-use super::picture512::{Lines, Shape, load};
+use super::picture512::{Lines, SLACK, Shape, load};
 use core::arch::x86_64::*;
 use core::ops::Range;
 
@@ -18,7 +18,7 @@ const CHANNELS: usize = 32;
 const PIXELS: usize = 8;
 
 /// Bytes of the window's copy and of the ordered weights: with what they are made of they fit the first cache, or nearly.
-pub(super) const WINDOW: usize = LIMITS.window + 128;
+pub(super) const WINDOW: usize = LIMITS.window + SLACK;
 const WEIGHTS: usize = 24 << 10;
 
 /// Bytes of weights of runs that are not whole groups, ordered again: up to a run for an element.
@@ -60,7 +60,7 @@ pub(super) fn conv_bytes(out: &mut [i8], out_c: usize, picture: Picture<'_>, wei
     let mut lined = Lines::<WEIGHTS>::new();
     let mut ordered = Lines::<ODD>::new();
     let (lined, ordered) = (lined.start(), ordered.start());
-    // SAFETY: the shape's window and 128 more fit.
+    // SAFETY: the shape's window and `SLACK` more fit.
     let x = unsafe { load(flipped.start(), &picture, &shape) };
     for first in (0..channels).step_by(CHANNELS) {
         let lanes = (channels - first).min(CHANNELS);

@@ -25,7 +25,7 @@ pub(super) fn conv_f32(out: &mut [f32], picture: Picture<'_>, weights: &[i8], k:
     let (channels, c) = (k.bias.len(), picture.size[2]);
     let Some(shape) = Shape::new(&picture, LIMITS.f32_patch) else { return };
     let patch = shape.runs * shape.run_len;
-    let there = ROWS * patch <= weights.len() && shape.rows * shape.row_pixels * channels <= out.len();
+    let there = ROWS * patch <= weights.len() && (shape.rows * shape.row_pixels).saturating_mul(channels) <= out.len();
     let has = channels > 0 && ByteLimits::has_f32(channels, c, picture.stride);
     if !there || !has || k.multiplier.len() < channels {
         return;

@@ -6,6 +6,9 @@ use super::rows512::first64;
 use core::arch::x86_64::*;
 use core::mem::MaybeUninit;
 
+/// What is written more than a window: 63 elements before it, 3 behind it, and 63 to the end of a vector.
+pub(super) const SLACK: usize = 192;
+
 /// Room on the stack, from a line of the cache on.
 #[repr(align(64))]
 pub(super) struct Lines<const N: usize>([MaybeUninit<u8>; N]);
@@ -65,7 +68,7 @@ impl Shape {
         let mut frame = Frame {
             rows: inner.len(),
             len: within.len() * c,
-            stride: w * c,
+            stride: w.wrapping_mul(c), // of no rows, perhaps more than there is
             before: inner.start * run_stride + within.start * c,
             gap: run_stride - within.len() * c,
             pad: picture.zero_point ^ -128,
@@ -95,7 +98,7 @@ impl Shape {
 /// of the cache, so that most stores do not meet two of them.
 ///
 /// # Safety
-/// The window and 128 elements more can be written.
+/// The window and [`SLACK`] elements more can be written.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) unsafe fn load(to: *mut i8, picture: &Picture<'_>, shape: &Shape) -> *mut i8 {
     let Frame { rows, len, stride, before, gap, pad } = shape.frame;
@@ -111,14 +114,17 @@ pub(super) unsafe fn load(to: *mut i8, picture: &Picture<'_>, shape: &Shape) -> 
         };
         fill(window, before);
         let (mut to, mut from) = (window.add(before), picture.elems.as_ptr().wrapping_add(shape.first));
-        for _ in 0..rows {
+        for row in 0..rows {
+            if row > 0 {
+                fill(to, gap);
+                to = to.add(gap);
+            }
             flip(to, from, len);
-            fill(to.add(len), gap);
-            (to, from) = (to.wrapping_add(len + gap), from.wrapping_add(stride));
+            (to, from) = (to.add(len), from.wrapping_add(stride));
         }
-        // Behind the last row's, and one vector more.
+        // All that is left, which is less than a gap where the last row is the window's, and three elements that an odd patch reads more.
         let done = to.offset_from(window) as usize;
-        fill(to, (shape.len + 1).saturating_sub(done));
+        fill(to, shape.len + 3 - done);
     }
     window
 }

@@ -14,7 +14,7 @@ pub(super) fn pixels(out: &[i8], out_c: usize, sums: [&[i32]; 2], k: &Requantiza
     if c == 0 || out_c < c {
         return 0;
     }
-    let apart = |elems: &[i8]| (elems.len() + out_c - c) / out_c;
+    let apart = |elems: &[i8]| elems.len().saturating_add(out_c - c) / out_c;
     let residual = k.residual.and_then(|residual| residual.elems).map_or(usize::MAX, apart);
     let second = if sums[1].is_empty() { usize::MAX } else { sums[1].len() / c };
     (sums[0].len() / c).min(second).min(apart(out)).min(residual)
