@@ -77,6 +77,51 @@ fn winograd_of_the_largest_sums() {
     }
 }
 
+/// Sizes whose products are small again modulo 2⁶⁴: nothing is read and nothing written.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn winograd_of_sizes_that_are_not_there() {
+    let table_len = |tiles: usize, row: usize| tiles * select::TILING.winograd_coefficients() * row;
+    for table in select::tables() {
+        for upsampled in [false, true] {
+            for (rows, columns, in_c, channels) in [
+                (1 << 62, 1, 4, 4),
+                (1, 1 << 63, 4, 4),
+                (1, 2, 4, 1 << 62),
+                (1, 2, 1 << 62, 4),
+                (1 << 32, 1 << 32, 4, 4),
+            ] {
+                let weights = [0; 4_096];
+                let (mut values, mut products) = (vec![1; table_len(2, 64)], vec![1; table_len(2, 64)]);
+                // As long as it would have to be.
+                let step: usize = if upsampled { 1 } else { table.winograd_size };
+                let [h, w] = [rows, columns].map(|tiles: usize| step.wrapping_mul(tiles).wrapping_add(2));
+                let mut window = vec![1; h.wrapping_mul(w).wrapping_mul(in_c).min(1_000)];
+                let tile = WinogradTile {
+                    window: &mut window,
+                    upsampled,
+                    known: false,
+                    in_c,
+                    rows,
+                    columns,
+                    weights: &weights,
+                    values: &mut values,
+                    products: &mut products,
+                };
+                let mut out = [7; 1_024];
+                (table.winograd)(&mut out, channels, tile);
+                assert_eq!(out, [7; 1_024], "{} {rows} {columns} {in_c} {channels}", table.name);
+            }
+            // Portable ones would try them all.
+            if table.winograd_size > 2 {
+                let mut out = [7; 4_096];
+                (table.winograd_weights)(&mut out, 0, &[1; 1_000], 4 * (usize::MAX / 9 + 1), upsampled);
+                assert_eq!(out, [7; 4_096], "{}", table.name);
+            }
+        }
+    }
+}
+
 /// Windows of several rows, and patches longer than what is widened at a time, against one row at a time of scalar's.
 #[test]
 fn rows_and_long_patches() {

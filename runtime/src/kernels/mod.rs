@@ -169,10 +169,13 @@ impl WinogradTile<'_> {
     /// reads without bounds checks asks first. `size` pixels each way and `coefficients` are the kernel's.
     pub(crate) fn tiles(&self, channels: usize, size: usize, coefficients: usize) -> usize {
         let step = if self.upsampled { 1 } else { size };
-        let window = (step * self.rows + 2) * (step * self.columns + 2) * self.in_c;
-        let weights = channels.next_multiple_of(select::TILING.winograd_group())
-            * coefficients
-            * select::TILING.winograd_row(self.in_c);
+        // On hosts what is beyond all numbers is not there; in firmware the checks would take 112 bytes.
+        let times = |a: usize, b: usize| if select::TILING.is_host() { a.saturating_mul(b) } else { a * b };
+        let [height, width] = [self.rows, self.columns].map(|tiles| times(step, tiles).saturating_add(2));
+        let window = times(times(height, width), self.in_c);
+        let groups = channels.div_ceil(select::TILING.winograd_group());
+        let group_len = times(select::TILING.winograd_group() * coefficients, select::TILING.winograd_row(self.in_c));
+        let weights = times(groups, group_len);
         let whole = self.in_c > 0 && self.in_c.is_multiple_of(4) && channels.is_multiple_of(4);
         if whole && window == self.window.len() && weights <= self.weights.len() { self.rows * self.columns } else { 0 }
     }

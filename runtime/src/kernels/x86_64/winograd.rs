@@ -125,13 +125,13 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, 
 #[inline]
 fn transform<const N: usize>(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
     let quads = in_c / 4;
+    let (codes, _) = codes.as_chunks::<16>();
+    if codes.len() / 9 < quads {
+        return;
+    }
     let stride = LANES * TILING.winograd_row(in_c);
     let group_len = N * N * stride;
     let Some(out) = out.get_mut(block / 2 * group_len..).and_then(|rest| rest.get_mut(..group_len)) else { return };
-    let (codes, _) = codes.as_chunks::<16>();
-    if codes.len() < 9 * quads {
-        return;
-    }
     // Of the two blocks there may be one.
     let second = if codes.len() < 18 * quads { 0 } else { 9 * quads };
     // The even pairs of four channels, then the odd ones.
@@ -189,7 +189,7 @@ fn run<const N: usize>(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
     let size = N / 3 * 2;
     let holds = tiles * N * N * row <= values.len()
         && tiles * N * N * GROUP <= products.len()
-        && size * size * tiles * channels <= out.len();
+        && (size * size * tiles).saturating_mul(channels) <= out.len();
     if tiles == 0 || !holds {
         return;
     }
