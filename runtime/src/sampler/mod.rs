@@ -99,6 +99,7 @@ struct Run {
 }
 
 /// The update after a network call: guidance, clip, x', history.
+#[allow(clippy::too_many_arguments)] // a row's parts
 #[inline(never)]
 fn update<const OPS: OpSet>(
     model: &Model<'_, OPS>,
