@@ -12,6 +12,7 @@ use core::arch::x86_64::*;
 
 /// Bytes of the pixels whose signs are flipped at a time.
 const CHUNK: usize = 4 << 10;
+const _: () = assert!(CHUNK >= 8 * ByteLimits::PIXELS_C);
 
 /// Bytes of both pictures' weights.
 const WEIGHTS: usize = ByteLimits::PIXELS_C / 4 * 2 * VECTOR;
@@ -33,11 +34,8 @@ pub(super) fn conv_pixels(out: &mut [i8], out_c: usize, sources: [Pixels<'_>; 2]
     let [a, b] = &mut flipped;
     let (x, lined) = ([a.start(), b.start()], lined.start());
     let cs = [first.c, second.c];
-    // Whole tiles, as long as all are.
-    let most = match CHUNK / first.c.max(second.c) {
-        some @ ..8 => some,
-        some => some / 8 * 8,
-    };
+    // Whole tiles, as long as all are; one at least, as `CHUNK` says.
+    let most = CHUNK / first.c.max(second.c) / 8 * 8;
     for at in (0..channels).step_by(32) {
         let lanes = (channels - at).min(32);
         let sum_lines = |v: usize| lined.wrapping_add(first.c / 4 * v * VECTOR);
