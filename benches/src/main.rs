@@ -44,7 +44,7 @@ struct Args {
     /// Convolve without Winograd's algorithm
     #[arg(long)]
     direct: bool,
-    /// Threads inside a step
+    /// Threads inside a step; with more than one, one and as many pictures side by side are timed beside it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
     /// Every operator and step

@@ -1,7 +1,9 @@
 //! Timing: pictures by the clock alone, and others with the sampler's hook behind every operator, because 70 readings of the clock are 2 %
 //! of the smallest network's step.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use miette::{Result, miette};
@@ -13,7 +15,7 @@ use mote_runtime::format::op::Op;
 use mote_runtime::kernels::{Kernels, select};
 use mote_runtime::opset;
 use mote_runtime::shape::op_macs;
-use mote_runtime::threads::Threads;
+use mote_runtime::threads::{Threads, draw_batch_with_kernels};
 use mote_runtime::{Depth, Model, Poll, Request, Sampler, Verdict};
 use serde::Serialize;
 
@@ -59,6 +61,8 @@ pub struct Measurement {
     pub macs: u64,
     /// A whole picture.
     pub picture_ms: Times,
+    /// With several threads, what a picture takes otherwise.
+    pub otherwise: Option<Otherwise>,
     /// Each network row: the calls and the update behind them, median.
     pub rows_ms: Vec<f64>,
     /// The updates of the sample, of a whole picture, median.
@@ -67,6 +71,17 @@ pub struct Measurement {
     pub peak: Peak,
     /// Each operator of the file, over all rows of a picture.
     pub ops: Vec<OpTime>,
+}
+
+/// A picture with other numbers of threads, measured in turn with those inside a step.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Otherwise {
+    /// On one thread.
+    pub alone_ms: Times,
+    /// One of many, one behind the other on one thread, with their noise.
+    pub one_by_one_ms: Times,
+    /// As many side by side as there are threads, each on one: the time of all by their number.
+    pub side_by_side_ms: Times,
 }
 
 /// Of a number of repeats, in milliseconds.
@@ -123,6 +138,7 @@ struct Drawn {
     thread_scratch_bytes: usize,
     peak: Peak,
     timed: Vec<Timed>,
+    otherwise: Vec<[Duration; 3]>,
     output_crc: u32,
     self_test: Option<String>,
 }
@@ -149,14 +165,24 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
     let threads = Threads::new(args.threads as usize);
     let sampler = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
     let mut sampler = sampler.with_threads(&threads);
+    let mut arena = AlignedBuffer::zeroed(model.arena_len());
+    let mut single = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
     let reading = reading();
-    draw(&mut sampler, request, reading)?;
+    let first = draw(&mut sampler, request, reading)?;
     let output = sampler.image().elems().to_vec();
-    let mut timed = Vec::new();
+    let (mut timed, mut otherwise) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat {
+        if threads.count() > 1 {
+            let pictures = (A_THREAD.as_secs_f64() / first.whole.as_secs_f64()).clamp(2.0, 1e3) as usize;
+            let [one, most] =
+                [1, threads.count()].map(|count| side_by_side(model, kernels, request, &output, [count, pictures]));
+            otherwise.push([draw(&mut single, request, reading)?.whole, one?, most?]);
+            // The threads have fallen asleep.
+            draw(&mut sampler, request, reading)?;
+        }
         timed.push(draw(&mut sampler, request, reading)?);
         if sampler.image().elems() != output {
-            return Err(miette!(help = "report this", "the same request gave two different pictures"));
+            return Err(different());
         }
     }
     let bytes: Vec<u8> = output.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -176,10 +202,38 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
         kernels: kernels.name,
         peak: peak::measure(kernels.name),
         timed,
+        otherwise,
         output_crc: crc32(&bytes),
         self_test,
     };
     Ok(summary(path, model, args, drawn))
+}
+
+fn different() -> miette::Report {
+    miette!(help = "report this", "the same request gave two different pictures")
+}
+
+/// Time of the pictures that a thread draws in a row, so that its start and its arena are little of it.
+const A_THREAD: Duration = Duration::from_millis(40);
+
+/// Time of a picture where each of several threads draws some.
+fn side_by_side(
+    model: &Model,
+    kernels: &'static Kernels,
+    request: Request,
+    output: &[f32],
+    [threads, pictures]: [usize; 2],
+) -> Result<Duration> {
+    let requests = vec![request; threads * pictures];
+    let same = AtomicBool::new(true);
+    let count = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
+    let started = Instant::now();
+    draw_batch_with_kernels(model, kernels, &requests, count, |_, elems| {
+        same.fetch_and(elems == output, Ordering::Relaxed);
+    })
+    .map_err(not_runnable)?;
+    let whole = started.elapsed();
+    if same.into_inner() { Ok(whole / requests.len() as u32) } else { Err(different()) }
 }
 
 /// What it takes to read the clock: 25 ns, 4 % of a small network's norm, which are taken off every operator.
@@ -229,11 +283,12 @@ fn draw(sampler: &mut Sampler, request: Request, reading: Duration) -> Result<Ti
 
 fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement {
     let timed = &drawn.timed;
-    let times = |of: &dyn Fn(&Timed) -> Duration| {
-        let mut ms: Vec<f64> = timed.iter().map(|timed| of(timed).as_secs_f64() * 1e3).collect();
-        ms.sort_unstable_by(f64::total_cmp);
-        Times { median: median(&ms), min: ms.first().copied().unwrap_or(0.0), max: ms.last().copied().unwrap_or(0.0) }
-    };
+    let times = |of: &dyn Fn(&Timed) -> Duration| times(timed.iter().map(of));
+    let otherwise = (!drawn.otherwise.is_empty()).then(|| Otherwise {
+        alone_ms: self::times(drawn.otherwise.iter().map(|[alone, ..]| *alone)),
+        one_by_one_ms: self::times(drawn.otherwise.iter().map(|[_, one, _]| *one)),
+        side_by_side_ms: self::times(drawn.otherwise.iter().map(|[.., most]| *most)),
+    });
     let picture_ms = times(&|timed| timed.whole);
     let rows = timed.first().map_or(0, |timed| timed.rows.len());
     let all_ms: f64 = (0..model.op_count()).map(|index| times(&|timed| timed.ops[index]).median).sum();
@@ -289,11 +344,18 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
         self_test: drawn.self_test,
         macs: ops.iter().map(|op| op.macs).sum(),
         picture_ms,
+        otherwise,
         rows_ms: (0..rows).map(|row| times(&|timed| timed.rows[row]).median).collect(),
         peak: drawn.peak,
         update_ms: times(&|timed| timed.update).median,
         ops,
     }
+}
+
+fn times(of: impl Iterator<Item = Duration>) -> Times {
+    let mut ms: Vec<f64> = of.map(|time| time.as_secs_f64() * 1e3).collect();
+    ms.sort_unstable_by(f64::total_cmp);
+    Times { median: median(&ms), min: ms.first().copied().unwrap_or(0.0), max: ms.last().copied().unwrap_or(0.0) }
 }
 
 /// Of sorted numbers.

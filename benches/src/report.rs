@@ -48,6 +48,17 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
         short_count(m.macs),
         m.macs as f64 / picture.median / 1e3
     )?;
+    if let Some(otherwise) = m.otherwise {
+        let [alone, one, most] =
+            [otherwise.alone_ms, otherwise.one_by_one_ms, otherwise.side_by_side_ms].map(|times| times.median);
+        writeln!(
+            text,
+            "  threads   {:.2} times as fast as one ({alone:.3} ms); {} pictures side by side {:.2} times ({most:.3} ms each)",
+            alone / picture.median,
+            m.threads,
+            one / most
+        )?;
+    }
     let mut rows = m.rows_ms.clone();
     rows.sort_unstable_by(f64::total_cmp);
     let ends = rows.first().zip(rows.last());

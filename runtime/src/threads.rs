@@ -37,7 +37,7 @@ use std::vec::Vec;
 
 use crate::ops::Cost;
 
-pub use batch::draw_batch;
+pub use batch::{draw_batch, draw_batch_with_kernels};
 
 /// Parts for each thread: where one is held up, another takes its second part.
 const PARTS_A_THREAD: usize = 2;

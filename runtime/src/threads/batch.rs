@@ -8,6 +8,7 @@ use std::panic::resume_unwind;
 use std::vec::Vec;
 
 use crate::error::Error;
+use crate::kernels::{Kernels, select};
 use crate::model::Model;
 use crate::opset::OpSet;
 use crate::sampler::{Request, Sampler};
@@ -32,10 +33,24 @@ pub fn draw_batch<const OPS: OpSet>(
     threads: NonZeroUsize,
     done: impl Fn(usize, &[f32]) + Sync,
 ) -> Result<(), Error> {
+    draw_batch_with_kernels(model, select::kernels::<OPS>(), requests, threads, done)
+}
+
+/// As [`draw_batch`] with a chosen kernel table, to compare tables with each other.
+///
+/// # Errors
+/// As [`draw_batch`].
+pub fn draw_batch_with_kernels<const OPS: OpSet>(
+    model: &Model<'_, OPS>,
+    kernels: &'static Kernels,
+    requests: &[Request<'_>],
+    threads: NonZeroUsize,
+    done: impl Fn(usize, &[f32]) + Sync,
+) -> Result<(), Error> {
     let next = AtomicUsize::new(0);
     let draw = || -> Result<(), Error> {
         let mut arena = std::vec![0u128; model.arena_len().div_ceil(size_of::<u128>())];
-        let mut sampler = Sampler::new(model, bytemuck::cast_slice_mut(&mut arena))?;
+        let mut sampler = Sampler::with_kernels(model, bytemuck::cast_slice_mut(&mut arena), kernels)?;
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(&request) = requests.get(index) else { return Ok(()) };
