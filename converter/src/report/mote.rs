@@ -4,9 +4,10 @@ use mote_runtime::format::header::{Section, tag};
 use mote_runtime::format::op::{Modulation, Op};
 use mote_runtime::format::{Clip, DType, Encoding, Header, NONE, OpRecord, Row, SelfTest, Tensor};
 use mote_runtime::kernels::scratch::{arena_len_for, scratch_bytes};
+use mote_runtime::kernels::select;
 use mote_runtime::kernels::tiling::{Target, Tiling};
 use mote_runtime::shape::op_macs;
-use mote_runtime::{Error, Model};
+use mote_runtime::{Error, Model, opset};
 use serde::Serialize;
 
 use super::arena_map::{ArenaMap, Life};
@@ -45,6 +46,8 @@ pub struct MoteReport {
     pub target: &'static str,
     /// Arena on the machine that runs this program.
     pub arena_host_bytes: usize,
+    /// The kernel table that this machine would draw with.
+    pub host_kernels: &'static str,
     /// The operator that needs most of it.
     pub peak_op: usize,
     /// What a correct runtime draws with this file.
@@ -208,6 +211,7 @@ impl MoteReport {
             target: target.name,
             arena_bytes: arena_len_for(bytes, target.tiling),
             arena_host_bytes: model.arena_len(),
+            host_kernels: select::kernels::<{ opset::ALL }>().name,
             peak_op,
             self_test: model.self_test().map(|test| SelfTestLine {
                 seed: test.seed,

@@ -44,6 +44,8 @@ impl Display for MoteText<'_> {
                 short_bytes(report.carried_bytes)
             ),
         )?;
+        let [arch, os] = [std::env::consts::ARCH, std::env::consts::OS];
+        line("machine", format!("{arch} {os}, kernels: {}", report.host_kernels))?;
         let shallow = report.shallow_macs.map_or(String::new(), |macs| {
             let cached = short_bytes(report.cached_bytes);
             format!(", {} a shallow one, which reuses {cached} of an earlier call", short_count(macs))
