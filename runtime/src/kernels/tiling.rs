@@ -45,7 +45,7 @@ impl Tiling {
 
     /// Blocks of four output channels whose weights it transforms at a time: a vector's.
     pub const fn winograd_blocks(self) -> usize {
-        if self.is_host() { 2 } else { 1 }
+        self.winograd_group() / 4
     }
 
     /// Output pixels of a row that it takes at a time.

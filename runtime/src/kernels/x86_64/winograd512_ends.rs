@@ -1,0 +1,124 @@
+//! The ends of [`winograd512`](super::winograd512): tiles of the input to values, and products to sums.
+
+#![allow(clippy::needless_range_loop)] // rows and columns of several matrices at once
+
+use super::TILING;
+use super::winograd::{SIZE, transforms};
+use super::winograd512::GROUP;
+use core::arch::x86_64::*;
+use core::ops::Range;
+
+transforms! {
+    "avx512f,avx512bw", __m512i, _mm512_setzero_si512, _mm512_add_epi16, _mm512_sub_epi16, _mm512_slli_epi16,
+    _mm512_add_epi32, _mm512_sub_epi32, _mm512_slli_epi32
+}
+
+/// All tiles of the input, transformed, `SOME` channels at a time: 32, or 16 or 4 of few.
+///
+/// # Safety
+/// From `window` on there are the pixels that `rows` times `columns` tiles read; from `values` on, for each coefficient and tile, an element for each that
+/// `winograd_row` says can be written. There are `SOME` channels.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
+pub(super) unsafe fn input<const N: usize, const SOME: usize>(
+    values: *mut i16,
+    window: *const i16,
+    in_c: usize,
+    [rows, columns]: [usize; 2],
+) {
+    let step = N - 2;
+    let row_len = (step * columns + 2) * in_c;
+    let stride = rows * columns * TILING.winograd_row(in_c);
+    let mut down = [[_mm512_setzero_si512(); N]; N];
+    for k in (0..in_c).step_by(SOME) {
+        // The last ones may be computed twice.
+        let k = k.min(in_c - SOME);
+        for r in 0..rows {
+            // SAFETY: `SOME` channels from k on, of the window's rows of row r of tiles.
+            let column = |column: usize| unsafe {
+                let at = window.add(r * step * row_len + column * in_c + k);
+                input_1d::<N>(core::array::from_fn(|row| {
+                    let at = at.add(row * row_len);
+                    match SOME {
+                        32 => _mm512_loadu_si512(at.cast()),
+                        16 => _mm512_castsi256_si512(_mm256_loadu_si256(at.cast())),
+                        _ => _mm512_castsi128_si512(_mm_loadl_epi64(at.cast())),
+                    }
+                }))
+            };
+            let [before, here] = [column(0), column(1)];
+            for y in 0..N {
+                [down[y][step], down[y][step + 1]] = [before[y], here[y]];
+            }
+            for t in 0..columns {
+                for down in &mut down {
+                    [down[0], down[1]] = [down[step], down[step + 1]];
+                }
+                for x in 2..N {
+                    let column = column(step * t + x);
+                    for y in 0..N {
+                        down[y][x] = column[y];
+                    }
+                }
+                for y in 0..N {
+                    let row = input_1d::<N>(down[y]);
+                    for (x, value) in row.into_iter().enumerate() {
+                        // SAFETY: `SOME` channels of coefficient N·y + x of the tile.
+                        unsafe {
+                            let to = values.add((N * y + x) * stride + (r * columns + t) * in_c + k);
+                            match SOME {
+                                32 => _mm512_storeu_si512(to.cast(), value),
+                                16 => _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(value)),
+                                _ => _mm_storel_epi64(to.cast(), _mm512_castsi512_si128(value)),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sums of sixteen channels of some of the tiles, `columns` in a row: `store` is given the row and the first pixel of each row of pixels.
+///
+/// # Safety
+/// From `m` on there are as many tiles' products: of each row of coefficients the first step of their sums, or the coefficients behind an
+/// upsampling, sixteen of each.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+pub(super) unsafe fn output<const N: usize>(
+    mut m: *const i32,
+    tiles: Range<usize>,
+    columns: usize,
+    store: impl Fn([usize; 2], [__m512i; SIZE]),
+) {
+    let size = N / 3 * 2;
+    let ninth = _mm512_set1_epi32(0x38E3_8E39);
+    // Of each row its sums, or the products that make them.
+    let kept = if N == 3 { N } else { SIZE };
+    let mut down = [[_mm512_setzero_si512(); SIZE]; SIZE];
+    let [mut r, mut c] = [tiles.start / columns, tiles.start % columns];
+    for _ in tiles {
+        for x in 0..kept {
+            // SAFETY: sixteen channels of a sum.
+            let product = |y: usize| unsafe { _mm512_loadu_si512(m.add((kept * y + x) * GROUP).cast()) };
+            let column = output_1d::<N>(&core::array::from_fn(product));
+            for y in 0..size {
+                down[y][x] = column[y];
+            }
+        }
+        for y in 0..size {
+            let [m0, m1, m2, _] = down[y];
+            let mut row = if N == 3 { output_1d(&[m0, m1, m2]) } else { down[y] };
+            if N == 6 {
+                let [a, b, c, d] = row.map(|sums| _mm512_mullo_epi32(sums, ninth));
+                row = [_mm512_srai_epi32::<6>(a), _mm512_srai_epi32::<5>(b), _mm512_srai_epi32::<4>(c), _mm512_srai_epi32::<4>(d)];
+            }
+            store([r * size + y, c * size], row);
+        }
+        m = m.wrapping_add(N * kept * GROUP);
+        c += 1;
+        if c == columns {
+            [r, c] = [r + 1, 0];
+        }
+    }
+}
