@@ -7,10 +7,11 @@
 //! makes the coefficients: a vector meets two input channels of a tile, broadcast. Values lie as there; of products a row's four sums are
 //! kept, `[tiles][6][4][16 channels]`.
 
-use super::super::WinogradTile;
+use super::super::{ByteLimits, Picture, Requantization, WinogradTile};
 use super::TILING;
+use super::finish512::{Finish, Kind};
 use super::winograd::{CHUNK, SIZE};
-use super::winograd512_ends::{input, output, weights_1d};
+use super::winograd512_ends::{Source, input, output, weights_1d};
 use super::winograd512_row as row_of_six;
 use super::winograd512_up as up;
 use core::arch::asm;
@@ -120,12 +121,13 @@ fn run<const N: usize>(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
     }
     let v = values.as_mut_ptr();
     if !known {
+        let window = Source::Window(window.as_ptr());
         // SAFETY: `tiles` says that the window has as many rows and columns as these tiles read; `values` has room for all of them.
         unsafe {
             match in_c {
-                32.. => input::<N, 32>(v, window.as_ptr(), in_c, [rows, columns]),
-                16.. => input::<N, 16>(v, window.as_ptr(), in_c, [rows, columns]),
-                _ => input::<N, 4>(v, window.as_ptr(), in_c, [rows, columns]),
+                32.. => input::<N, 32>(v, window, in_c, [rows, columns]),
+                16.. => input::<N, 16>(v, window, in_c, [rows, columns]),
+                _ => input::<N, 4>(v, window, in_c, [rows, columns]),
             }
         }
     }
@@ -153,6 +155,79 @@ fn run<const N: usize>(out: &mut [i32], channels: usize, tile: WinogradTile<'_>)
             up::products(m, w, values, [first, channels]);
             sums(first, m, 0..tiles, false);
         }
+    }
+}
+
+/// From pixels to bytes, where sums of all input channels have 26 bits, and output channels are whole groups: neither window nor sums
+/// lie in memory.
+#[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn convolve_bytes(
+    out: &mut [i8],
+    out_c: usize,
+    picture: Picture<'_>,
+    tile: WinogradTile<'_>,
+    k: Requantization<'_>,
+) {
+    let WinogradTile { known, rows, columns, weights, values, products, .. } = tile;
+    let [h, w, in_c] = picture.size;
+    let (out_w, channels) = (picture.out[1], k.channels[0].bias.len());
+    let given = k.residual.and_then(|residual| residual.elems);
+    let holds = || {
+        let tiles = rows.checked_mul(columns)?;
+        let row = TILING.winograd_row(in_c);
+        let last_row = rows.checked_mul(SIZE)?.checked_sub(1)?.checked_mul(out_w)?;
+        let last = last_row.checked_add(columns.checked_mul(SIZE)?)?.checked_sub(1)?;
+        let out_len = last.checked_mul(out_c)?.checked_add(channels)?;
+        let elems = h.checked_mul(w)?.checked_mul(in_c)?;
+        let there = ByteLimits::has_winograd(in_c, channels)
+            && (1..=picture.elems.len()).contains(&elems)
+            && channels.checked_mul(NUMBERS * row)? <= weights.len()
+            && tiles.checked_mul(36 * row)? <= values.len()
+            && channels <= out_c
+            && out_len <= out.len()
+            && given.is_none_or(|elems| out_len <= elems.len());
+        // Places of pixels around the picture are numbers, too.
+        let near = |from: isize, len: usize| (-1..=len as isize).contains(&from);
+        let most = some_tiles(tiles, products.len());
+        (there && tiles > 0 && most > 0 && near(picture.from[0], h) && near(picture.from[1], w))
+            .then_some((tiles, most))
+    };
+    let Some((tiles, most)) = holds() else { return };
+    let v = values.as_mut_ptr();
+    if !known {
+        // SAFETY: `holds`: all elements of the picture, and room for the values.
+        unsafe {
+            match in_c {
+                32.. => input::<6, 32>(v, Source::Picture(picture), in_c, [rows, columns]),
+                _ => input::<6, 16>(v, Source::Picture(picture), in_c, [rows, columns]),
+            }
+        }
+    }
+    let to = out.as_mut_ptr();
+    let residual = given.map_or(to.cast_const(), <[i8]>::as_ptr);
+    // SAFETY: products of sixteen channels; all pixels of the tiles are there, and these channels of them: `holds`.
+    let bytes = |first: usize, m: *const i32, tiles: Range<usize>, _: bool| unsafe {
+        let places = (to.wrapping_add(first), residual.wrapping_add(first), out_c);
+        let finish = Finish::new(&k, places, [first, GROUP]);
+        let bias = finish.constants[0].bias;
+        let sums = |row: [__m512i; SIZE]| row.map(|sums| [_mm512_add_epi32(sums, bias)]);
+        match &finish.kind {
+            Kind::Plain => output::<6>(m, tiles, columns, |[y, x], row| {
+                finish.store::<1, SIZE, false>(&sums(row), y * out_w + x, None);
+            }),
+            Kind::Residual(words) => output::<6>(m, tiles, columns, |[y, x], row| {
+                finish.store::<1, SIZE, true>(&sums(row), y * out_w + x, Some(*words));
+            }),
+            Kind::Any(residual, constants) => output::<6>(m, tiles, columns, |[y, x], row| {
+                for (i, [sums]) in sums(row).into_iter().enumerate() {
+                    finish.store_any(constants, [sums; 2], y * out_w + x + i, *residual);
+                }
+            }),
+        }
+    };
+    // SAFETY: `holds`: values and weights are there, and room for the products.
+    unsafe {
+        each_group(products.as_mut_ptr(), weights.as_ptr(), Values { v, tiles, in_c }, [channels, most], bytes);
     }
 }
 

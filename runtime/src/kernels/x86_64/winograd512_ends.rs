@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_range_loop)] // rows and columns of several matrices at once
 
+use super::super::Picture;
 use super::TILING;
 use super::winograd::{SIZE, transforms};
 use super::winograd512::GROUP;
@@ -13,15 +14,25 @@ transforms! {
     _mm512_add_epi32, _mm512_sub_epi32, _mm512_slli_epi32
 }
 
+/// Where tiles' pixels are.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// In a window, padded and widened.
+    Window(*const i16),
+    /// In a picture, or around it.
+    Picture(Picture<'a>),
+}
+
 /// All tiles of the input, transformed, `SOME` channels at a time: 32, or 16 or 4 of few.
 ///
 /// # Safety
-/// From `window` on there are the pixels that `rows` times `columns` tiles read; from `values` on, for each coefficient and tile, an element for each that
-/// `winograd_row` says can be written. There are `SOME` channels.
+/// In the window there are the pixels that `rows` times `columns` tiles read, or the picture's elements are there, one at least; from `values`
+/// on, for each coefficient and tile, an element for each that `winograd_row` says can be written. There are `SOME` channels.
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
+#[inline]
 pub(super) unsafe fn input<const N: usize, const SOME: usize>(
     values: *mut i16,
-    window: *const i16,
+    source: Source<'_>,
     in_c: usize,
     [rows, columns]: [usize; 2],
 ) {
@@ -29,21 +40,60 @@ pub(super) unsafe fn input<const N: usize, const SOME: usize>(
     let row_len = (step * columns + 2) * in_c;
     let stride = rows * columns * TILING.winograd_row(in_c);
     let mut down = [[_mm512_setzero_si512(); N]; N];
+    let pad = match source {
+        Source::Window(_) => _mm512_setzero_si512(),
+        Source::Picture(picture) => _mm512_set1_epi16(picture.zero_point.into()),
+    };
     for k in (0..in_c).step_by(SOME) {
         // The last ones may be computed twice.
         let k = k.min(in_c - SOME);
         for r in 0..rows {
-            // SAFETY: `SOME` channels from k on, of the window's rows of row r of tiles.
+            // The picture's rows, of which those beside it are masked off.
+            let mut lines = [(core::ptr::null::<i8>(), 0); N];
+            let mut inside = true;
+            if let Source::Picture(Picture { elems, size: [h, w, _], from, .. }) = source {
+                for (i, line) in lines.iter_mut().enumerate() {
+                    let y = from[0] + (r * step + i) as isize;
+                    let place = y.clamp(0, h as isize - 1);
+                    *line =
+                        (elems.as_ptr().wrapping_add(place as usize * w * in_c + k), if y == place { !0 } else { 0 });
+                    inside &= y == place;
+                }
+            }
+            // SAFETY: `SOME` channels from k on, of the window's rows of row r of tiles, or of a pixel of the picture.
             let column = |column: usize| unsafe {
-                let at = window.add(r * step * row_len + column * in_c + k);
-                input_1d::<N>(core::array::from_fn(|row| {
-                    let at = at.add(row * row_len);
-                    match SOME {
-                        32 => _mm512_loadu_si512(at.cast()),
-                        16 => _mm512_castsi256_si512(_mm256_loadu_si256(at.cast())),
-                        _ => _mm512_castsi128_si512(_mm_loadl_epi64(at.cast())),
+                let loaded = match source {
+                    Source::Window(window) => core::array::from_fn(|row| {
+                        let at = window.add((r * step + row) * row_len + column * in_c + k);
+                        match SOME {
+                            32 => _mm512_loadu_si512(at.cast()),
+                            16 => _mm512_castsi256_si512(_mm256_loadu_si256(at.cast())),
+                            _ => _mm512_castsi128_si512(_mm_loadl_epi64(at.cast())),
+                        }
+                    }),
+                    Source::Picture(Picture { size: [_, w, _], from, .. }) => {
+                        let x = from[1] + column as isize;
+                        if x < 0 || x >= w as isize {
+                            [pad; N]
+                        } else {
+                            let load = |row: usize| {
+                                let at = lines[row].0.wrapping_add(x as usize * in_c);
+                                match SOME {
+                                    32 => _mm256_loadu_si256(at.cast()),
+                                    16 => _mm256_castsi128_si256(_mm_loadu_si128(at.cast())),
+                                    _ => _mm256_castsi128_si256(_mm_cvtsi32_si128(at.cast::<i32>().read_unaligned())),
+                                }
+                            };
+                            match inside {
+                                true => core::array::from_fn(|row| _mm512_cvtepi8_epi16(load(row))),
+                                false => {
+                                    core::array::from_fn(|row| _mm512_mask_cvtepi8_epi16(pad, lines[row].1, load(row)))
+                                }
+                            }
+                        }
                     }
-                }))
+                };
+                input_1d::<N>(loaded)
             };
             let [before, here] = [column(0), column(1)];
             for y in 0..N {
@@ -111,7 +161,12 @@ pub(super) unsafe fn output<const N: usize>(
             let mut row = if N == 3 { output_1d(&[m0, m1, m2]) } else { down[y] };
             if N == 6 {
                 let [a, b, c, d] = row.map(|sums| _mm512_mullo_epi32(sums, ninth));
-                row = [_mm512_srai_epi32::<6>(a), _mm512_srai_epi32::<5>(b), _mm512_srai_epi32::<4>(c), _mm512_srai_epi32::<4>(d)];
+                row = [
+                    _mm512_srai_epi32::<6>(a),
+                    _mm512_srai_epi32::<5>(b),
+                    _mm512_srai_epi32::<4>(c),
+                    _mm512_srai_epi32::<4>(d),
+                ];
             }
             store([r * size + y, c * size], row);
         }

@@ -149,4 +149,3 @@ unsafe fn multiply<const GROUPS: usize, const MANY: usize>(
         unsafe { _mm512_storeu_si512(m.add(t * stride).cast(), sums) };
     }
 }
-
