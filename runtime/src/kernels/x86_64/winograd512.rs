@@ -192,42 +192,45 @@ pub(super) fn convolve_bytes(
         (there && tiles > 0 && most > 0 && near(picture.from[0], h) && near(picture.from[1], w))
             .then_some((tiles, most))
     };
-    let Some((tiles, most)) = holds() else { return };
+    let Some((_, most)) = holds() else { return };
     let v = values.as_mut_ptr();
-    if !known {
-        // SAFETY: `holds`: all elements of the picture, and room for the values.
-        unsafe {
-            match in_c {
-                32.. => input::<6, 32>(v, Source::Picture(picture), in_c, [rows, columns]),
-                _ => input::<6, 16>(v, Source::Picture(picture), in_c, [rows, columns]),
-            }
-        }
-    }
     let to = out.as_mut_ptr();
     let residual = given.map_or(to.cast_const(), <[i8]>::as_ptr);
-    // SAFETY: products of sixteen channels; all pixels of the tiles are there, and these channels of them: `holds`.
-    let bytes = |first: usize, m: *const i32, tiles: Range<usize>, _: bool| unsafe {
-        let places = (to.wrapping_add(first), residual.wrapping_add(first), out_c);
-        let finish = Finish::new(&k, places, [first, GROUP]);
-        let bias = finish.constants[0].bias;
-        let sums = |row: [__m512i; SIZE]| row.map(|sums| [_mm512_add_epi32(sums, bias)]);
-        match &finish.kind {
-            Kind::Plain => output::<6>(m, tiles, columns, |[y, x], row| {
-                finish.store::<1, SIZE, false>(&sums(row), y * out_w + x, None);
-            }),
-            Kind::Residual(words) => output::<6>(m, tiles, columns, |[y, x], row| {
-                finish.store::<1, SIZE, true>(&sums(row), y * out_w + x, Some(*words));
-            }),
-            Kind::Any(residual, constants) => output::<6>(m, tiles, columns, |[y, x], row| {
-                for (i, [sums]) in sums(row).into_iter().enumerate() {
-                    finish.store_any(constants, [sums; 2], y * out_w + x + i, *residual);
-                }
-            }),
+    let some = (most / columns).max(1);
+    for r in (0..rows).step_by(some) {
+        let rows = some.min(rows - r);
+        let first_pixel = r * SIZE * out_w;
+        // SAFETY: products of sixteen channels; all pixels of the tiles are there, and these channels of them: `holds`.
+        let bytes = |first: usize, m: *const i32, tiles: Range<usize>, _: bool| unsafe {
+            let places = (to.wrapping_add(first), residual.wrapping_add(first), out_c);
+            let finish = Finish::new(&k, places, [first, GROUP]);
+            let bias = finish.constants[0].bias;
+            let sums = |row: [__m512i; SIZE]| row.map(|sums| [_mm512_add_epi32(sums, bias)]);
+            match &finish.kind {
+                Kind::Plain => output::<6>(m, tiles, columns, |[y, x], row| {
+                    finish.store::<1, SIZE, false>(&sums(row), first_pixel + y * out_w + x, None);
+                }),
+                Kind::Residual(words) => output::<6>(m, tiles, columns, |[y, x], row| {
+                    finish.store::<1, SIZE, true>(&sums(row), first_pixel + y * out_w + x, Some(*words));
+                }),
+                Kind::Any(residual, constants) => output::<6>(m, tiles, columns, |[y, x], row| {
+                    for (i, [sums]) in sums(row).into_iter().enumerate() {
+                        finish.store_any(constants, [sums; 2], first_pixel + y * out_w + x + i, *residual);
+                    }
+                }),
+            }
+        };
+        let [y, x] = picture.from;
+        let source = Source::Picture(Picture { from: [y + (r * SIZE) as isize, x], ..picture });
+        // SAFETY: `holds`: all elements of the picture, weights, and room for values and products.
+        unsafe {
+            match in_c {
+                32.. => input::<6, 32>(v, source, in_c, [rows, columns]),
+                _ => input::<6, 16>(v, source, in_c, [rows, columns]),
+            }
+            let values = Values { v, tiles: rows * columns, in_c };
+            each_group(products.as_mut_ptr(), weights.as_ptr(), values, [channels, most], bytes);
         }
-    };
-    // SAFETY: `holds`: values and weights are there, and room for the products.
-    unsafe {
-        each_group(products.as_mut_ptr(), weights.as_ptr(), Values { v, tiles, in_c }, [channels, most], bytes);
     }
 }
 
