@@ -168,7 +168,7 @@ pub(super) fn convolve_bytes(
     tile: WinogradTile<'_>,
     k: Requantization<'_>,
 ) {
-    let WinogradTile { known, rows, columns, weights, values, products, .. } = tile;
+    let WinogradTile { rows, columns, weights, values, products, .. } = tile;
     let [h, w, in_c] = picture.size;
     let (out_w, channels) = (picture.out[1], k.channels[0].bias.len());
     let given = k.residual.and_then(|residual| residual.elems);
@@ -189,10 +189,9 @@ pub(super) fn convolve_bytes(
         // Places of pixels around the picture are numbers, too.
         let near = |from: isize, len: usize| (-1..=len as isize).contains(&from);
         let most = some_tiles(tiles, products.len());
-        (there && tiles > 0 && most > 0 && near(picture.from[0], h) && near(picture.from[1], w))
-            .then_some((tiles, most))
+        (there && tiles > 0 && most > 0 && near(picture.from[0], h) && near(picture.from[1], w)).then_some(most)
     };
-    let Some((_, most)) = holds() else { return };
+    let Some(most) = holds() else { return };
     let v = values.as_mut_ptr();
     let to = out.as_mut_ptr();
     let residual = given.map_or(to.cast_const(), <[i8]>::as_ptr);
