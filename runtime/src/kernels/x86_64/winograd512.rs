@@ -12,7 +12,7 @@ use super::TILING;
 use super::finish512::{Finish, Kind};
 use super::winograd::{CHUNK, SIZE};
 use super::winograd512_ends::{Source, input, output, weights_1d};
-use super::winograd512_row as row_of_six;
+use super::winograd512_row::{self as row_of_six, STEP};
 use super::winograd512_up as up;
 use core::arch::asm;
 use core::arch::x86_64::*;
@@ -22,7 +22,7 @@ use core::ops::Range;
 pub(super) const GROUP: usize = 16;
 
 /// Numbers that a channel's nine weights are in memory, and those that a tile's 36 products are.
-const NUMBERS: usize = 18;
+pub(super) const NUMBERS: usize = 18;
 const KEPT: usize = 6 * SIZE;
 
 /// Tiles at a time whose products are there, of two groups: with them and a row's weights and values the first cache is full.
@@ -56,8 +56,8 @@ fn transform_six(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
     let quads = in_c / 4;
     let (codes, _) = codes.as_chunks::<16>();
     let blocks = codes.len().checked_div(9 * quads).unwrap_or(0);
-    let stride = GROUP * TILING.winograd_row(in_c);
-    let group_len = NUMBERS * stride;
+    let stride = row_len(in_c);
+    let group_len = 6 * stride;
     let out = out.get_mut(block / 4 * group_len..).and_then(|rest| rest.get_mut(..group_len));
     let (Some(out), 1..) = (out, blocks) else { return };
     // The first stands for blocks that are not there.
@@ -88,7 +88,7 @@ fn transform_six(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
                 for (y, weights) in column.into_iter().enumerate() {
                     // SAFETY: two of the number's in_c input channels, of sixteen output channels.
                     unsafe {
-                        let to = out.as_mut_ptr().add((3 * y + kx) * stride + (2 * quad + pair) * 2 * GROUP);
+                        let to = out.as_mut_ptr().add(y * stride + (2 * quad + pair) * STEP + kx * 2 * GROUP);
                         _mm512_storeu_si512(to.cast(), weights);
                     }
                 }
@@ -233,6 +233,11 @@ pub(super) fn convolve_bytes(
     }
 }
 
+/// Elements from a row of a group's weights to the next.
+fn row_len(in_c: usize) -> usize {
+    TILING.winograd_row(in_c) / 2 * STEP
+}
+
 /// How many of the tiles are multiplied at a time, with room for so many products: nearly equal numbers.
 fn some_tiles(tiles: usize, products: usize) -> usize {
     let most = (products / (2 * KEPT * GROUP)).min(SOME);
@@ -255,7 +260,7 @@ unsafe fn each_group(
     finish: impl Fn(usize, *const i32, Range<usize>, bool),
 ) {
     let Values { tiles, in_c, .. } = values;
-    let group_len = NUMBERS * GROUP * TILING.winograd_row(in_c);
+    let group_len = 6 * row_len(in_c);
     let chunk = in_c.div_ceil(in_c.div_ceil(CHUNK)).next_multiple_of(4);
     for first in (0..channels).step_by(2 * GROUP) {
         let two = channels - first > GROUP;
@@ -264,7 +269,7 @@ unsafe fn each_group(
             for k in (0..in_c).step_by(chunk) {
                 // SAFETY: group first / 16 and, where there are more channels, the next. Input channels k to k + len, at most in_c.
                 unsafe {
-                    let w = weights.add(first / GROUP * group_len + k * GROUP);
+                    let w = weights.add(first / GROUP * group_len + k / 2 * STEP);
                     let values = Values { v: values.v.add(k), ..values };
                     multiply_rows(m, w, values, some.clone(), chunk.min(in_c - k), two.then_some(group_len));
                     finish(first, m, some.clone(), k > 0);
@@ -293,7 +298,7 @@ unsafe fn multiply_rows(
     second: Option<usize>,
 ) {
     let row = TILING.winograd_row(in_c);
-    let lens = [GROUP * row, tiles * row, len / 2];
+    let lens = [tiles * row, len / 2];
     for y in 0..6 {
         for t in some.clone().step_by(2) {
             // Of the two tiles there may be one.
@@ -301,7 +306,7 @@ unsafe fn multiply_rows(
             let mut sums = [[[_mm512_setzero_si512(); 2]; 6]; 2];
             // SAFETY: row y of the weights, and of the values of tiles t and `next`.
             unsafe {
-                let w = w.add(3 * y * GROUP * row);
+                let w = w.add(y * row_len(in_c));
                 let v = [t, next].map(|t| v.add(6 * y * tiles * row + t * in_c));
                 match second {
                     Some(second) => row_of_six::two(&mut sums, [w, w.add(second)], v, lens),
