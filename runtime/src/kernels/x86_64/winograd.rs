@@ -116,7 +116,7 @@ transforms! {
 #[target_feature(enable = "avx2")]
 pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, upsampled: bool) {
     for half in [0, 2] {
-        let codes = codes.get(half * 9 * 4 * in_c..).unwrap_or_default();
+        let codes = codes.get(in_c.saturating_mul(36 * half)..).unwrap_or_default();
         match upsampled {
             true => transform::<3>(out, block + half, codes, in_c),
             false => transform::<6>(out, block + half, codes, in_c),

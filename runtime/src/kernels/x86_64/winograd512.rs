@@ -43,7 +43,7 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, 
         return transform_six(out, block, codes, in_c);
     }
     for half in [0, 2] {
-        if let Some(codes) = codes.get(half * 36 * in_c..) {
+        if let Some(codes) = codes.get(in_c.saturating_mul(36 * half)..) {
             up::transform(out, block + half, codes, in_c);
         }
     }
@@ -55,11 +55,13 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, 
 fn transform_six(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
     let quads = in_c / 4;
     let (codes, _) = codes.as_chunks::<16>();
-    let blocks = codes.len().checked_div(9 * quads).unwrap_or(0);
+    let blocks = (codes.len() / 9).checked_div(quads).unwrap_or(0);
+    if blocks == 0 {
+        return;
+    }
     let stride = row_len(in_c);
     let group_len = 6 * stride;
-    let out = out.get_mut(block / 4 * group_len..).and_then(|rest| rest.get_mut(..group_len));
-    let (Some(out), 1..) = (out, blocks) else { return };
+    let Some(out) = out.get_mut(block / 4 * group_len..).and_then(|rest| rest.get_mut(..group_len)) else { return };
     // The first stands for blocks that are not there.
     let at = [0, 1, 2, 3].map(|i| if i < blocks { 9 * quads * i } else { 0 });
     // To the upper halves of words the first two bytes of each four, or the others.
@@ -173,14 +175,16 @@ pub(super) fn convolve_bytes(
     let (out_w, channels) = (picture.out[1], k.channels[0].bias.len());
     let given = k.residual.and_then(|residual| residual.elems);
     let holds = || {
+        if !ByteLimits::has_winograd(in_c, channels) {
+            return None;
+        }
         let tiles = rows.checked_mul(columns)?;
         let row = TILING.winograd_row(in_c);
         let last_row = rows.checked_mul(SIZE)?.checked_sub(1)?.checked_mul(out_w)?;
         let last = last_row.checked_add(columns.checked_mul(SIZE)?)?.checked_sub(1)?;
         let out_len = last.checked_mul(out_c)?.checked_add(channels)?;
         let elems = h.checked_mul(w)?.checked_mul(in_c)?;
-        let there = ByteLimits::has_winograd(in_c, channels)
-            && (1..=picture.elems.len()).contains(&elems)
+        let there = (1..=picture.elems.len()).contains(&elems)
             && channels.checked_mul(NUMBERS * row)? <= weights.len()
             && tiles.checked_mul(36 * row)? <= values.len()
             && channels <= out_c
