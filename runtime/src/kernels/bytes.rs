@@ -59,8 +59,8 @@ pub struct ByteKernels {
     pub conv_f32: ConvF32,
     /// The output of two sources' 1×1 convolution without a residual, as `conv_i8` and `requantize` make it: for [`ByteLimits::has_pixels`].
     pub conv_pixels: ConvPixels,
-    /// The output of whole tiles of 4×4 pixels, from the picture's `from` on, as `winograd` and `requantize` make it; a row of the output has the
-    /// picture's `out` pixels. For [`ByteLimits::has_winograd`]; the tiles' window may be empty.
+    /// The output of whole tiles of 4×4 pixels, from the picture's `from` on, as `winograd` and `requantize` make it; the output's rows have as many
+    /// pixels as the picture's `out` says. For [`ByteLimits::has_winograd`]. The tiles' window is not read, and their values are made anew.
     pub winograd_bytes: WinogradBytes,
 }
 
