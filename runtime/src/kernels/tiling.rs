@@ -159,7 +159,8 @@ pub const SCALAR: Tiling = Tiling { pixels: 4, widening: Widening::Never, unpack
 /// take 1.03 times as long (`avx512vnni`), with 128 as long. One build has tables of either kind of window. Winograd's
 /// weights are 32 channels of 512 inputs, two vectors of AVX-512: of a net of 6.2 G a step takes 1.05 times as long with 832 KB, whose passes have
 /// sixteen of them.
-pub const X86_64: Tiling = Tiling { pixels: 64, widening: Widening::ByTable, unpacked: 64 << 10, winograd: 1_216 << 10 };
+pub const X86_64: Tiling =
+    Tiling { pixels: 64, widening: Widening::ByTable, unpacked: 64 << 10, winograd: 1_216 << 10 };
 
 /// aarch64: NEON multiplies 8 bits.
 pub const AARCH64: Tiling = Tiling { pixels: 32, widening: Widening::Never, unpacked: 64 << 10, winograd: 0 };
