@@ -2,7 +2,7 @@
 
 use mote_runtime::kernels::compare::{Difference, compare};
 use mote_runtime::kernels::{
-    Channels, Kernels, NormConstants, Picture, Requantization, Window, WinogradTile, scalar, select,
+    Channels, Kernels, NormConstants, Picture, Requantization, Residual, Window, WinogradTile, scalar, select,
 };
 
 /// Seeds a run; `MOTE_SWEEP` times as many in the slow sweeps.
@@ -77,6 +77,90 @@ fn winograd_of_the_largest_sums() {
     }
 }
 
+/// Some tiles of pictures, anywhere in them and beside them, against the formula.
+#[test]
+fn winograd_from_pixels_to_bytes() {
+    let tiling = select::TILING;
+    let mut state = 1u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) as usize) % n
+    };
+    for (table, bytes) in select::tables().iter().filter_map(|table| Some((table, table.byte_kernels?))) {
+        for _ in 0..seeds() / 20 {
+            let (in_c, channels) = ([16, 20, 32, 36, 64, 224][below(6)], 16 * (1 + below(3)));
+            let [rows, columns] = [1 + below(3), 1 + below(8)];
+            let (out_w, out_c) = (4 * columns + below(5), channels + below(3));
+            let size = [1 + below(14), 1 + below(34), in_c];
+            let from = [below(size[0] + 2) as isize - 1, below(size[1] + 2) as isize - 1];
+            let largest = below(4) == 0;
+            let mut code = || if largest { [-128, 127][below(2)] } else { below(256) as i8 };
+            let elems: Vec<i8> = (0..size.iter().product()).map(|_| code()).collect();
+            let weights: Vec<i8> = (0..9 * in_c * channels).map(|_| code()).collect();
+            let zero_point = below(256) as i8;
+            let picture =
+                Picture { elems: &elems, size, zero_point, kernel: [3; 2], stride: 1, from, out: [4 * rows, out_w] };
+            let row = tiling.winograd_coefficients() * tiling.winograd_row(in_c);
+            let mut transformed = vec![0; channels * row];
+            for block in (0..channels / 4).step_by(tiling.winograd_blocks()) {
+                (table.winograd_weights)(&mut transformed, block, &weights[36 * in_c * block..], in_c, false);
+            }
+            let bias: Vec<i32> = (0..channels).map(|_| below(1 << 20) as i32 - (1 << 19)).collect();
+            let at_most = 4 + below(26);
+            let multiplier: Vec<i32> =
+                (0..channels).map(|_| (below(1 << at_most) as i32) - (1 << at_most >> 1)).collect();
+            let source = Channels { bias: &bias, multiplier: &multiplier, shift: (below(4) / 3 * below(8)) as u32 };
+            let len = (4 * rows - 1) * out_w * out_c + (4 * columns - 1) * out_c + channels;
+            let [held, given] = [(); 2].map(|()| (0..len).map(|_| below(256) as i8).collect::<Vec<i8>>());
+            let residual = (below(3) > 0).then(|| Residual {
+                elems: (below(2) == 0).then_some(&*given),
+                zero_point: below(256) as i32 - 128,
+                multiplier: (below(1 << 29) as i32 - (1 << 28)) >> below(16),
+            });
+            let k = Requantization { channels: [source; 2], residual, zero_point: below(256) as i32 - 128 };
+            let mut got = held.clone();
+            let tiles = rows * columns;
+            let tile = WinogradTile {
+                window: &mut [],
+                upsampled: false,
+                known: false,
+                in_c,
+                rows,
+                columns,
+                weights: &transformed,
+                values: &mut vec![0; tiles * row],
+                products: &mut vec![
+                    0;
+                    tiling.winograd_tiles() * tiling.winograd_coefficients() * tiling.winograd_group()
+                ],
+            };
+            (bytes.winograd_bytes)(&mut got, out_c, picture, tile, k);
+            let mut want = held;
+            for (y, x) in (0..4 * rows).flat_map(|y| (0..4 * columns).map(move |x| (y, x))) {
+                let mut sums: Vec<i32> = (0..channels)
+                    .map(|c| {
+                        let tap = |k: usize| {
+                            let [iy, ix] =
+                                [from[0] + (y + k / in_c / 3) as isize, from[1] + (x + k / in_c % 3) as isize];
+                            let inside = (0..size[0] as isize).contains(&iy) && (0..size[1] as isize).contains(&ix);
+                            let at = (iy * size[1] as isize + ix) * in_c as isize + (k % in_c) as isize;
+                            let elem = if inside { elems[at as usize] } else { zero_point };
+                            elem as i32 * weights[c / 4 * 36 * in_c + k / 4 * 16 + c % 4 * 4 + k % 4] as i32
+                        };
+                        (0..9 * in_c).map(tap).sum()
+                    })
+                    .collect();
+                let at = (y * out_w + x) * out_c;
+                let elems = k.residual.and_then(|residual| residual.elems).map(|elems| &elems[at..]);
+                let residual = k.residual.map(|residual| Residual { elems, ..residual });
+                let k = Requantization { residual, ..k };
+                (scalar::KERNELS.requantize)(&mut want[at..at + channels], channels, [&mut sums, &mut []], k);
+            }
+            assert!(got == want, "{}: {in_c} {channels} {size:?} {from:?} {rows} {columns}", table.name);
+        }
+    }
+}
+
 /// Sizes whose products are small again modulo 2⁶⁴: nothing is read and nothing written.
 #[test]
 #[cfg(target_pointer_width = "64")]
@@ -118,6 +202,53 @@ fn winograd_of_sizes_that_are_not_there() {
                 (table.winograd_weights)(&mut out, 0, &[1; 1_000], 4 * (usize::MAX / 9 + 1), upsampled);
                 assert_eq!(out, [7; 4_096], "{}", table.name);
             }
+        }
+    }
+}
+
+/// The same, from pixels to bytes.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn winograd_bytes_of_sizes_that_are_not_there() {
+    let tiling = select::TILING;
+    let table_len = tiling.winograd_coefficients() * tiling.winograd_row(16);
+    let (weights, elems) = (vec![0; 16 * table_len], [1; 4_096]);
+    let constants = [0; 16];
+    let source = Channels { bias: &constants, multiplier: &constants, shift: 0 };
+    let k = Requantization { channels: [source; 2], residual: None, zero_point: 0 };
+    for bytes in select::tables().iter().filter_map(|table| table.byte_kernels) {
+        for (rows, columns, size, from, out_w, out_c) in [
+            (1 << 62, 1, [16, 16, 16], [0, 0], 4, 16),
+            (1, 1 << 63, [16, 16, 16], [0, 0], 4, 16),
+            (1 << 32, 1 << 32, [16, 16, 16], [0, 0], 4, 16),
+            (1, 1, [1 << 62, 1, 16], [0, 0], 4, 16),
+            (1, 1, [1 << 32, 1 << 32, 16], [0, 0], 4, 16),
+            (1, 1, [0, 16, 16], [0, 0], 4, 16),
+            (1, 1, [16, 16, 16 << 60], [0, 0], 4, 16),
+            (1, 1, [16, 16, usize::MAX - 3], [0, 0], 4, 16),
+            (1, 1, [16, 16, 16], [isize::MAX, 0], 4, 16),
+            (1, 1, [16, 16, 16], [0, isize::MIN], 4, 16),
+            (1, 1, [16, 16, 16], [0, 0], 1 << 62, 16),
+            (1, 1, [16, 16, 16], [0, 0], 4, usize::MAX),
+            (1, 1, [16, 16, 16], [0, 0], 4, 15),
+            (3, 1, [16, 16, 16], [0, 0], 4, 16),
+        ] {
+            let picture =
+                Picture { elems: &elems, size, zero_point: 0, kernel: [3; 2], stride: 1, from, out: [4, out_w] };
+            let tile = WinogradTile {
+                window: &mut [],
+                upsampled: false,
+                known: false,
+                in_c: size[2],
+                rows,
+                columns,
+                weights: &weights,
+                values: &mut vec![0; 2 * table_len],
+                products: &mut vec![0; 2 * table_len],
+            };
+            let mut out = [7; 1_024];
+            (bytes.winograd_bytes)(&mut out, out_c, picture, tile, k);
+            assert_eq!(out, [7; 1_024], "{rows} {columns} {size:?} {from:?} {out_w} {out_c}");
         }
     }
 }

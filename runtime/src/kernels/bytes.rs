@@ -2,7 +2,7 @@
 //!
 //! A table of its own, because firmware has none of it: as fields of [`Kernels`](super::Kernels) they were four words more there.
 
-use super::{Channels, Requantization};
+use super::{Channels, Requantization, WinogradTile};
 
 /// Outputs, channels a pixel of them, input, weights, constants: [`ByteKernels::conv_bytes`].
 pub type ConvBytes = fn(&mut [i8], usize, Picture<'_>, &[i8], Requantization<'_>);
@@ -43,6 +43,9 @@ pub struct Pixels<'a> {
 /// Outputs, channels a pixel of them, sources, constants: [`ByteKernels::conv_pixels`].
 pub type ConvPixels = fn(&mut [i8], usize, [Pixels<'_>; 2], Requantization<'_>);
 
+/// Outputs, channels a pixel of them, input, tiles, constants: [`ByteKernels::winograd_bytes`].
+pub type WinogradBytes = fn(&mut [i8], usize, Picture<'_>, WinogradTile<'_>, Requantization<'_>);
+
 /// Convolutions from pixels to bytes, or floats, in one pass.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteKernels {
@@ -56,6 +59,9 @@ pub struct ByteKernels {
     pub conv_f32: ConvF32,
     /// The output of two sources' 1×1 convolution without a residual, as `conv_i8` and `requantize` make it: for [`ByteLimits::has_pixels`].
     pub conv_pixels: ConvPixels,
+    /// The output of whole tiles of 4×4 pixels, from the picture's `from` on, as `winograd` and `requantize` make it; the output's rows have as many
+    /// pixels as the picture's `out` says. For [`ByteLimits::has_winograd`]. The tiles' window is not read, and their values are made anew.
+    pub winograd_bytes: WinogradBytes,
 }
 
 /// What [`ByteKernels`] are for.
@@ -86,6 +92,11 @@ impl ByteLimits {
     /// Whether floats of so many channels are made of so many, so far apart.
     pub const fn has_f32(out_c: usize, c: usize, stride: usize) -> bool {
         out_c <= 4 && stride == 1 && c <= Self::F32_CHANNELS && (c == 16 || c == 32 || c > 0 && c.is_multiple_of(64))
+    }
+
+    /// Whether Winograd's algorithm goes from so many channels to so many: those whose sums have 26 bits, and whole vectors.
+    pub const fn has_winograd(c: usize, out_c: usize) -> bool {
+        16 <= c && c <= 224 && c.is_multiple_of(4) && out_c > 0 && out_c.is_multiple_of(16)
     }
 
     /// The most input channels of both sources together that `conv_pixels` takes.

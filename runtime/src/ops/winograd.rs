@@ -22,7 +22,7 @@ use crate::arena::{cast, cast_mut, take_front};
 use crate::format::Tensor;
 use crate::format::op::Conv;
 use crate::kernels::scratch::WinogradScratch;
-use crate::kernels::{WinogradTile, select};
+use crate::kernels::{ByteLimits, Picture, WinogradTile, select};
 use crate::opset::{CONV_UPSAMPLED, OpSet, WEIGHTS_I4, links};
 use core::ops::Range;
 
@@ -79,6 +79,9 @@ pub(super) fn run<const OPS: OpSet>(
         && rows.end - start <= size * most
         && out_w <= select::TILING.winograd_width()
         && kernels.winograd_size > 2;
+    // Then there is a kernel for all of it, perhaps.
+    let whole_tiles =
+        HOST && size == 4 && !op.upsample && out_w.is_multiple_of(size) && rows.len().is_multiple_of(size);
     let mut channel = 0;
     while channel < out_c {
         let some_c = parts.channels.min(out_c - channel);
@@ -106,8 +109,38 @@ pub(super) fn run<const OPS: OpSet>(
                 }
                 let tile_columns = pixels.div_ceil(size);
                 let [h, w] = [step * tile_rows + 2, step * tile_columns + 2];
-                let window = window.get_mut(..h * w * in_c).unwrap_or_default();
                 let known = whole && channel > 0;
+                let mut tile = WinogradTile {
+                    window: &mut [],
+                    upsampled,
+                    known,
+                    in_c,
+                    rows: tile_rows,
+                    columns: tile_columns,
+                    weights,
+                    values: &mut *values,
+                    products: &mut *products,
+                };
+                let place = Place { y, x, channel, some_c };
+                if let Some(bytes) = kernels.byte_kernels
+                    && whole_tiles
+                    && ByteLimits::has_winograd(in_c, some_c)
+                    && let Some((to, constants)) = finish.bytes(&mut *out_bytes, rows.start, place)
+                {
+                    let picture = Picture {
+                        elems,
+                        size: [input.h, input.w, input.c].map(usize::from),
+                        zero_point: zero as i8,
+                        kernel: [3; 2],
+                        stride: 1,
+                        from: [y as isize - 1, x as isize - 1],
+                        out: [size * tile_rows, out_w],
+                    };
+                    (bytes.winograd_bytes)(to, usize::from(finish.out.c), picture, tile, constants);
+                    x += pixels;
+                    continue;
+                }
+                let window = window.get_mut(..h * w * in_c).unwrap_or_default();
                 if !known {
                     let tile = Tile { op: &plain, input, y: y >> up, x: x >> up, rows: tile_rows, pixels };
                     if HOST && !plain.upsample {
@@ -121,17 +154,7 @@ pub(super) fn run<const OPS: OpSet>(
                 }
                 let row_len = size * tile_columns * some_c;
                 let sums = sums.get_mut(..size * tile_rows * row_len).unwrap_or_default();
-                let tile = WinogradTile {
-                    window,
-                    upsampled,
-                    known,
-                    in_c,
-                    rows: tile_rows,
-                    columns: tile_columns,
-                    weights,
-                    values: &mut *values,
-                    products: &mut *products,
-                };
+                tile.window = window;
                 (kernels.winograd)(sums, some_c, tile);
                 // Where tiles end with the row, all rows are one piece.
                 let one_piece = HOST && row_len == out_w * some_c && y >= rows.start;

@@ -42,7 +42,9 @@ mod up512;
 mod vnni;
 mod winograd;
 mod winograd512;
+mod winograd512_ends;
 mod winograd512_row;
+mod winograd512_up;
 
 use super::{Kernels, scalar};
 use crate::opset::OpSet;

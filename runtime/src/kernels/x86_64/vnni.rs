@@ -72,6 +72,7 @@ static BYTES: ByteKernels = ByteKernels {
     conv_up_bytes: entries::conv_up_bytes,
     conv_f32: entries::conv_f32,
     conv_pixels: entries::conv_pixels,
+    winograd_bytes: entries::winograd_bytes,
 };
 
 /// Pixels of the largest register tile: 4 × 6 accumulators, four weight vectors and an input fit 32 registers.
@@ -97,6 +98,8 @@ mod entries {
         conv_up_bytes = up512::conv_up_bytes:
             (out: &mut [i8], out_c: usize, picture: Picture<'_>, weights: &[i8], k: Requantization<'_>);
         conv_pixels = pixels512::conv_pixels: (out: &mut [i8], out_c: usize, sources: [Pixels<'_>; 2], k: Requantization<'_>);
+        winograd_bytes = winograd512::convolve_bytes:
+            (out: &mut [i8], out_c: usize, picture: Picture<'_>, tile: WinogradTile<'_>, k: Requantization<'_>);
         conv_f32 = floats512::conv_f32: (out: &mut [f32], picture: Picture<'_>, weights: &[i8], k: Channels<'_>);
         attend_pack = lanes512::attend_pack: (packed: &mut [i32], elems: [&[i8]; 2], sizes: [usize; 2]);
         attend = lanes512::attend: (out: &mut [i8], scratch: &mut [i32], attention: Attention<'_>);

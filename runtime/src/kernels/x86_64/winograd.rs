@@ -35,7 +35,7 @@ macro_rules! transforms {
         /// second of which stands for two pixels.
         #[target_feature(enable = $features)]
         #[inline]
-        fn input_1d<const N: usize>(mut d: [$vector; N]) -> [$vector; N] {
+        pub(super) fn input_1d<const N: usize>(mut d: [$vector; N]) -> [$vector; N] {
             match d.as_mut_slice() {
                 [d0, d1, d2] => {
                     (*d0, *d2) = ($sub16(*d0, *d1), $sub16(*d1, *d2));
@@ -61,7 +61,7 @@ macro_rules! transforms {
         /// `24·G·g` for a column of g, the last one halved, or the three.
         #[target_feature(enable = $features)]
         #[inline]
-        fn weights_1d<const N: usize>([g0, g1, g2]: [$vector; 3]) -> [$vector; N] {
+        pub(super) fn weights_1d<const N: usize>([g0, g1, g2]: [$vector; 3]) -> [$vector; N] {
             let mut w = [g2; N];
             let outer = $add16(g0, g2);
             match w.as_mut_slice() {
@@ -84,7 +84,7 @@ macro_rules! transforms {
         /// The pixels' sums from the coefficients' products: 24 times the four of six, or the two of three.
         #[target_feature(enable = $features)]
         #[inline]
-        fn output_1d<const N: usize>(m: &[$vector; N]) -> [$vector; SIZE] {
+        pub(super) fn output_1d<const N: usize>(m: &[$vector; N]) -> [$vector; SIZE] {
             match *m.as_slice() {
                 [m0, m1, m2] => {
                     let second = $sub32(m1, m2);
@@ -115,9 +115,12 @@ transforms! {
 
 #[target_feature(enable = "avx2")]
 pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, upsampled: bool) {
-    match upsampled {
-        true => transform::<3>(out, block, codes, in_c),
-        false => transform::<6>(out, block, codes, in_c),
+    for half in [0, 2] {
+        let codes = codes.get(in_c.saturating_mul(36 * half)..).unwrap_or_default();
+        match upsampled {
+            true => transform::<3>(out, block + half, codes, in_c),
+            false => transform::<6>(out, block + half, codes, in_c),
+        }
     }
 }
 
