@@ -44,8 +44,8 @@ struct Args {
     /// Convolve without Winograd's algorithm
     #[arg(long)]
     direct: bool,
-    /// Threads inside a step; with more than one, one and as many pictures side by side are timed beside it
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Threads inside a step. With several, a picture on one thread and as many pictures side by side, a thread each, are timed too
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=127))]
     threads: u16,
     /// Every operator and step
     #[arg(long)]

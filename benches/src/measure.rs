@@ -73,7 +73,8 @@ pub struct Measurement {
     pub ops: Vec<OpTime>,
 }
 
-/// A picture with other numbers of threads, measured in turn with those inside a step.
+/// A picture with other numbers of threads, measured in turn with those inside a step. They are `alone_ms / picture_ms` times as fast as one, and
+/// pictures side by side `one_by_one_ms / side_by_side_ms` times as many as one behind the other.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Otherwise {
     /// On one thread.

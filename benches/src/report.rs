@@ -51,13 +51,11 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
     if let Some(otherwise) = m.otherwise {
         let [alone, one, most] =
             [otherwise.alone_ms, otherwise.one_by_one_ms, otherwise.side_by_side_ms].map(|times| times.median);
-        writeln!(
-            text,
-            "  threads   {:.2} times as fast as one ({alone:.3} ms); {} pictures side by side {:.2} times ({most:.3} ms each)",
-            alone / picture.median,
-            m.threads,
-            one / most
-        )?;
+        let [inside, beside] = [alone / picture.median, one / most];
+        writeln!(text, "  threads   {} inside a step: {inside:.2} times as fast as one ({alone:.3} ms)", m.threads)?;
+        let beside =
+            format!("{beside:.2} times as many as one behind the other ({most:.3} instead of {one:.3} ms a picture)");
+        writeln!(text, "            {} pictures side by side: {beside}", m.threads)?;
     }
     let mut rows = m.rows_ms.clone();
     rows.sort_unstable_by(f64::total_cmp);

@@ -29,8 +29,9 @@ pub fn emit(path: &Path, bytes: &[u8]) -> Result<()> {
     let failed = |error: std::io::Error| {
         miette!(
             help = "check that the folder exists, is writable and has room",
-            "{}: cannot be written: {error}",
-            path.display()
+            "{}: cannot be written: {}",
+            path.display(),
+            error.kind()
         )
     };
     let mut file = tempfile::Builder::new().prefix(".mote-").tempfile_in(folder).map_err(failed)?;

@@ -1,8 +1,8 @@
 //! Threads inside a step, for hosts (feature `std`): the same bytes on any number of them.
 //!
 //! An operator's output is cut into parts, rows or a convolution's channels, each with scratch of its own. Each thread, the caller's among them, first takes the
-//! parts that it took of the last operator, whose rows it has in its cache, and then what the others have not begun. No sum crosses a part except a group norm's statistics, which are cut
-//! between groups instead; so nothing depends on who took what, or on how many there were. Threads wait for the next
+//! parts that it took of the last operator, whose rows it has in its cache, and then what the others have not begun. No sum crosses a part except those of a group norm's statistics, which
+//! are exact; so nothing depends on who took what, or on how many there were. Threads wait for the next
 //! operator in a loop, some tens of microseconds, because waking one takes as long as a small operator does; then they sleep.
 //!
 //! ```

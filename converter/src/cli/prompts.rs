@@ -85,7 +85,7 @@ fn conditions(wanted: &Wanted, signature: &Signature) -> Result<Vec<Cond>> {
         }
         Some(ClassChoice::One(class)) if class >= classes.count => Err(miette!(
             help = format!("classes are 0 to {}", classes.count - 1),
-            "class {class} was asked for, the model has {}",
+            "there is no class {class}: the model has {} classes",
             classes.count
         )),
         Some(ClassChoice::One(class)) => Ok(vec![Cond::Class(class)]),

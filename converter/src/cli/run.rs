@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use miette::{Result, miette};
 use mote_converter::draw::{Device, Draw, Drawn, MoteFile};
-use mote_converter::emit::emit;
+use mote_converter::emit::{self, emit};
 use mote_converter::report::canvas::{Canvas, Grid};
 use mote_converter::report::table::count as digits;
 use mote_converter::report::{encode, npy, terminal};
@@ -98,6 +98,9 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn draw(args: &Args, picture: Option<Picture>, source: &dyn Draw) -> Result<()> {
+    for path in args.out.iter().chain(&args.raw) {
+        emit::check(path)?;
+    }
     let signature = source.signature();
     let wanted = Wanted {
         seed: args.seed,

@@ -41,7 +41,10 @@ impl Float<'_> {
         if let (Cond::Class(class), count @ 1..) = (&prompt.cond, self.classes.count)
             && *class >= count
         {
-            return Err(miette!(help = "classes count from 0", "class {class} was asked for, the model has {count}"));
+            return Err(miette!(
+                help = "classes count from 0",
+                "there is no class {class}: the model has {count} classes"
+            ));
         }
         let null = self.classes.null.map(Cond::Class);
         let cond = self.condition(&prompt.cond);

@@ -54,7 +54,7 @@ impl Display for Summary<'_> {
             _ => format!("{} above the least that these operators need", bytes(above)),
         };
         line("", format!("{bound}; the peak is {}", costs.peak))?;
-        line("", format!("{} activation tensors of 16 bits, {} of 8", costs.wide_tensors, costs.narrow_tensors))?;
+        line("", format!("activation tensors: {} of 16 bits, {} of 8", costs.wide_tensors, costs.narrow_tensors))?;
         let steps: Vec<String> = costs.steps.iter().map(u16::to_string).collect();
         let calls = self.quality.rows.len() as u64;
         let shallow = self.quality.rows.iter().filter(|row| row.shallow).count() as u64;
@@ -119,7 +119,7 @@ fn reuse(reuse: &ReuseCost) -> Vec<String> {
 fn write_front(f: &mut fmt::Formatter<'_>, front: &Front) -> fmt::Result {
     writeln!(
         f,
-        "  front      file against PSNR of {} pictures' mean squared error, layer after layer in 4 bits",
+        "  front      size against PSNR (of {} pictures' mean squared error) as one layer after another gets 4 bits",
         front.pictures
     )?;
     for (index, point) in front.points.iter().enumerate() {

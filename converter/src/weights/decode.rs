@@ -35,8 +35,8 @@ pub fn invalid_file(path: &Path, len_bytes: usize, error: &SafeTensorError) -> R
             )
         }
         _ => miette!(
-            help = "a PyTorch `.bin` or `.pt` file is not taken: save with `save_pretrained(folder, safe_serialization=True)`",
-            "{at}: not a valid safetensors file: {error}"
+            help = "a checkpoint is a .safetensors file, a model folder or a config.json; save a PyTorch `.bin` or `.pt` with `save_pretrained(folder, safe_serialization=True)`",
+            "{at}: neither a .mote nor a valid safetensors file: {error}"
         ),
     }
 }
