@@ -89,7 +89,7 @@ impl Tiling {
     /// are: where `in_c` is a power of two, all 16 coefficients would share a set of the first cache, which has twelve or eight ways, and
     /// the 3×3 convolutions of a net of 6.2 G multiply-adds take 1.25 times as long.
     pub const fn winograd_row(self, in_c: usize) -> usize {
-        if self.is_host() { in_c + 4 } else { in_c }
+        if self.is_host() { in_c.saturating_add(4) } else { in_c }
     }
 
     /// Bytes that its parts are aligned to: on hosts a line of the cache, so that no vector of 512 bits lies in two, which takes 3×3

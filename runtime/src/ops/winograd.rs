@@ -79,9 +79,13 @@ pub(super) fn run<const OPS: OpSet>(
         && rows.end - start <= size * most
         && out_w <= select::TILING.winograd_width()
         && kernels.winograd_size > 2;
-    // Then there is a kernel for all of it, perhaps.
-    let whole_tiles =
-        HOST && size == 4 && !op.upsample && out_w.is_multiple_of(size) && rows.len().is_multiple_of(size);
+    // Then there is a kernel for all of it, perhaps, in every pass or in none, since it leaves the next one no values.
+    let whole_tiles = HOST
+        && size == 4
+        && !op.upsample
+        && out_w.is_multiple_of(size)
+        && rows.len().is_multiple_of(size)
+        && out_c.is_multiple_of(select::TILING.winograd_group());
     let mut channel = 0;
     while channel < out_c {
         let some_c = parts.channels.min(out_c - channel);

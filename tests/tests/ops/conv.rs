@@ -168,6 +168,24 @@ fn winograd_is_direct() {
     }
 }
 
+/// Passes of which not all go from pixels to bytes: the last one's channels are no whole group, and tiles are more than are multiplied at a time.
+#[test]
+fn winograd_of_several_passes() {
+    for ([h, w], in_c, out_c) in [([12, 12], 224, 84), ([16, 16], 128, 148), ([16, 16], 64, 260), ([16, 16], 64, 272)] {
+        let mut net = Net::new(3, [h, w, 2]);
+        let source = net.made(in_c, DType::I8);
+        let out = net.int([h, w, out_c], DType::I8);
+        net.conv(out, Conv { kernel: [3, 3], pad: [1, 1], ..plain(source) });
+        let (file, alone) = (net.file(), Threads::new(1));
+        let draw = |kernels: Kernels| bytes_of(&file, out, kernels, u32::MAX, &alone);
+        let want = draw(Kernels { winograd_from: usize::MAX, ..**select::tables().last().expect("scalar") });
+        for table in select::tables() {
+            let got = draw(Kernels { winograd_from: 0, winograd_pixels: 0, ..**table });
+            assert!(got == want, "{}: {h}×{w} {in_c}→{out_c}", table.name);
+        }
+    }
+}
+
 /// A record that asks for it where it cannot be is refused: kernels rely on the shape.
 #[test]
 fn winograd_is_refused_where_it_does_not_fit() {

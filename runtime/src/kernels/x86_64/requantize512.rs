@@ -44,8 +44,8 @@ impl Sixteen {
         // Half of what the last shift drops is added together with the first product's half, and so is what the residual's zero point
         // takes; and the output's where nothing can take the sum out of 32 bits: a product is below 2³⁰, a residual below 2²³.
         let added = if two { 0 } else { k.zero_point << SUM_FRACTION_BITS };
-        let more = added + (1 << (SUM_FRACTION_BITS - 1)) - zero * high;
-        let below = _mm512_set1_epi32((1 << 14) - zero * low);
+        let more = added.wrapping_add(1 << (SUM_FRACTION_BITS - 1)).wrapping_sub(zero.wrapping_mul(high));
+        let below = _mm512_set1_epi32((1i32 << 14).wrapping_sub(zero.wrapping_mul(low)));
         let (high, low) = (_mm512_set1_epi32(high & 0xffff), _mm512_set1_epi32(low));
         Sixteen { source: Source::new(k.channels[0], first, more), high, low, below }
     }

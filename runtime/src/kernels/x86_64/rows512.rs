@@ -190,8 +190,8 @@ impl Shift {
     #[inline]
     pub(super) fn new(shift: u32) -> Shift {
         Shift {
-            low: _mm512_set1_epi32(i32::MIN >> shift),
-            high: _mm512_set1_epi32(i32::MAX >> shift),
+            low: _mm512_set1_epi32(i32::MIN.wrapping_shr(shift)),
+            high: _mm512_set1_epi32(i32::MAX.wrapping_shr(shift)),
             count: _mm_cvtsi32_si128(shift as i32),
         }
     }

@@ -118,8 +118,8 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, 
     for half in [0, 2] {
         let codes = codes.get(in_c.saturating_mul(36 * half)..).unwrap_or_default();
         match upsampled {
-            true => transform::<3>(out, block + half, codes, in_c),
-            false => transform::<6>(out, block + half, codes, in_c),
+            true => transform::<3>(out, block.saturating_add(half), codes, in_c),
+            false => transform::<6>(out, block.saturating_add(half), codes, in_c),
         }
     }
 }
@@ -134,7 +134,10 @@ fn transform<const N: usize>(out: &mut [i16], block: usize, codes: &[i8], in_c: 
     }
     let stride = LANES * TILING.winograd_row(in_c);
     let group_len = N * N * stride;
-    let Some(out) = out.get_mut(block / 2 * group_len..).and_then(|rest| rest.get_mut(..group_len)) else { return };
+    let Some(out) = out.get_mut((block / 2).saturating_mul(group_len)..).and_then(|rest| rest.get_mut(..group_len))
+    else {
+        return;
+    };
     // Of the two blocks there may be one.
     let second = if codes.len() < 18 * quads { 0 } else { 9 * quads };
     // The even pairs of four channels, then the odd ones.

@@ -44,7 +44,7 @@ pub(super) fn weights(out: &mut [i16], block: usize, codes: &[i8], in_c: usize, 
     }
     for half in [0, 2] {
         if let Some(codes) = codes.get(in_c.saturating_mul(36 * half)..) {
-            up::transform(out, block + half, codes, in_c);
+            up::transform(out, block.saturating_add(half), codes, in_c);
         }
     }
 }
@@ -61,7 +61,10 @@ fn transform_six(out: &mut [i16], block: usize, codes: &[i8], in_c: usize) {
     }
     let stride = row_len(in_c);
     let group_len = 6 * stride;
-    let Some(out) = out.get_mut(block / 4 * group_len..).and_then(|rest| rest.get_mut(..group_len)) else { return };
+    let Some(out) = out.get_mut((block / 4).saturating_mul(group_len)..).and_then(|rest| rest.get_mut(..group_len))
+    else {
+        return;
+    };
     // The first stands for blocks that are not there.
     let at = [0, 1, 2, 3].map(|i| if i < blocks { 9 * quads * i } else { 0 });
     // To the upper halves of words the first two bytes of each four, or the others.

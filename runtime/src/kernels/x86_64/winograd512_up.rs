@@ -30,7 +30,10 @@ pub(super) fn transform(out: &mut [i16], block: usize, codes: &[i8], in_c: usize
     }
     let stride = LANES * TILING.winograd_row(in_c);
     let group_len = 9 * stride;
-    let Some(out) = out.get_mut(block / 2 * group_len..).and_then(|rest| rest.get_mut(..group_len)) else { return };
+    let Some(out) = out.get_mut((block / 2).saturating_mul(group_len)..).and_then(|rest| rest.get_mut(..group_len))
+    else {
+        return;
+    };
     // Of the two blocks there may be one.
     let second = if codes.len() < 18 * quads { 0 } else { 9 * quads };
     let mut down = [[_mm512_setzero_si512(); 3]; 3];
