@@ -410,7 +410,7 @@ fn wrong_requests_are_named() {
     contains(&run(&["--class", "0", "--steps", "9"]), &["no schedule of 9 steps", "--steps 2"]);
     contains(&run(&["--class", "0", "--out", "x.bmp"]), &[".png and .gif"]);
     contains(&run(&["--class", "0", "--eta", "0.5"]), &["no --eta"]);
-    contains(&run(&["--class", "0", "--raw", "no/such/x.npy"]), &["no/such/x.npy"]);
+    contains(&run(&["--class", "0", "--raw", "no/such/x.npy"]), &["no/such: no such folder"]);
     ndarray_npy::write_npy(desk.path("n.npy"), &Array4::<f32>::zeros((1, 1, 16, 8))).unwrap();
     contains(&run(&["--class", "0", "--noise", "n.npy"]), &["[1, 1, 16, 8], need [n, 1, 16, 16]"]);
     ndarray_npy::write_npy(desk.path("n.npy"), &Array4::<f64>::zeros((1, 1, 16, 16))).unwrap();
