@@ -61,8 +61,8 @@ pub struct Measurement {
     pub macs: u64,
     /// A whole picture.
     pub picture_ms: Times,
-    /// With several threads, what a picture takes otherwise.
-    pub otherwise: Option<Otherwise>,
+    /// With several threads, how that scales.
+    pub scaling: Option<Scaling>,
     /// Each network row: the calls and the update behind them, median.
     pub rows_ms: Vec<f64>,
     /// The updates of the sample, of a whole picture, median.
@@ -76,7 +76,7 @@ pub struct Measurement {
 /// A picture with other numbers of threads, measured in turn with those inside a step. They are `alone_ms / picture_ms` times as fast as one, and
 /// pictures side by side `one_by_one_ms / side_by_side_ms` times as many as one behind the other.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Otherwise {
+pub struct Scaling {
     /// On one thread.
     pub alone_ms: Times,
     /// One of many, one behind the other on one thread, with their noise.
@@ -94,6 +94,14 @@ pub struct Times {
     pub min: f64,
     /// The slowest.
     pub max: f64,
+}
+
+impl Times {
+    fn of(repeats: impl Iterator<Item = Duration>) -> Times {
+        let mut ms: Vec<f64> = repeats.map(|time| time.as_secs_f64() * 1e3).collect();
+        ms.sort_unstable_by(f64::total_cmp);
+        Times { median: median(&ms), min: ms.first().copied().unwrap_or(0.0), max: ms.last().copied().unwrap_or(0.0) }
+    }
 }
 
 /// An operator's part in a picture.
@@ -139,7 +147,7 @@ struct Drawn {
     thread_scratch_bytes: usize,
     peak: Peak,
     timed: Vec<Timed>,
-    otherwise: Vec<[Duration; 3]>,
+    scaling: Vec<[Duration; 3]>,
     output_crc: u32,
     self_test: Option<String>,
 }
@@ -166,20 +174,25 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
     let threads = Threads::new(args.threads as usize);
     let sampler = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
     let mut sampler = sampler.with_threads(&threads);
-    let mut arena = AlignedBuffer::zeroed(model.arena_len());
-    let mut single = Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?;
+    // One thread is timed beside several.
+    let several = threads.count() > 1;
+    let mut arena = AlignedBuffer::zeroed(if several { model.arena_len() } else { 0 });
+    let mut single = match several {
+        true => Some(Sampler::with_kernels(model, arena.as_mut_slice(), kernels).map_err(not_runnable)?),
+        false => None,
+    };
     let reading = reading();
     let first = draw(&mut sampler, request, reading)?;
     let output = sampler.image().elems().to_vec();
-    let (mut timed, mut otherwise) = (Vec::new(), Vec::new());
+    let (mut timed, mut scaling) = (Vec::new(), Vec::new());
     for _ in 0..args.repeat {
-        if threads.count() > 1 {
+        if let Some(single) = &mut single {
             let pictures = (A_THREAD.as_secs_f64() / first.whole.as_secs_f64()).clamp(2.0, 1e3) as usize;
             let [one, most] =
                 [1, threads.count()].map(|count| side_by_side(model, kernels, request, &output, [count, pictures]));
             // Each once unseen: caches hold others' arenas, threads have fallen asleep.
-            draw(&mut single, request, reading)?;
-            otherwise.push([draw(&mut single, request, reading)?.whole, one?, most?]);
+            draw(single, request, reading)?;
+            scaling.push([draw(single, request, reading)?.whole, one?, most?]);
             draw(&mut sampler, request, reading)?;
         }
         timed.push(draw(&mut sampler, request, reading)?);
@@ -204,7 +217,7 @@ pub fn measure(path: &Path, model: &Model, args: &Args) -> Result<Measurement> {
         kernels: kernels.name,
         peak: peak::measure(kernels.name),
         timed,
-        otherwise,
+        scaling,
         output_crc: crc32(&bytes),
         self_test,
     };
@@ -285,11 +298,11 @@ fn draw(sampler: &mut Sampler, request: Request, reading: Duration) -> Result<Ti
 
 fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement {
     let timed = &drawn.timed;
-    let times = |of: &dyn Fn(&Timed) -> Duration| times(timed.iter().map(of));
-    let otherwise = (!drawn.otherwise.is_empty()).then(|| Otherwise {
-        alone_ms: self::times(drawn.otherwise.iter().map(|[alone, ..]| *alone)),
-        one_by_one_ms: self::times(drawn.otherwise.iter().map(|[_, one, _]| *one)),
-        side_by_side_ms: self::times(drawn.otherwise.iter().map(|[.., most]| *most)),
+    let times = |of: &dyn Fn(&Timed) -> Duration| Times::of(timed.iter().map(of));
+    let scaling = (!drawn.scaling.is_empty()).then(|| {
+        let [alone_ms, one_by_one_ms, side_by_side_ms] =
+            [0, 1, 2].map(|way| Times::of(drawn.scaling.iter().map(|ways| ways[way])));
+        Scaling { alone_ms, one_by_one_ms, side_by_side_ms }
     });
     let picture_ms = times(&|timed| timed.whole);
     let rows = timed.first().map_or(0, |timed| timed.rows.len());
@@ -346,18 +359,12 @@ fn summary(path: &Path, model: &Model, args: &Args, drawn: Drawn) -> Measurement
         self_test: drawn.self_test,
         macs: ops.iter().map(|op| op.macs).sum(),
         picture_ms,
-        otherwise,
+        scaling,
         rows_ms: (0..rows).map(|row| times(&|timed| timed.rows[row]).median).collect(),
         peak: drawn.peak,
         update_ms: times(&|timed| timed.update).median,
         ops,
     }
-}
-
-fn times(of: impl Iterator<Item = Duration>) -> Times {
-    let mut ms: Vec<f64> = of.map(|time| time.as_secs_f64() * 1e3).collect();
-    ms.sort_unstable_by(f64::total_cmp);
-    Times { median: median(&ms), min: ms.first().copied().unwrap_or(0.0), max: ms.last().copied().unwrap_or(0.0) }
 }
 
 /// Of sorted numbers.

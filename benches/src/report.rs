@@ -48,9 +48,9 @@ fn write(text: &mut String, m: &Measurement, verbose: bool) -> std::fmt::Result 
         short_count(m.macs),
         m.macs as f64 / picture.median / 1e3
     )?;
-    if let Some(otherwise) = m.otherwise {
+    if let Some(scaling) = m.scaling {
         let [alone, one, most] =
-            [otherwise.alone_ms, otherwise.one_by_one_ms, otherwise.side_by_side_ms].map(|times| times.median);
+            [scaling.alone_ms, scaling.one_by_one_ms, scaling.side_by_side_ms].map(|times| times.median);
         let [inside, beside] = [alone / picture.median, one / most];
         writeln!(text, "  threads   {} inside a step: {inside:.2} times as fast as one ({alone:.3} ms)", m.threads)?;
         let beside =

@@ -198,7 +198,9 @@ impl fmt::Display for Error {
                 f.write_str(" is missing, twice there or not known to this runtime")
             }
             Error::Record { kind, index, what } => write!(f, "{kind:?} record {index} is malformed: {what:?}"),
-            Error::ArenaTooShort { have, need } => write!(f, "the arena has {have} bytes, {need} are needed"),
+            Error::ArenaTooShort { have, need } => {
+                write!(f, "the arena has {have} bytes, these kernels need {need} (arena_len)")
+            }
             Error::ArenaUnaligned => f.write_str("the arena does not begin at a multiple of 16 (use Arena)"),
             Error::ArenaTaken => f.write_str("the static arena was taken before"),
             Error::Class { asked, classes } => write!(f, "class {asked} was asked for, the model has {classes}"),

@@ -223,7 +223,7 @@ fn an_arena_one_byte_short_or_askew_is_refused() {
     let mut short = arena(need - 1);
     let error = Sampler::new(&model, short.bytes_mut()).map(|_| ()).expect_err("short");
     assert_eq!(error, Error::ArenaTooShort { have: need as u32 - 1, need: need as u32 });
-    assert_eq!(error.to_string(), format!("the arena has {} bytes, {need} are needed", need - 1));
+    assert_eq!(error.to_string(), format!("the arena has {} bytes, these kernels need {need} (arena_len)", need - 1));
     let mut askew = arena(need + 4);
     assert_eq!(
         Sampler::new(&model, &mut askew.bytes_mut()[4..]).map(|_| ()).expect_err("askew"),
